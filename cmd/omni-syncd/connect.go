@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/siderolabs/omni/client/pkg/omni/resources"
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/omni-syncd/omni-syncd/pkg/config"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+)
+
+// Names that omnictl gives to the same things.
+const (
+	envEndpoint = "OMNI_ENDPOINT"
+	envKey      = "OMNI_SERVICE_ACCOUNT_KEY"
+)
+
+// omniFlags say which Omni to talk to. There is no flag for the key: a command line is
+// visible to every user of the machine.
+type omniFlags struct {
+	endpoint string
+	keyFile  string
+	caFile   string
+}
+
+func (f *omniFlags) bind(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.endpoint, "omni-endpoint", "", "URL of Omni (default $"+envEndpoint+")")
+	flags.StringVar(&f.keyFile, "omni-key-file", "", "file with the service account key (default $"+envKey+")")
+	flags.StringVar(&f.caFile, "omni-ca-file", "", "certificates (PEM) to trust besides the system's")
+}
+
+// dial connects as the flags, else the configuration, else the environment say, and
+// checks that Omni answers and accepts the key.
+func (f *omniFlags) dial(ctx context.Context, cfg config.Omni) (*omni.Conn, error) {
+	endpoint := firstOf(f.endpoint, cfg.Endpoint, os.Getenv(envEndpoint))
+	if endpoint == "" {
+		return nil, errors.New("which Omni? set " + envEndpoint + " to its URL, like https://example.omni.siderolabs.io (or try `omni-syncd demo`)")
+	}
+
+	key := os.Getenv(envKey)
+
+	if file := firstOf(f.keyFile, cfg.ServiceAccountKeyFile); file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("reading the service account key: %w", err)
+		}
+
+		key = string(data)
+	}
+
+	if strings.TrimSpace(key) == "" {
+		return nil, errors.New("no service account key: set " + envKey + " or --omni-key-file; `omnictl serviceaccount create --role Operator NAME` prints one")
+	}
+
+	conn, err := omni.Dial(omni.ConnConfig{
+		Endpoint:          endpoint,
+		ServiceAccountKey: key,
+		CAFile:            firstOf(f.caFile, cfg.CAFile),
+		UserAgent:         "omni-syncd/" + versionString(),
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	if err := conn.Check(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+
+	return conn, nil
+}
+
+func firstOf(values ...string) string {
+	for _, value := range values {
+		if value != "" {
+			return value
+		}
+	}
+
+	return ""
+}
+
+// kinds is what the snapshot holds: everything that omni-syncd may write, and what it
+// reads to judge health and to notice that a refused target may now be accepted.
+func kinds() []omni.Kind {
+	var kinds []omni.Kind
+
+	for _, kind := range render.Kinds() {
+		kinds = append(kinds, omni.Kind{Namespace: kind.Namespace, Type: kind.Type})
+	}
+
+	for _, typ := range []string{omnires.ClusterStatusType, omnires.TalosVersionType, omnires.KubernetesVersionType} {
+		kinds = append(kinds, omni.Kind{Namespace: resources.DefaultNamespace, Type: typ})
+	}
+
+	return kinds
+}
+
+// drive runs an engine with its snapshot beside it until the engine ends or until
+// returns. It is the one place where components are started: all of them stop with ctx.
+func drive(ctx context.Context, conn *omni.Conn, cfg sync.Config, until func(context.Context, *sync.Engine) error) error {
+	cfg.State = conn.State()
+	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: cfg.State, Kinds: kinds(), Logger: logger(cfg.Logger)})
+	engine := sync.New(cfg)
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return cfg.Snapshot.Run(ctx) })
+	group.Go(func() error { return engine.Run(ctx) })
+	group.Go(func() error {
+		defer stop()
+
+		return until(ctx, engine)
+	})
+
+	return group.Wait()
+}
+
+func logger(log *zap.Logger) *zap.Logger {
+	if log == nil {
+		return zap.NewNop()
+	}
+
+	return log
+}

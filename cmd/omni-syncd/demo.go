@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/omni-syncd/omni-syncd/pkg/config"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+)
+
+// demoInterval is how often the demo's repository is looked at; it lies on this machine.
+const demoInterval = time.Second
+
+type demoFlags struct {
+	once     bool
+	omniOnly bool
+	listen   string
+	dir      string
+	timeout  time.Duration
+	log      logFlags
+}
+
+func newDemo() *cobra.Command {
+	var flags demoFlags
+
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Try it: an Omni and a Git repository, both in this process",
+		Long: `Start an Omni inside this process, make a Git repository with example templates, and
+follow it. Commit a change in the printed repository and watch it arrive.
+
+Nothing outside of this machine is talked to. The machines of the clusters do not exist:
+the embedded Omni plays them.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := flags.log.build(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+
+			server, err := embedded.New(embedded.Config{Listen: flags.listen, HealthyMachines: true, Machines: demoMachines()})
+			if err != nil {
+				return err
+			}
+
+			return flags.run(cmd, server, log)
+		},
+	}
+
+	set := cmd.Flags()
+	set.BoolVar(&flags.once, "once", false, "exit as soon as every cluster is Synced")
+	set.BoolVar(&flags.omniOnly, "omni-only", false, "serve the Omni alone and print how to reach it")
+	set.StringVar(&flags.listen, "listen", "127.0.0.1:0", "address of the embedded Omni")
+	set.StringVar(&flags.dir, "dir", "", "where to make the repository, kept afterwards (default: a temporary directory)")
+	set.DurationVar(&flags.timeout, "timeout", time.Minute, "with --once: give up after this long")
+	flags.log.bind(cmd)
+
+	return cmd
+}
+
+// demoMachines returns the machines that the machine classes of the examples pick from.
+// Those that a template names need not be listed.
+func demoMachines() []embedded.Machine {
+	var machines []embedded.Machine
+
+	for i, role := range []string{"control-plane", "control-plane", "control-plane", "worker", "worker"} {
+		machines = append(machines, embedded.Machine{
+			ID:     fmt.Sprintf("5f3a1c00-0000-4000-8000-%012d", 101+i),
+			Labels: map[string]string{"role": role},
+		})
+	}
+
+	return machines
+}
+
+// run serves the embedded Omni and, beside it, what the flags ask for.
+func (f *demoFlags) run(cmd *cobra.Command, server *embedded.Server, log *zap.Logger) error {
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Run(ctx) })
+	group.Go(func() error {
+		defer stop()
+
+		if f.omniOnly {
+			return serveOmni(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), server)
+		}
+
+		return f.follow(ctx, cmd.OutOrStdout(), server, log)
+	})
+
+	return group.Wait()
+}
+
+// serveOmni prints what a shell has to evaluate to talk to the server. The key is of no
+// use anywhere else: it was made for this process.
+func serveOmni(ctx context.Context, out, notes io.Writer, server *embedded.Server) error {
+	fmt.Fprintf(out, "export %s=%s\nexport %s=%s\n", envEndpoint, server.Endpoint(), envKey, server.ServiceAccountKey(embedded.AccountOperator))
+	fmt.Fprintln(notes, "An Omni without machines is serving until you press Ctrl-C. Paste the two lines into another shell.")
+	<-ctx.Done()
+
+	return nil
+}
+
+// follow makes the repository and follows it.
+func (f *demoFlags) follow(ctx context.Context, out io.Writer, server *embedded.Server, log *zap.Logger) error {
+	dir := f.dir
+
+	if dir == "" {
+		temp, err := os.MkdirTemp("", "omni-syncd-demo-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(temp) //nolint:errcheck // a temporary directory
+
+		dir = temp
+	}
+
+	repository := filepath.Join(absolute(dir), "fleet")
+	if err := makeRepository(repository); err != nil {
+		return err
+	}
+
+	conn, err := omni.Dial(omni.ConnConfig{Endpoint: server.Endpoint(), ServiceAccountKey: server.ServiceAccountKey(embedded.AccountOperator)})
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is lost with a connection
+
+	fmt.Fprintf(out, "Omni:        %s (in this process)\nRepository:  %s\n\n", server.Endpoint(), repository)
+
+	sources, closeSources := openAll(&config.Config{Sources: []config.Source{{
+		Name: "demo", Git: &config.Git{URL: repository}, Interval: config.Duration(demoInterval), Prune: true, MaxDelete: 1,
+	}}}, false, log, nil)
+	defer closeSources() //nolint:errcheck // temporary files
+
+	return drive(ctx, conn, sync.Config{Sources: sources, Logger: log}, func(ctx context.Context, engine *sync.Engine) error {
+		if f.once {
+			return f.untilSynced(ctx, out, engine)
+		}
+
+		return showTables(ctx, out, engine, repository)
+	})
+}
+
+// untilSynced waits until every example cluster is Synced and healthy, and prints the table.
+func (f *demoFlags) untilSynced(ctx context.Context, out io.Writer, engine *sync.Engine) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, errors.New("the demo did not settle within "+f.timeout.String()))
+	defer cancel()
+
+	var last sync.Status
+
+	err := engine.WaitStatus(ctx, func(status sync.Status) bool {
+		last = status
+
+		return status.Settled() && (!status.Synced() || healthy(status))
+	})
+	if err := errors.Join(err, writeTable(out, last)); err != nil {
+		return err
+	}
+
+	if !last.Synced() {
+		return fmt.Errorf("not everything is synced: %s", unsynced(last))
+	}
+
+	return nil
+}
+
+func healthy(status sync.Status) bool {
+	for i := range status.Targets {
+		if t := &status.Targets[i]; t.Target != "" && t.Health != sync.Healthy {
+			return false
+		}
+	}
+
+	return true
+}
+
+// showTables prints the table whenever things have come to rest, until ctx ends.
+func showTables(ctx context.Context, out io.Writer, engine *sync.Engine, repository string) error {
+	shown := ""
+
+	err := engine.WaitStatus(ctx, func(status sync.Status) bool {
+		now := restingState(status)
+		if now == "" || now == shown {
+			return false
+		}
+
+		fmt.Fprintln(out)
+
+		if err := writeTable(out, status); err != nil {
+			return true
+		}
+
+		if shown == "" {
+			fmt.Fprintf(out, `
+Now change something and watch this terminal:
+
+  cd %s
+  sed -i 's/v1.34.3/v1.35.0/' edge.yaml
+  git commit -am "Upgrade the edge cluster"
+
+Ctrl-C ends the demo and removes everything.
+
+`, repository)
+		}
+
+		shown = now
+
+		return false
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+
+	return err
+}
+
+// restingState identifies what a table would show, and is "" while things still move.
+func restingState(status sync.Status) string {
+	if !status.Settled() || len(status.Targets) == 0 || (status.Synced() && !healthy(status)) {
+		return ""
+	}
+
+	state := ""
+
+	for i := range status.Targets {
+		t := &status.Targets[i]
+		state += fmt.Sprintln(t.Target, t.Sync, t.Health, t.Revision, t.Message)
+	}
+
+	return state
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// exitError ends the program with a code of its own. A nil err prints nothing.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// execute runs one command line and returns the exit code: what the verb says, else 1.
+// Data goes to stdout, everything else to stderr.
+func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+
+	err := root.ExecuteContext(ctx)
+
+	var exit *exitError
+
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		if exit.err != nil {
+			fmt.Fprintln(stderr, "error:", exit.err)
+		}
+
+		return exit.code
+	default:
+		fmt.Fprintln(stderr, "error:", err)
+
+		return 1
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "omni-syncd",
+		Short: "Make Sidero Omni follow Git",
+		Long: `omni-syncd makes Sidero Omni follow Git: it reads cluster templates from a Git
+repository or a directory, compares them with what Omni holds, and applies the
+smallest change, once or continuously.
+
+Omni is named by OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY, as for omnictl.
+Try it without one:  omni-syncd demo`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+
+	root.AddCommand(newRun(), newDemo(), newValidate(), newRender(), newDiff(), newSync(), newVersion())
+
+	return root
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/omni-syncd/omni-syncd/pkg/config"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// origin is a source as this package opens it: both kinds of pkg/source have these.
+type origin interface {
+	Fetch(ctx context.Context) (source.Revision, error)
+	Watch(ctx context.Context, fn func(source.Revision, error)) error
+}
+
+// sourceFlags are the flags that describe a single source on the command line.
+type sourceFlags struct {
+	config    string
+	name      string
+	branch    string
+	path      string
+	include   []string
+	exclude   []string
+	interval  time.Duration
+	prune     bool
+	maxDelete int
+	stateDir  string
+}
+
+// bindScope adds the flags of every verb that reads templates.
+func (f *sourceFlags) bindScope(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.branch, "branch", "", "branch to read (default: the repository's default branch)")
+	flags.StringVar(&f.path, "path", "", "folder (or file) of the templates inside the repository or directory")
+	flags.StringSliceVar(&f.include, "include", nil, "only files that match one of these globs, relative to --path")
+	flags.StringSliceVar(&f.exclude, "exclude", nil, "no files that match one of these globs, relative to --path")
+}
+
+// bindSync adds the flags of the verbs that compare with Omni.
+func (f *sourceFlags) bindSync(cmd *cobra.Command) {
+	f.bindScope(cmd)
+
+	flags := cmd.Flags()
+	flags.StringVar(&f.config, "config", "", "configuration file, instead of a source on the command line")
+	flags.StringVar(&f.name, "name", "default", "name of the source, written into the ownership mark of what it creates")
+	flags.BoolVar(&f.prune, "prune", false, "delete clusters and fleet resources that left Git")
+	flags.IntVar(&f.maxDelete, "max-delete", 1, "how many clusters may leave Git at once")
+	flags.StringVar(&f.stateDir, "state-dir", "", "where fetched repositories are kept (default: a temporary directory)")
+}
+
+// load returns the configuration that the command line describes: the file, or the one
+// source that is named by the argument and the flags.
+func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, error) {
+	if f.config != "" {
+		if len(args) > 0 {
+			return nil, errors.New("both --config and a source on the command line are given; choose one")
+		}
+
+		for _, name := range []string{"branch", "path", "include", "exclude", "name", "prune", "max-delete", "interval", "state-dir"} {
+			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
+				return nil, fmt.Errorf("--%s describes a source on the command line; with --config it stands in the file", name)
+			}
+		}
+
+		return config.Load(f.config)
+	}
+
+	if len(args) == 0 {
+		return nil, fmt.Errorf("which source? name a directory or a Git URL: %s .", cmd.CommandPath())
+	}
+
+	src, err := f.single(args[0])
+	if err != nil {
+		return nil, err
+	}
+
+	return &config.Config{Sources: []config.Source{src}, StateDir: f.stateDir}, nil
+}
+
+// single turns the argument of a verb into a source.
+func (f *sourceFlags) single(arg string) (config.Source, error) {
+	src := config.Source{
+		Name: f.name, Path: f.path, Include: f.include, Exclude: f.exclude,
+		Interval: config.Duration(f.interval), Prune: f.prune, MaxDelete: f.maxDelete,
+	}
+
+	if src.Name == "" {
+		src.Name = "default"
+	}
+
+	if err := config.CheckName(src.Name); err != nil {
+		return src, err
+	}
+
+	// A single file stands for the directory it is in, and itself as the scope.
+	if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
+		if f.path != "" {
+			return src, fmt.Errorf("%s is a file, so --path means nothing; name the directory instead", arg)
+		}
+
+		src.Dir, src.Path = &config.Dir{Path: filepath.Dir(arg)}, filepath.Base(arg)
+
+		return src, f.noBranch(arg)
+	}
+
+	kind, err := source.Parse(arg)
+	if err != nil {
+		return src, err
+	}
+
+	if kind == source.KindGit {
+		src.Git = &config.Git{URL: arg, Branch: f.branch}
+
+		return src, nil
+	}
+
+	src.Dir = &config.Dir{Path: arg}
+
+	return src, f.noBranch(arg)
+}
+
+func (f *sourceFlags) noBranch(arg string) error {
+	if f.branch == "" {
+		return nil
+	}
+
+	return fmt.Errorf("--branch needs a Git repository, and %s is read as it lies on the disk; write file://%s for its commits", arg, absolute(arg))
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+
+	return path
+}
+
+func scopeOf(src *config.Source) template.Scope {
+	return template.Scope{Root: filepath.ToSlash(src.Path), Include: src.Include, Exclude: src.Exclude}
+}
+
+// open returns the source that a configuration describes and a function that gives its
+// resources back.
+func open(src *config.Source, stateDir string, log *zap.Logger, progress func(string)) (origin, func() error) {
+	if src.Dir != nil {
+		return source.NewDir(source.DirConfig{Path: src.Dir.Path, Logger: log}), func() error { return nil }
+	}
+
+	if stateDir != "" {
+		stateDir = filepath.Join(stateDir, "git", src.Name)
+	}
+
+	git := source.NewGit(source.GitConfig{
+		URL:      src.Git.URL,
+		Branch:   src.Git.Branch,
+		Interval: time.Duration(src.Interval),
+		StateDir: stateDir,
+		Logger:   log,
+		Progress: progress,
+	})
+
+	return git, git.Close
+}
+
+// openAll opens every source of a configuration as the engine wants it. With once each
+// is looked at a single time.
+func openAll(cfg *config.Config, once bool, log *zap.Logger, progress func(string)) ([]sync.SourceConfig, func() error) {
+	var (
+		sources []sync.SourceConfig
+		closers []func() error
+	)
+
+	for i := range cfg.Sources {
+		src := &cfg.Sources[i]
+		opened, closer := open(src, cfg.StateDir, log, progress)
+		closers = append(closers, closer)
+
+		engineSource := sync.SourceConfig{Name: src.Name, Source: opened, Scope: scopeOf(src), Prune: src.Prune, MaxDelete: src.MaxDelete}
+		if once {
+			engineSource.Source = sync.Once(opened.Fetch)
+		}
+
+		sources = append(sources, engineSource)
+	}
+
+	return sources, func() error {
+		var errs []error
+		for _, closer := range closers {
+			errs = append(errs, closer())
+		}
+
+		return errors.Join(errs...)
+	}
+}

@@ -1,0 +1,265 @@
+// Package config reads the configuration file of omni-syncd.
+//
+// It stands beside the flow, not in it: cmd reads a [Config] and wires the stages with
+// it. The file is decoded strictly, so that a misspelt key is an error with its line
+// and never a setting that silently does nothing.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Bounds of the file (G12).
+const (
+	// MaxSize is how large a configuration file may be, in bytes.
+	MaxSize = 1 << 20
+	// MaxSources is how many sources one daemon takes.
+	MaxSources = 1000
+)
+
+// Config is the configuration file.
+type Config struct {
+	// Omni says which Omni to drive. What is left out comes from the environment.
+	Omni Omni `yaml:"omni"`
+	// Sources are the repositories and directories to follow; at least one.
+	Sources []Source `yaml:"sources"`
+	// StateDir is where the object stores of Git sources are kept between starts.
+	// Default: a temporary directory, so that every start fetches anew.
+	StateDir string `yaml:"stateDir"`
+}
+
+// Omni is the connection to Omni.
+type Omni struct {
+	// Endpoint is the URL of Omni's API. Default: $OMNI_ENDPOINT.
+	Endpoint string `yaml:"endpoint"`
+	// ServiceAccountKeyFile holds the key of a service account with the role Operator,
+	// as `omnictl serviceaccount create` prints it. Default: $OMNI_SERVICE_ACCOUNT_KEY.
+	// The key itself never stands in the configuration.
+	ServiceAccountKeyFile string `yaml:"serviceAccountKeyFile"`
+	// CAFile holds certificates (PEM) that are trusted in addition to the system's.
+	CAFile string `yaml:"caFile"`
+}
+
+// Source is one repository or directory.
+type Source struct {
+	// Name identifies the source in status, logs and the ownership mark of everything
+	// that it creates. Renaming a source orphans what it made.
+	Name string `yaml:"name"`
+	// Git or Dir: exactly one of them.
+	Git *Git `yaml:"git"`
+	Dir *Dir `yaml:"dir"`
+	// Path is the folder of the templates inside the repository or directory. Default: all of it.
+	Path string `yaml:"path"`
+	// Include and Exclude are globs (`**` matches any depth) relative to Path. Default: every YAML file.
+	Include []string `yaml:"include"`
+	Exclude []string `yaml:"exclude"`
+	// Interval is how often Git is asked for news. Default 1m.
+	Interval Duration `yaml:"interval"`
+	// Prune deletes clusters and fleet resources that left Git. Default false.
+	Prune bool `yaml:"prune"`
+	// MaxDelete is how many clusters may leave Git at once. Default 1.
+	MaxDelete int `yaml:"maxDelete"`
+}
+
+// Git is a Git repository.
+type Git struct {
+	// URL is an https:// or file:// URL, or the path of a local repository.
+	URL string `yaml:"url"`
+	// Branch to follow. Default: the repository's default branch.
+	Branch string `yaml:"branch"`
+}
+
+// Dir is a watched directory.
+type Dir struct {
+	// Path of the directory; a relative one is relative to the configuration file.
+	Path string `yaml:"path"`
+}
+
+// Duration is a time.Duration written as in Go: 30s, 1m, 1h30m.
+type Duration time.Duration
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
+	value, err := time.ParseDuration(node.Value)
+	if err != nil || value < 0 {
+		return fmt.Errorf("line %d: %q is not a duration; write it like 30s, 1m or 1h30m", node.Line, node.Value)
+	}
+
+	*d = Duration(value)
+
+	return nil
+}
+
+// MinInterval keeps a typo from flooding a Git server.
+const MinInterval = time.Second
+
+// DefaultInterval is how often Git is asked for news unless the source says otherwise.
+const DefaultInterval = time.Minute
+
+// Load reads and checks a configuration file and fills in the defaults. Relative paths
+// are made relative to the file's folder. All problems are reported in one error.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read from
+
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration %s: %w", path, err)
+	}
+
+	cfg, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("the configuration %s cannot be used:\n%w", path, err)
+	}
+
+	cfg.resolve(filepath.Dir(path))
+
+	return cfg, nil
+}
+
+// Parse decodes and checks a configuration and fills in the defaults.
+func Parse(data []byte) (*Config, error) {
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("it is larger than %d bytes", MaxSize)
+	}
+
+	var cfg Config
+
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	decoder.KnownFields(true)
+
+	switch err := decoder.Decode(&cfg); {
+	case errors.Is(err, io.EOF):
+		return nil, errors.New("it is empty; it needs at least `sources:`")
+	case err != nil:
+		return nil, err
+	}
+
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it holds more than one YAML document; only one is allowed")
+	}
+
+	cfg.setDefaults()
+
+	return &cfg, cfg.check()
+}
+
+func (c *Config) setDefaults() {
+	for i := range c.Sources {
+		src := &c.Sources[i]
+		if src.Interval == 0 {
+			src.Interval = Duration(DefaultInterval)
+		}
+
+		if src.MaxDelete == 0 {
+			src.MaxDelete = 1
+		}
+	}
+}
+
+// name is what a source may be called: it becomes a metric label and an annotation value.
+var name = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`)
+
+// CheckName returns an error if a source cannot be called s.
+func CheckName(s string) error {
+	if !name.MatchString(s) {
+		return fmt.Errorf("%q cannot be the name of a source: use up to 63 of a-z, 0-9, '.', '_' and '-', with a letter or digit at both ends", s)
+	}
+
+	return nil
+}
+
+func (c *Config) check() error {
+	var problems []error
+
+	if len(c.Sources) == 0 {
+		problems = append(problems, errors.New("sources: there is none; name at least one"))
+	}
+
+	if len(c.Sources) > MaxSources {
+		problems = append(problems, fmt.Errorf("sources: there are %d, at most %d are allowed", len(c.Sources), MaxSources))
+	}
+
+	seen := map[string]bool{}
+
+	for i := range c.Sources {
+		src := &c.Sources[i]
+
+		for _, err := range src.check() {
+			problems = append(problems, fmt.Errorf("sources[%d]: %w", i, err))
+		}
+
+		if seen[src.Name] {
+			problems = append(problems, fmt.Errorf("sources[%d]: the name %q is taken by an earlier source", i, src.Name))
+		}
+
+		seen[src.Name] = true
+	}
+
+	return errors.Join(problems...)
+}
+
+func (s *Source) check() []error {
+	var problems []error
+
+	if err := CheckName(s.Name); err != nil {
+		problems = append(problems, fmt.Errorf("name: %w", err))
+	}
+
+	switch {
+	case s.Git == nil && s.Dir == nil:
+		problems = append(problems, errors.New("it needs `git:` or `dir:`"))
+	case s.Git != nil && s.Dir != nil:
+		problems = append(problems, errors.New("it has both `git:` and `dir:`; choose one"))
+	case s.Git != nil && s.Git.URL == "":
+		problems = append(problems, errors.New("git.url: it is missing"))
+	case s.Dir != nil && s.Dir.Path == "":
+		problems = append(problems, errors.New("dir.path: it is missing"))
+	}
+
+	if interval := time.Duration(s.Interval); interval < MinInterval {
+		problems = append(problems, fmt.Errorf("interval: %s is too short, the least is %s", interval, MinInterval))
+	}
+
+	if s.MaxDelete < 0 {
+		problems = append(problems, errors.New("maxDelete: it cannot be negative; use `prune: false` to delete nothing"))
+	}
+
+	return problems
+}
+
+// resolve makes the paths of the file relative to the folder that the file is in.
+func (c *Config) resolve(folder string) {
+	for _, path := range []*string{&c.StateDir, &c.Omni.ServiceAccountKeyFile, &c.Omni.CAFile} {
+		resolve(path, folder)
+	}
+
+	for i := range c.Sources {
+		if dir := c.Sources[i].Dir; dir != nil {
+			resolve(&dir.Path, folder)
+		}
+
+		if git := c.Sources[i].Git; git != nil && strings.HasPrefix(git.URL, ".") {
+			resolve(&git.URL, folder)
+		}
+	}
+}
+
+func resolve(path *string, folder string) {
+	if *path != "" && !filepath.IsAbs(*path) {
+		*path = filepath.Join(folder, *path)
+	}
+}

@@ -1,0 +1,104 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/omni-syncd/omni-syncd/pkg/config"
+)
+
+func TestLoad(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "omni-syncd.yaml")
+
+	write(t, path, `
+omni:
+  endpoint: https://example.omni.siderolabs.io
+  serviceAccountKeyFile: key
+sources:
+  - name: fleet
+    git: {url: ./fleet.git, branch: main}
+    path: clusters
+    interval: 30s
+    prune: true
+    maxDelete: 3
+  - name: local
+    dir: {path: templates}
+`)
+
+	got, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	want := &config.Config{
+		Omni: config.Omni{Endpoint: "https://example.omni.siderolabs.io", ServiceAccountKeyFile: filepath.Join(folder, "key")},
+		Sources: []config.Source{
+			{
+				Name: "fleet", Git: &config.Git{URL: filepath.Join(folder, "fleet.git"), Branch: "main"}, Path: "clusters",
+				Interval: config.Duration(30 * time.Second), Prune: true, MaxDelete: 3,
+			},
+			{
+				Name: "local", Dir: &config.Dir{Path: filepath.Join(folder, "templates")},
+				Interval: config.Duration(time.Minute), MaxDelete: 1,
+			},
+		},
+	}
+
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Every mistake is named, with the line where YAML knows it, and all of them at once.
+func TestParseProblems(t *testing.T) {
+	for _, test := range []struct{ name, yaml, want string }{
+		{"empty", "", "it is empty"},
+		{"no source", "omni: {endpoint: x}", "sources: there is none"},
+		{"unknown key", "sources:\n  - name: a\n    git: {url: x}\n    prunes: true\n", "line 4: field prunes not found"},
+		{"bad interval", "sources:\n  - name: a\n    git: {url: x}\n    interval: often\n", `line 4: "often" is not a duration`},
+		{"short interval", "sources: [{name: a, git: {url: x}, interval: 10ms}]", "interval: 10ms is too short"},
+		{"bad name", "sources: [{name: A B, git: {url: x}}]", `"A B" cannot be the name of a source`},
+		{"same name", "sources: [{name: a, git: {url: x}}, {name: a, git: {url: y}}]", `sources[1]: the name "a" is taken`},
+		{"neither", "sources: [{name: a}]", "it needs `git:` or `dir:`"},
+		{"both", "sources: [{name: a, git: {url: x}, dir: {path: y}}]", "it has both"},
+		{"no url", "sources: [{name: a, git: {branch: main}}]", "git.url: it is missing"},
+		{"two at once", "sources: [{name: a}, {name: b, dir: {}}]", "sources[1]: dir.path: it is missing"},
+		{"negative", "sources: [{name: a, git: {url: x}, maxDelete: -1}]", "maxDelete: it cannot be negative"},
+		{"two documents", "sources: [{name: a, git: {url: x}}]\n---\nsources: []\n", "more than one YAML document"},
+		{"too large", strings.Repeat("# \n", config.MaxSize/3+1), "it is larger than"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := config.Parse([]byte(test.yaml))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want an error that says %q", err, test.want)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("sources: [{name: a, git: {url: x}, interval: 1m}]"))
+	f.Add([]byte("sources: [*a]"))
+	f.Add([]byte("a: &a [*a]"))
+
+	f.Fuzz(func(t *testing.T, data []byte) {
+		cfg, err := config.Parse(data)
+		if err == nil && len(cfg.Sources) == 0 {
+			t.Error("a configuration without sources was accepted")
+		}
+	})
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,306 @@
+package diff
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+)
+
+// Input is everything a [Plan] depends on. Resources are read, never written.
+type Input struct {
+	// Source is the name that the ownership mark carries.
+	Source string
+	// Target is the cluster's name; empty for the fleet resources of the source.
+	Target string
+	// Desired are the resources that Git describes.
+	Desired []resource.Resource
+	// Removed says that the target is no longer in Git; Desired is empty then. It is
+	// told apart from an empty Desired so that no accident upstream of this package can
+	// look like a deletion (G2).
+	Removed bool
+	// Live holds everything that lives under the target's name, the live twin of every
+	// desired resource, and the KernelArgs of the cluster's machines.
+	Live []resource.Resource
+	// Prune allows the deletion of a removed cluster and of fleet resources that left
+	// Git. What leaves a template that stays is always destroyed, as omnictl does.
+	Prune bool
+}
+
+// Compute returns what has to happen so that Omni is what Git says. It is pure: the
+// same input gives the same plan, whatever the order of its lists.
+func Compute(in Input) *Plan {
+	c := computation{
+		Input: in,
+		fleet: in.Target == "",
+		live:  make(map[ref]resource.Resource, len(in.Live)),
+		plan:  &Plan{Source: in.Source, Target: in.Target, Removed: in.Removed},
+	}
+
+	for _, r := range in.Live {
+		c.live[refOf(r)] = r
+	}
+
+	if cluster, ok := c.live[ref{omni.ClusterType, in.Target}]; ok && !c.fleet {
+		c.plan.Locked = hasAnnotation(cluster, omni.ClusterLocked)
+
+		// Nothing can be written under a cluster that goes away, and Omni takes
+		// everything that belongs to it along.
+		if isTearingDown(cluster) {
+			c.vanish(cluster)
+
+			return c.plan
+		}
+	}
+
+	desired := make(map[ref]bool, len(in.Desired))
+
+	for _, want := range in.Desired {
+		desired[refOf(want)] = true
+		c.converge(want)
+	}
+
+	c.remove(desired)
+	c.plan.sort()
+
+	return c.plan
+}
+
+// computation is one run of Compute.
+type computation struct {
+	Input
+
+	fleet bool
+	live  map[ref]resource.Resource
+	plan  *Plan
+}
+
+// converge plans what makes the live twin of want equal to it.
+func (c *computation) converge(want resource.Resource) {
+	want = marked(want, c.Source, c.fleet)
+
+	have, exists := c.live[refOf(want)]
+
+	switch {
+	case c.parentTearingDown(want):
+		// Reported once, for the parent.
+	case !exists:
+		c.change(Change{Action: Create, New: want})
+	case have.Metadata().Owner() != "":
+		c.conflict(have, "it is owned by Omni's "+have.Metadata().Owner())
+	case SourceOf(have) != "" && SourceOf(have) != c.Source:
+		c.conflict(have, "it is managed by the source "+SourceOf(have))
+	case !c.fleet && want.Metadata().Type() != omni.KernelArgsType && clusterOf(have) != clusterOf(want):
+		c.elsewhere(have)
+	case isTearingDown(have):
+		c.vanish(have)
+	default:
+		merge(want, have, c.fleet)
+
+		if action := compare(have, want); action != "" {
+			c.change(Change{Action: action, Old: have, New: want, Fields: Fields(have, want)})
+		}
+	}
+}
+
+// elsewhere handles a desired resource that lives in another cluster. If it is ours
+// it is on its way here (a machine that moves between two templates) and only has to
+// leave the other cluster first.
+func (c *computation) elsewhere(have resource.Resource) {
+	reason := "it belongs to the cluster " + clusterOf(have)
+	if clusterOf(have) == "" {
+		reason = "it exists and belongs to no cluster"
+	}
+
+	if SourceOf(have) == c.Source && !IsFleet(have) {
+		c.wait(have, reason)
+	} else {
+		c.conflict(have, reason)
+	}
+}
+
+// remove plans what happens to live resources that Git does not describe.
+func (c *computation) remove(desired map[ref]bool) {
+	doomed := c.doomed(desired)
+	cascades := map[ref][]resource.Resource{}
+
+	for key, have := range c.live {
+		if desired[key] || c.notOurs(have) {
+			continue
+		}
+
+		root, goesAlong := c.goesAlong(have, doomed)
+
+		switch {
+		case goesAlong:
+			cascades[root] = append(cascades[root], have)
+		case have.Metadata().Type() == omni.KernelArgsType:
+			c.release(have)
+		case SourceOf(have) == "":
+			c.plan.Foreign = append(c.plan.Foreign, have)
+		case !c.Prune && (c.fleet || c.Removed):
+			c.plan.Kept = append(c.plan.Kept, have)
+		default:
+			c.finish(have)
+		}
+	}
+
+	for i := range c.plan.Changes {
+		if change := &c.plan.Changes[i]; change.Action == Destroy {
+			change.Cascade = cascades[refOf(change.Old)]
+			sortResources(change.Cascade)
+		}
+	}
+}
+
+// notOurs reports whether a live resource that Git does not describe is nobody's
+// business here: a controller's, another source's, or a by-product of Omni.
+func (c *computation) notOurs(have resource.Resource) bool {
+	source := SourceOf(have)
+
+	switch {
+	case have.Metadata().Owner() != "":
+		return true
+	case source != "" && (source != c.Source || IsFleet(have) != c.fleet):
+		return true
+	case source != "":
+		return false
+	case c.fleet || have.Metadata().Type() == omni.KernelArgsType:
+		return true
+	default:
+		_, byController := have.Metadata().Labels().Get(omni.LabelManagedByMachineSetNodeController)
+
+		return byController
+	}
+}
+
+// doomed returns the clusters and machine sets that the plan destroys: Omni destroys
+// what belongs to them.
+func (c *computation) doomed(desired map[ref]bool) map[ref]bool {
+	doomed := map[ref]bool{}
+
+	for key, have := range c.live {
+		isRoot := key.typ == omni.ClusterType || key.typ == omni.MachineSetType
+		if isRoot && !desired[key] && !c.notOurs(have) && SourceOf(have) == c.Source && (c.Prune || !c.Removed) {
+			doomed[key] = true
+		}
+	}
+
+	return doomed
+}
+
+// goesAlong returns the doomed root with which Omni destroys have.
+func (c *computation) goesAlong(have resource.Resource, doomed map[ref]bool) (ref, bool) {
+	if name, ok := have.Metadata().Labels().Get(omni.LabelCluster); ok {
+		if root := (ref{omni.ClusterType, name}); doomed[root] {
+			return root, true
+		}
+	}
+
+	if have.Metadata().Type() == omni.MachineSetNodeType {
+		name, _ := have.Metadata().Labels().Get(omni.LabelMachineSet)
+		if root := (ref{omni.MachineSetType, name}); doomed[root] {
+			return root, true
+		}
+	}
+
+	return ref{}, false
+}
+
+// release plans that KernelArgs lose our mark; they are never destroyed.
+func (c *computation) release(have resource.Resource) {
+	if isTearingDown(have) {
+		return
+	}
+
+	want := released(have)
+	c.change(Change{Action: Release, Old: have, New: want, Fields: Fields(have, want)})
+}
+
+// finish plans the next step of a teardown. Destroy is level-triggered: the first pass
+// tears the resource down, later ones wait for its finalizers, and the last one
+// destroys what an older Omni leaves behind.
+func (c *computation) finish(have resource.Resource) {
+	if isTearingDown(have) && !have.Metadata().Finalizers().Empty() {
+		c.wait(have, beingDestroyed(have))
+
+		return
+	}
+
+	c.change(Change{Action: Destroy, Old: have})
+}
+
+// vanish lets a resource that is already going away go: its name is free again once
+// it is gone. Only what is ours gets the last push.
+func (c *computation) vanish(have resource.Resource) {
+	if SourceOf(have) == c.Source {
+		c.finish(have)
+	} else {
+		c.wait(have, beingDestroyed(have))
+	}
+}
+
+// parentTearingDown reports whether want belongs to a machine set that goes away.
+func (c *computation) parentTearingDown(want resource.Resource) bool {
+	if want.Metadata().Type() != omni.MachineSetNodeType {
+		return false
+	}
+
+	name, _ := want.Metadata().Labels().Get(omni.LabelMachineSet)
+	parent, ok := c.live[ref{omni.MachineSetType, name}]
+
+	return ok && isTearingDown(parent)
+}
+
+func (c *computation) change(change Change) { c.plan.Changes = append(c.plan.Changes, change) }
+
+func (c *computation) conflict(r resource.Resource, reason string) {
+	c.plan.Conflicts = append(c.plan.Conflicts, Conflict{Resource: r, Reason: reason})
+}
+
+func (c *computation) wait(r resource.Resource, reason string) {
+	c.plan.Waiting = append(c.plan.Waiting, Waiting{Resource: r, Reason: reason})
+}
+
+func isTearingDown(r resource.Resource) bool {
+	return r.Metadata().Phase() == resource.PhaseTearingDown
+}
+
+func beingDestroyed(r resource.Resource) string {
+	if finalizers := *r.Metadata().Finalizers(); !finalizers.Empty() {
+		return "it is being destroyed, held by " + strings.Join(finalizers, ", ")
+	}
+
+	return "it is being destroyed"
+}
+
+// compare returns what kind of change leads from have to want; "" if there is none.
+// Version, timestamps, phase, owner and finalizers are the server's and do not count.
+func compare(have, want resource.Resource) Action {
+	sameLabels := maps.Equal(have.Metadata().Labels().Raw(), want.Metadata().Labels().Raw())
+	haveNotes, wantNotes := have.Metadata().Annotations().Raw(), want.Metadata().Annotations().Raw()
+
+	switch {
+	case !sameLabels || !livestate.EqualSpec(have, want):
+		return Update
+	case maps.Equal(haveNotes, wantNotes):
+		return ""
+	case maps.Equal(withoutMarks(haveNotes), withoutMarks(wantNotes)):
+		return Adopt
+	default:
+		return Update
+	}
+}
+
+// withoutMarks returns the annotations that say more than to whom a resource belongs.
+func withoutMarks(annotations map[string]string) map[string]string {
+	rest := maps.Clone(annotations)
+	for _, mark := range []string{MarkSource, MarkFleet, MarkLocked, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
+		delete(rest, mark)
+	}
+
+	return rest
+}

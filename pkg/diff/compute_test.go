@@ -1,0 +1,543 @@
+package diff_test
+
+import (
+	"flag"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/google/go-cmp/cmp"
+	"github.com/siderolabs/omni/client/api/omni/specs"
+	"github.com/siderolabs/omni/client/pkg/compression"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const (
+	self    = "fleet"
+	machine = "11111111-0000-4000-8000-000000000001"
+)
+
+// Resources of a small cluster, as a template renders them.
+
+type option func(resource.Resource)
+
+func with(r resource.Resource, options ...option) resource.Resource {
+	for _, o := range options {
+		o(r)
+	}
+
+	return r
+}
+
+func note(key, value string) option {
+	return func(r resource.Resource) { r.Metadata().Annotations().Set(key, value) }
+}
+
+func label(key, value string) option {
+	return func(r resource.Resource) { r.Metadata().Labels().Set(key, value) }
+}
+
+func ours(r resource.Resource) {
+	r.Metadata().Annotations().Set(diff.MarkSource, self)
+
+	if r.Metadata().Type() == omni.ClusterType {
+		r.Metadata().Annotations().Set(diff.MarkGitOps, "omni-syncd")
+	}
+}
+
+func owned(r resource.Resource) { _ = r.Metadata().SetOwner("SomeController") }
+
+func tearingDown(finalizers ...string) option {
+	return func(r resource.Resource) {
+		r.Metadata().SetPhase(resource.PhaseTearingDown)
+
+		for _, f := range finalizers {
+			r.Metadata().Finalizers().Add(f)
+		}
+	}
+}
+
+// served gives a resource what a server adds to it, none of which is a difference.
+func served(r resource.Resource) {
+	version, _ := resource.ParseVersion("7")
+	r.Metadata().SetVersion(version)
+
+	if r.Metadata().Phase() == resource.PhaseRunning {
+		r.Metadata().Finalizers().Add("ClusterController")
+	}
+}
+
+func cluster(kubernetes string, options ...option) resource.Resource {
+	r := omni.NewCluster("one")
+	r.TypedSpec().Value.KubernetesVersion = kubernetes
+	r.TypedSpec().Value.TalosVersion = "1.12.0"
+	r.Metadata().Annotations().Set(omni.ResourceManagedByClusterTemplates, "")
+
+	return with(r, options...)
+}
+
+func machineSet(id string, options ...option) resource.Resource {
+	r := omni.NewMachineSet(id)
+	r.Metadata().Labels().Set(omni.LabelCluster, "one")
+	r.TypedSpec().Value.UpdateStrategy = specs.MachineSetSpec_Rolling
+
+	return with(r, options...)
+}
+
+func node(set string, options ...option) resource.Resource {
+	owner := omni.NewMachineSet(set)
+	owner.Metadata().Labels().Set(omni.LabelCluster, "one")
+
+	return with(omni.NewMachineSetNode(machine, owner), options...)
+}
+
+func patch(id, data string, options ...option) resource.Resource {
+	r := omni.NewConfigPatch(id)
+	r.Metadata().Labels().Set(omni.LabelCluster, "one")
+
+	if err := r.TypedSpec().Value.SetUncompressedData([]byte(data)); err != nil {
+		panic(err)
+	}
+
+	return with(r, options...)
+}
+
+func kernelArgs(options ...option) resource.Resource {
+	r := omni.NewKernelArgs(machine)
+	r.TypedSpec().Value.Args = []string{"console=ttyS0"}
+	r.Metadata().Annotations().Set(omni.ResourceManagedByClusterTemplates, "")
+
+	return with(r, options...)
+}
+
+// class is a fleet resource.
+func class(options ...option) resource.Resource {
+	r := omni.NewMachineClass("small")
+	r.TypedSpec().Value.MatchLabels = []string{"size = small"}
+
+	return with(r, options...)
+}
+
+func fleetMark(r resource.Resource) {
+	ours(r)
+	r.Metadata().Annotations().Set(diff.MarkFleet, "")
+	r.Metadata().Annotations().Set(diff.MarkGitOps, "omni-syncd")
+}
+
+type resources = []resource.Resource
+
+// summarize writes a plan as one line per entry, for comparison.
+func summarize(p *diff.Plan) []string {
+	var lines []string
+
+	for i := range p.Changes {
+		c := &p.Changes[i]
+		lines = append(lines, string(c.Action)+" "+c.Line())
+	}
+
+	for _, f := range p.Foreign {
+		lines = append(lines, "foreign "+diff.Name(f))
+	}
+
+	for _, k := range p.Kept {
+		lines = append(lines, "kept "+diff.Name(k))
+	}
+
+	for _, w := range p.Waiting {
+		lines = append(lines, "waiting "+diff.Name(w.Resource)+": "+w.Reason)
+	}
+
+	for _, c := range p.Conflicts {
+		lines = append(lines, "conflict "+diff.Name(c.Resource)+": "+c.Reason)
+	}
+
+	if p.Locked {
+		lines = append(lines, "locked")
+	}
+
+	return lines
+}
+
+func TestCompute(t *testing.T) {
+	const set = "one-workers"
+
+	for _, test := range []struct {
+		name    string
+		desired resources
+		live    resources
+		fleet   bool
+		removed bool
+		prune   bool
+		want    []string
+	}{
+		{
+			name:    "everything is created by rank",
+			desired: resources{kernelArgs(), node(set), machineSet(set), patch("200-a", "a: 1"), cluster("1.34.3")},
+			want: []string{
+				"create Cluster one", "create ConfigPatch 200-a", "create MachineSet one-workers",
+				"create MachineSetNode " + machine, "create KernelArgs " + machine,
+			},
+		},
+		{
+			name:    "what the server adds is no difference",
+			desired: resources{cluster("1.34.3"), machineSet(set), kernelArgs()},
+			live:    resources{cluster("1.34.3", ours, served), machineSet(set, ours, served), kernelArgs(ours, served)},
+		},
+		{
+			name:    "an unmarked twin is adopted in one quiet line",
+			desired: resources{cluster("1.34.3"), machineSet(set)},
+			live:    resources{cluster("1.34.3", served), machineSet(set, served)},
+			want: []string{
+				"adopt Cluster one  adopted: it exists and is as Git says",
+				"adopt MachineSet one-workers  adopted: it exists and is as Git says",
+			},
+		},
+		{
+			name:    "a version change is the field that changed",
+			desired: resources{cluster("1.35.0")},
+			live:    resources{cluster("1.34.3", ours, served)},
+			want:    []string{"update Cluster one  spec.kubernetesversion: 1.34.3 → 1.35.0"},
+		},
+		{
+			name:    "creates come before updates, and destroys last and backwards",
+			desired: resources{cluster("1.35.0"), machineSet("one-new")},
+			live: resources{
+				cluster("1.34.3", ours), patch("200-a", "a: 1", ours), machineSet(set, ours), node("one-new", ours),
+			},
+			want: []string{
+				"create MachineSet one-new",
+				"update Cluster one  spec.kubernetesversion: 1.34.3 → 1.35.0",
+				"destroy MachineSetNode " + machine, "destroy MachineSet one-workers", "destroy ConfigPatch 200-a",
+			},
+		},
+		{
+			name:    "a machine set takes its nodes along",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", ours), machineSet(set, ours), node(set, ours)},
+			want:    []string{"destroy MachineSet one-workers  and 1 more that belong to it"},
+		},
+		{
+			name:    "a patch made in the UI is foreign and kept",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", ours), patch("500-ui", "a: 1")},
+			want:    []string{"foreign ConfigPatch 500-ui"},
+		},
+		{
+			name:    "by-products of Omni are nobody's business",
+			desired: resources{cluster("1.34.3"), machineSet(set)},
+			live: resources{
+				cluster("1.34.3", ours), machineSet(set, ours), patch("900-cm", "a: 1", owned),
+				node(set, label(omni.LabelManagedByMachineSetNodeController, "")), kernelArgs(),
+			},
+		},
+		{
+			name:    "a controller's resource is not ours, whatever Git says",
+			desired: resources{patch("900-cm", "a: 2")},
+			live:    resources{patch("900-cm", "a: 1", owned)},
+			want:    []string{"conflict ConfigPatch 900-cm: it is owned by Omni's SomeController"},
+		},
+		{
+			name:    "another source's mark is a conflict, never a fight",
+			desired: resources{cluster("1.35.0")},
+			live:    resources{cluster("1.34.3", note(diff.MarkSource, "other"))},
+			want:    []string{"conflict Cluster one: it is managed by the source other"},
+		},
+		{
+			name:    "another source's resource in our cluster is left alone",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", ours), patch("300-x", "a: 1", note(diff.MarkSource, "other"))},
+		},
+		{
+			name:    "a fleet patch with our cluster's label is not the cluster's",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", ours), patch("300-x", "a: 1", fleetMark)},
+		},
+		{
+			name:    "a machine of ours that has yet to leave another cluster is waited for",
+			desired: resources{node(set)},
+			live:    resources{node(set, ours, label(omni.LabelCluster, "two"))},
+			want:    []string{"waiting MachineSetNode " + machine + ": it belongs to the cluster two"},
+		},
+		{
+			name:    "a machine of somebody else's cluster is a conflict",
+			desired: resources{node(set)},
+			live:    resources{node(set, label(omni.LabelCluster, "two"))},
+			want:    []string{"conflict MachineSetNode " + machine + ": it belongs to the cluster two"},
+		},
+		{
+			name:    "KernelArgs that leave Git are released, not destroyed",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", ours), kernelArgs(ours)},
+			want:    []string{"release KernelArgs " + machine + "  released: it left Git and stays in Omni"},
+		},
+		{
+			name:    "a lock set in the UI stays",
+			desired: resources{node(set)},
+			live:    resources{node(set, ours, note(omni.MachineLocked, ""))},
+		},
+		{
+			name:    "a lock that Git set and sets no longer goes",
+			desired: resources{node(set)},
+			live:    resources{node(set, ours, note(omni.MachineLocked, ""), note(diff.MarkLocked, ""))},
+			want: []string{
+				"update MachineSetNode " + machine + `  metadata.annotations[omni-syncd/locked]: -"", metadata.annotations[omni.sidero.dev/locked]: -""`,
+			},
+		},
+		{
+			name:    "a locked cluster is planned and shown as locked, and keeps its lock",
+			desired: resources{cluster("1.35.0")},
+			live:    resources{cluster("1.34.3", ours, note(omni.ClusterLocked, ""))},
+			want:    []string{"update Cluster one  spec.kubernetesversion: 1.34.3 → 1.35.0", "locked"},
+		},
+		{
+			name:    "Omni's own labels and annotations are kept, other people's are not",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", ours, label("omni.sidero.dev/x", "1"), note("omni.sidero.dev/y", "2"), label("env", "prod"))},
+			want:    []string{"update Cluster one  metadata.labels[env]: -prod"},
+		},
+		{
+			name:    "nothing is written below a cluster that goes away",
+			desired: resources{cluster("1.34.3"), machineSet(set)},
+			live:    resources{cluster("1.34.3", tearingDown("ClusterStatus")), patch("200-a", "a", ours)},
+			want:    []string{"waiting Cluster one: it is being destroyed, held by ClusterStatus"},
+		},
+		{
+			name:    "nodes of a machine set that goes away wait with it",
+			desired: resources{cluster("1.34.3"), machineSet(set), node(set)},
+			live:    resources{cluster("1.34.3", ours), machineSet(set, ours, tearingDown("x"))},
+			want:    []string{"waiting MachineSet one-workers: it is being destroyed, held by x"},
+		},
+		{
+			name:    "a teardown that nothing holds any more is finished, for an Omni that does not do it itself",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", ours), patch("200-a", "a", ours, tearingDown())},
+			want:    []string{"destroy ConfigPatch 200-a"},
+		},
+		{
+			name: "a removed cluster takes everything along, and its KernelArgs are released first",
+			live: resources{
+				cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), patch("500-ui", "a"), kernelArgs(ours),
+			},
+			removed: true, prune: true,
+			want: []string{
+				"release KernelArgs " + machine + "  released: it left Git and stays in Omni",
+				"destroy Cluster one  and 3 more that belong to it",
+			},
+		},
+		{
+			name:    "a removed cluster is kept while prune is off",
+			live:    resources{cluster("1.34.3", ours), patch("200-a", "a", ours)},
+			removed: true,
+			want:    []string{"kept Cluster one", "kept ConfigPatch 200-a"},
+		},
+		{
+			name:    "a removed cluster that is not ours is foreign",
+			live:    resources{cluster("1.34.3")},
+			removed: true, prune: true,
+			want: []string{"foreign Cluster one"},
+		},
+		{
+			name:  "fleet resources keep what other people put on them",
+			fleet: true, prune: true,
+			desired: resources{class()},
+			live:    resources{class(fleetMark, label("team", "infra"), note("why", "cheap"))},
+		},
+		{
+			name:  "a fleet resource that left Git is destroyed with prune",
+			fleet: true, prune: true,
+			live: resources{class(fleetMark)},
+			want: []string{"destroy MachineClass small"},
+		},
+		{
+			name:  "and kept without",
+			fleet: true,
+			live:  resources{class(fleetMark)},
+			want:  []string{"kept MachineClass small"},
+		},
+		{
+			name:  "a cluster's own resource is never a fleet resource",
+			fleet: true, prune: true,
+			live: resources{patch("200-a", "a", ours)},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := diff.Input{Source: self, Target: "one", Desired: test.desired, Live: test.live, Removed: test.removed, Prune: test.prune}
+			if test.fleet {
+				in.Target = ""
+			}
+
+			// Neither the order of the input nor an earlier run may matter.
+			for range 3 {
+				rand.Shuffle(len(in.Desired), func(i, j int) { in.Desired[i], in.Desired[j] = in.Desired[j], in.Desired[i] })
+				rand.Shuffle(len(in.Live), func(i, j int) { in.Live[i], in.Live[j] = in.Live[j], in.Live[i] })
+
+				if d := cmp.Diff(test.want, summarize(diff.Compute(in))); d != "" {
+					t.Fatalf("plan (-want +got):\n%s", d)
+				}
+			}
+		})
+	}
+}
+
+// G4: what a plan writes makes the next plan empty, whatever the live state was.
+func TestG4_AppliedPlanIsEmpty(t *testing.T) {
+	desired := resources{
+		cluster("1.35.0", label("env", "prod")), patch("200-a", "a: 1"), machineSet("one-workers"),
+		node("one-workers", note(omni.MachineLocked, "")), kernelArgs(),
+	}
+	live := resources{
+		cluster("1.34.3", served, note("omni.sidero.dev/x", "1"), label("old", "1")), patch("200-a", "a: 0", ours, served),
+		node("one-workers", served), patch("500-ui", "b: 1", served),
+	}
+
+	plan := diff.Compute(diff.Input{Source: self, Target: "one", Desired: desired, Live: live})
+
+	for i := range plan.Changes {
+		if want := plan.Changes[i].New; want != nil {
+			live = slices.DeleteFunc(live, func(r resource.Resource) bool {
+				return r.Metadata().Type() == want.Metadata().Type() && r.Metadata().ID() == want.Metadata().ID()
+			})
+			live = append(live, want)
+		}
+	}
+
+	again := diff.Compute(diff.Input{Source: self, Target: "one", Desired: desired, Live: live})
+	if d := cmp.Diff([]string{"foreign ConfigPatch 500-ui"}, summarize(again)); d != "" {
+		t.Errorf("second plan (-want +got):\n%s", d)
+	}
+}
+
+// G5: an update carries the version that it was planned from.
+func TestG5_UpdateCarriesVersion(t *testing.T) {
+	plan := diff.Compute(diff.Input{
+		Source: self, Target: "one",
+		Desired: resources{cluster("1.35.0")}, Live: resources{cluster("1.34.3", ours, served)},
+	})
+
+	if got := plan.Changes[0].New.Metadata().Version().String(); got != "7" {
+		t.Errorf("version %s, want 7", got)
+	}
+}
+
+// Computing a plan leaves its input alone: desired resources are shared by all plans of
+// a revision, live ones by everybody.
+func TestComputeDoesNotWrite(t *testing.T) {
+	desired, live := node("one-workers"), node("one-workers", ours, note(omni.MachineLocked, ""), note(diff.MarkLocked, ""))
+	before := []string{diff.Name(desired), desired.Metadata().Annotations().Raw()[omni.MachineLocked]}
+	notes := len(desired.Metadata().Annotations().Raw()) + len(live.Metadata().Annotations().Raw())
+
+	diff.Compute(diff.Input{Source: self, Target: "one", Desired: resources{desired}, Live: resources{live}})
+
+	after := []string{diff.Name(desired), desired.Metadata().Annotations().Raw()[omni.MachineLocked]}
+	if !slices.Equal(before, after) || len(desired.Metadata().Annotations().Raw())+len(live.Metadata().Annotations().Raw()) != notes {
+		t.Error("the input was changed")
+	}
+}
+
+// Regression: upstream compares stored bytes, so a patch that was stored without
+// compression differed from itself for ever.
+func TestCompressedEqualsPlain(t *testing.T) {
+	data := "machine:\n  env:\n" + strings.Repeat("    SOME_VARIABLE: some value\n", 200)
+
+	plainConfig, err := compression.BuildConfig(false, true, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	packedConfig, err := compression.BuildConfig(true, true, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	plain, packed := omni.NewConfigPatch("200-a"), omni.NewConfigPatch("200-a")
+	for r, config := range map[*omni.ConfigPatch]specs.CompressionConfig{plain: plainConfig, packed: packedConfig} {
+		r.Metadata().Labels().Set(omni.LabelCluster, "one")
+
+		if err := r.TypedSpec().Value.SetUncompressedData([]byte(data), specs.WithConfigCompressionOption(config)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	if len(packed.TypedSpec().Value.CompressedData) == 0 || plain.TypedSpec().Value.Data == "" {
+		t.Fatal("the test does not test what it says")
+	}
+
+	plan := diff.Compute(diff.Input{Source: self, Target: "one", Desired: resources{plain}, Live: resources{with(packed, ours)}})
+	if !plan.Empty() {
+		t.Errorf("a difference: %v", summarize(plan))
+	}
+}
+
+func TestWriteText(t *testing.T) {
+	plan := diff.Compute(diff.Input{
+		Source: self, Target: "one",
+		Desired: resources{
+			cluster("1.35.0"), patch("200-a", "machine:\n  network:\n    hostname: b\n"), machineSet("one-workers"),
+		},
+		Live: resources{
+			cluster("1.34.3", ours, served, note(omni.ClusterLocked, "")),
+			patch("200-a", "machine:\n  network:\n    hostname: a\n", ours, served),
+			patch("500-ui", "a: 1", served), machineSet("one-old", ours, served), node("one-old", ours, served),
+		},
+	})
+
+	for name, opts := range map[string]diff.TextOptions{
+		"plan.txt":       {Path: "clusters/one.yaml"},
+		"plan-lines.txt": {Path: "clusters/one.yaml", Lines: true},
+		"plan-color.txt": {Lines: true, Color: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got strings.Builder
+			if err := diff.WriteText(&got, plan, opts); err != nil {
+				t.Fatal(err)
+			}
+
+			golden(t, name, got.String())
+		})
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+
+	path := filepath.Join("testdata", name)
+
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; make it with: go test ./pkg/diff -update", err)
+	}
+
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", path, d)
+	}
+}
+
+func TestKind(t *testing.T) {
+	for typ, want := range map[resource.Type]string{
+		omni.ClusterType: "Cluster", omni.MachineSetNodeType: "MachineSetNode", omni.ConfigPatchType: "ConfigPatch",
+		omni.MachineClassType: "MachineClass", omni.KernelArgsType: "KernelArgs", omni.KubernetesManifestGroupType: "KubernetesManifestGroup",
+		omni.ExtensionsConfigurationType: "ExtensionsConfiguration",
+	} {
+		if got := diff.Kind(typ); got != want {
+			t.Errorf("%s is called %s, want %s", typ, got, want)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package diff
+
+import (
+	"strings"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/resource/kvutils"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+)
+
+// Annotations that omni-syncd writes.
+const (
+	// MarkSource names the source that a resource comes from. Only a resource that
+	// carries it is ever destroyed (G1).
+	MarkSource = "omni-syncd/source"
+	// MarkFleet tells the fleet resources of a source from those of its clusters, so
+	// that a plain ConfigPatch with a cluster label is not pruned with the cluster's own.
+	MarkFleet = "omni-syncd/fleet"
+	// MarkLocked remembers that a machine's lock comes from Git, so that taking it out
+	// of Git unlocks the machine while a lock set in Omni's UI stays.
+	MarkLocked = "omni-syncd/locked"
+	// MarkGitOps is what newer Omni shows in its UI on objects that a GitOps tool manages.
+	MarkGitOps = omni.SystemLabelPrefix + "managed-by-gitops-tools"
+
+	gitOpsTool = "omni-syncd"
+)
+
+// SourceOf returns the source whose mark r carries, and "" if it carries none.
+func SourceOf(r resource.Resource) string {
+	source, _ := r.Metadata().Annotations().Get(MarkSource)
+
+	return source
+}
+
+// IsFleet reports whether r carries the mark of a fleet resource.
+func IsFleet(r resource.Resource) bool {
+	return hasAnnotation(r, MarkFleet)
+}
+
+func hasAnnotation(r resource.Resource, key string) bool {
+	_, ok := r.Metadata().Annotations().Get(key)
+
+	return ok
+}
+
+// marked returns a copy of a desired resource with the marks of its source.
+func marked(desired resource.Resource, source string, fleet bool) resource.Resource {
+	r := desired.DeepCopy()
+
+	r.Metadata().Annotations().Do(func(annotations kvutils.TempKV) {
+		annotations.Set(MarkSource, source)
+
+		if fleet {
+			annotations.Set(MarkFleet, "")
+		}
+
+		if fleet || r.Metadata().Type() == omni.ClusterType {
+			annotations.Set(MarkGitOps, gitOpsTool)
+		}
+
+		if hasAnnotation(desired, omni.MachineLocked) {
+			annotations.Set(MarkLocked, "")
+		}
+	})
+
+	return r
+}
+
+// merge makes want, a marked copy of a desired resource, what has to be written over
+// live: metadata that the server owns comes from live, and so do the labels and
+// annotations that Omni keeps for itself and that a template cannot express.
+//
+// Labels and annotations that other people put on a fleet resource are kept too;
+// those of a cluster's resources are the template's, as in omnictl.
+func merge(want, live resource.Resource, fleet bool) {
+	from, to := live.Metadata(), want.Metadata()
+
+	to.SetVersion(from.Version())
+	to.SetCreated(from.Created())
+	to.SetUpdated(from.Updated())
+	to.SetPhase(from.Phase())
+	to.Finalizers().Set(*from.Finalizers())
+
+	keep := func(key string) bool { return fleet || strings.HasPrefix(key, omni.SystemLabelPrefix) }
+
+	to.Labels().Do(func(labels kvutils.TempKV) { keepMissing(labels, from.Labels().Raw(), keep) })
+
+	// A lock that Git once set and no longer sets is taken away; any other lock stays (G8).
+	unlock := hasAnnotation(live, MarkLocked) && !hasAnnotation(want, omni.MachineLocked)
+
+	to.Annotations().Do(func(annotations kvutils.TempKV) {
+		keepMissing(annotations, from.Annotations().Raw(), func(key string) bool {
+			if key == MarkLocked || (key == omni.MachineLocked && unlock) {
+				return false
+			}
+
+			return keep(key)
+		})
+	})
+}
+
+// keepMissing copies into to what from has, to lacks and keep names.
+func keepMissing(to kvutils.TempKV, from map[string]string, keep func(key string) bool) {
+	for key, value := range from {
+		if _, ok := to.Get(key); !ok && keep(key) {
+			to.Set(key, value)
+		}
+	}
+}
+
+// released returns a copy of live without the marks of a template.
+//
+// Upstream never destroys KernelArgs: those that leave a template stay as they are and
+// become the machine's own (client/pkg/template/template.go).
+func released(live resource.Resource) resource.Resource {
+	r := live.DeepCopy()
+
+	r.Metadata().Annotations().Do(func(annotations kvutils.TempKV) {
+		for _, key := range []string{MarkSource, MarkFleet, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
+			annotations.Delete(key)
+		}
+	})
+
+	return r
+}

@@ -1,0 +1,277 @@
+package diff
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	upstream "github.com/siderolabs/omni/client/pkg/diff"
+	"go.yaml.in/yaml/v4"
+)
+
+// TextOptions says how a plan is written for people.
+type TextOptions struct {
+	// Color uses ANSI colours; only for a terminal.
+	Color bool
+	// Lines adds a unified diff of the YAML below each changed resource.
+	Lines bool
+	// Path is the template's file, shown beside the cluster's name.
+	Path string
+}
+
+// symbol is what stands before a resource in a plan.
+var symbol = map[Action]string{Create: "+", Adopt: "=", Update: "~", Release: "~", Destroy: "-"}
+
+var colors = map[string]string{"+": "\x1b[32m", "-": "\x1b[31m", "~": "\x1b[33m", "=": "\x1b[36m", "@": "\x1b[36m", "!": "\x1b[31m"}
+
+const (
+	bold  = "\x1b[1m"
+	reset = "\x1b[0m"
+)
+
+// Title names the target of a plan.
+func (p *Plan) Title() string {
+	if p.Target == "" {
+		return "fleet resources of " + p.Source
+	}
+
+	return "cluster " + p.Target
+}
+
+// Summary is the plan in one line: "2 to create, 1 to change, 1 to destroy".
+func (p *Plan) Summary() string {
+	var parts []string
+
+	add := func(n int, what string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+
+	add(p.Count(Create), "to create")
+	add(p.Count(Adopt), "to adopt")
+	add(p.Count(Update, Release), "to change")
+	add(p.Count(Destroy), "to destroy")
+	add(len(p.Waiting), "waiting")
+	add(len(p.Conflicts), "in conflict")
+
+	if len(parts) == 0 {
+		return "no difference"
+	}
+
+	return strings.Join(parts, ", ")
+}
+
+// WriteText writes a plan for people: a headline, one line per resource and, if asked
+// for, the lines of YAML that change. An empty plan with nothing to report writes nothing.
+func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
+	if p.Empty() && len(p.Foreign) == 0 && len(p.Kept) == 0 {
+		return nil
+	}
+
+	t := textWriter{TextOptions: opts}
+	t.headline(p)
+
+	for i := range p.Changes {
+		if err := t.change(&p.Changes[i]); err != nil {
+			return err
+		}
+	}
+
+	for _, waiting := range p.Waiting {
+		t.line("!", fmt.Sprintf("%s waits: %s", Name(waiting.Resource), waiting.Reason))
+	}
+
+	for _, conflict := range p.Conflicts {
+		t.line("!", fmt.Sprintf("%s is not ours: %s", Name(conflict.Resource), conflict.Reason))
+	}
+
+	for _, foreign := range p.Foreign {
+		t.line(" ", Name(foreign)+" is foreign: it is not in Git and was not made by omni-syncd; kept")
+	}
+
+	for _, kept := range p.Kept {
+		t.line(" ", Name(kept)+" left Git; kept, because prune is off")
+	}
+
+	_, err := w.Write(t.out.Bytes())
+
+	return err
+}
+
+// Line describes a change in one line.
+func (c *Change) Line() string {
+	line := Name(&metadataOnly{c.Metadata()})
+
+	switch {
+	case c.Action == Adopt:
+		return line + "  adopted: it exists and is as Git says"
+	case c.Action == Release:
+		return line + "  released: it left Git and stays in Omni"
+	case len(c.Cascade) > 0:
+		return fmt.Sprintf("%s  and %d more that belong to it", line, len(c.Cascade))
+	case len(c.Fields) > 0:
+		return line + "  " + joinFields(c.Fields)
+	default:
+		return line
+	}
+}
+
+// maxFields bounds how many changed fields one line names.
+const maxFields = 4
+
+func joinFields(fields []Field) string {
+	var parts []string
+
+	for i, field := range fields {
+		if i == maxFields {
+			parts = append(parts, fmt.Sprintf("and %d more", len(fields)-maxFields))
+
+			break
+		}
+
+		parts = append(parts, field.String())
+	}
+
+	return strings.Join(parts, ", ")
+}
+
+// Name is how a resource is called in text: its kind as people write it, and its ID.
+func Name(r interface{ Metadata() *resource.Metadata }) string {
+	return Kind(r.Metadata().Type()) + " " + r.Metadata().ID()
+}
+
+// Kind shortens a resource type: MachineClasses.omni.sidero.dev is a MachineClass.
+func Kind(t resource.Type) string {
+	name, _, _ := strings.Cut(t, ".")
+
+	switch {
+	case name == "KernelArgs":
+		return name
+	case strings.HasSuffix(name, "sses"), strings.HasSuffix(name, "ches"):
+		return strings.TrimSuffix(name, "es")
+	default:
+		return strings.TrimSuffix(name, "s")
+	}
+}
+
+type metadataOnly struct{ md *resource.Metadata }
+
+func (m *metadataOnly) Metadata() *resource.Metadata { return m.md }
+
+type textWriter struct {
+	TextOptions
+
+	out bytes.Buffer
+}
+
+func (t *textWriter) headline(p *Plan) {
+	title := p.Title()
+	if t.Path != "" {
+		title += " (" + t.Path + ")"
+	}
+
+	if t.Color {
+		title = bold + title + reset
+	}
+
+	fmt.Fprintf(&t.out, "%s: %s\n", title, p.Summary())
+
+	if p.Locked {
+		t.line("!", "the cluster is locked in Omni: nothing is applied until it is unlocked there")
+	}
+}
+
+func (t *textWriter) line(mark, text string) {
+	if color := colors[mark]; t.Color && color != "" {
+		fmt.Fprintf(&t.out, "  %s%s%s %s\n", color, mark, reset, text)
+	} else {
+		fmt.Fprintf(&t.out, "  %s %s\n", mark, text)
+	}
+}
+
+func (t *textWriter) change(c *Change) error {
+	t.line(symbol[c.Action], c.Line())
+
+	for _, gone := range c.Cascade {
+		t.line(" ", "- "+Name(gone))
+	}
+
+	if !t.Lines || c.Action == Adopt {
+		return nil
+	}
+
+	unified, err := Unified(c)
+	if err != nil {
+		return err
+	}
+
+	for line := range strings.Lines(unified) {
+		if color := colors[line[:1]]; t.Color && color != "" {
+			line = color + strings.TrimSuffix(line, "\n") + reset + "\n"
+		}
+
+		t.out.WriteString("    " + line)
+	}
+
+	return nil
+}
+
+// Unified returns the unified diff of the YAML of a change, without file headers.
+// What the server owns (version, timestamps, phase, finalizers) is left out of both sides.
+func Unified(c *Change) (string, error) {
+	oldYAML, err := stableYAML(c.Old)
+	if err != nil {
+		return "", err
+	}
+
+	newYAML, err := stableYAML(c.New)
+	if err != nil {
+		return "", err
+	}
+
+	unified, err := upstream.Compute(oldYAML, newYAML)
+	if err != nil {
+		return "", fmt.Errorf("comparing %s: %w", Name(&metadataOnly{c.Metadata()}), err)
+	}
+
+	return unified, nil
+}
+
+// stableYAML writes what a plan compares of a resource, and nothing that the server sets.
+func stableYAML(r resource.Resource) ([]byte, error) {
+	if r == nil {
+		return nil, nil
+	}
+
+	type metadata struct {
+		Namespace   string            `yaml:"namespace"`
+		Type        string            `yaml:"type"`
+		ID          string            `yaml:"id"`
+		Labels      map[string]string `yaml:"labels,omitempty"`
+		Annotations map[string]string `yaml:"annotations,omitempty"`
+	}
+
+	md := r.Metadata()
+
+	var out bytes.Buffer
+
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+
+	err := encoder.Encode(struct {
+		Metadata metadata `yaml:"metadata"`
+		Spec     any      `yaml:"spec"`
+	}{
+		metadata{md.Namespace(), md.Type(), md.ID(), md.Labels().Raw(), md.Annotations().Raw()},
+		r.Spec(),
+	})
+	if err := errors.Join(err, encoder.Close()); err != nil {
+		return nil, fmt.Errorf("writing %s as YAML: %w", Name(r), err)
+	}
+
+	return out.Bytes(), nil
+}

@@ -1,0 +1,33 @@
+// Package omni is the connection to Omni and the live state held from it. It is the right-hand end of the flow
+//
+//	source → template → render → diff → sync → omni
+//
+// [Dial] opens one signed gRPC connection: [Conn.State] reads and writes resources, [Conn.Management] asks for
+// kubeconfigs and talosconfigs, [Conn.Check] tells early, in one line, why an Omni cannot be used.
+//
+// [Snapshot] holds a copy of every resource of some kinds by watching them, so that a pass that has nothing to do
+// makes no call at all. It answers by type and ID and by cluster, and it tells subscribers which cluster changed.
+//
+// # What a snapshot promises
+//
+// It is ready when every kind has been read completely and no watch has been down for longer than
+// [SnapshotConfig.StaleAfter]. Nothing may be decided from a snapshot that is not ready. A ready snapshot may lag behind
+// Omni, but every watch that is up converges, and every real change is notified at least once after it can be read.
+//
+// Three things are told about a resource, and this is who wins:
+//
+//   - The watch is a stream in the order of Omni's history. Its events are taken as they come, whatever their version,
+//     except where they are older than something we did ourselves.
+//   - A bootstrap (a watch that starts with the complete contents) is the truth about everything we did before it was
+//     asked for. Versions may go backwards in it, because a database can be restored. What it lacks is gone. Against
+//     something we did after it was asked for it wins only if it is newer.
+//   - Our own writes ([Snapshot.Put], [Snapshot.TearingDown], [Snapshot.Removed]) go in at once, because the watch lags.
+//     They are hints: one that might belong to an earlier life of the same ID is ignored, since the watch brings the
+//     truth anyway. Until the watch has shown an own write, older events cannot undo it.
+//
+// A watch can die without a word: a connection that leads nowhere, a bookmark from the future after Omni's database
+// was restored. Four things find that out: keepalive pings; a bootstrap a few seconds after every resume; a bootstrap
+// when an own write has not come back on the watch within seconds; and a bootstrap on a slow timer.
+//
+// The package decides nothing about what should change, and it imports no other package of this module.
+package omni

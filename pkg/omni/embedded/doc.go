@@ -1,0 +1,2 @@
+// Package embedded is an Omni in the process.
+package embedded

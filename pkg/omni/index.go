@@ -1,0 +1,202 @@
+package omni
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+)
+
+// Change names a resource that changed and the cluster it belongs to. The zero Change says that readiness changed.
+type Change struct {
+	Type    resource.Type
+	ID      resource.ID
+	Cluster string // empty if it belongs to none
+}
+
+// index holds the resources of all kinds, found by type and ID and by cluster. The Snapshot's lock guards it.
+type index struct {
+	types    map[resource.Type]map[resource.ID]resource.Resource
+	clusters map[string]map[ref]resource.Resource
+	machines map[resource.ID]string // machine ID → its cluster, from the MachineSetNodes
+}
+
+type ref struct {
+	typ resource.Type
+	id  resource.ID
+}
+
+func newIndex() *index {
+	return &index{
+		types:    map[resource.Type]map[resource.ID]resource.Resource{},
+		clusters: map[string]map[ref]resource.Resource{},
+		machines: map[resource.ID]string{},
+	}
+}
+
+func (x *index) get(typ resource.Type, id resource.ID) (resource.Resource, bool) {
+	r, ok := x.types[typ][id]
+
+	return r, ok
+}
+
+func (x *index) list(typ resource.Type) []resource.Resource {
+	return sorted(x.types[typ])
+}
+
+func (x *index) cluster(name string) []resource.Resource {
+	return sorted(x.clusters[name])
+}
+
+// sorted returns the resources by type, then ID.
+func sorted[K comparable](set map[K]resource.Resource) []resource.Resource {
+	list := make([]resource.Resource, 0, len(set))
+
+	for _, r := range set {
+		list = append(list, r)
+	}
+
+	slices.SortFunc(list, func(a, b resource.Resource) int {
+		return cmp.Or(cmp.Compare(a.Metadata().Type(), b.Metadata().Type()), cmp.Compare(a.Metadata().ID(), b.Metadata().ID()))
+	})
+
+	return list
+}
+
+// put stores a resource and returns what to tell: nothing if nobody can see a difference, one change for its cluster,
+// two if it moved from one cluster to another.
+func (x *index) put(r resource.Resource) []Change {
+	old, held := x.get(r.Metadata().Type(), r.Metadata().ID())
+	if held && sameWrite(old.Metadata(), r.Metadata()) {
+		return nil
+	}
+
+	var before Change
+
+	if held {
+		before = x.change(old)
+		x.unlink(old)
+	}
+
+	x.link(r)
+
+	after := x.change(r)
+
+	switch {
+	case !held:
+		return []Change{after}
+	case !differs(old, r):
+		return nil
+	case before != after:
+		return []Change{before, after}
+	default:
+		return []Change{after}
+	}
+}
+
+// remove forgets a resource; it does nothing if there is none.
+func (x *index) remove(typ resource.Type, id resource.ID) []Change {
+	old, held := x.get(typ, id)
+	if !held {
+		return nil
+	}
+
+	change := x.change(old)
+	x.unlink(old)
+
+	return []Change{change}
+}
+
+func (x *index) link(r resource.Resource) {
+	at, cluster := ref{r.Metadata().Type(), r.Metadata().ID()}, clusterOf(r.Metadata())
+
+	set(x.types, at.typ, at.id, r)
+
+	if cluster != "" {
+		set(x.clusters, cluster, at, r)
+
+		if at.typ == omni.MachineSetNodeType {
+			x.machines[at.id] = cluster
+		}
+	}
+}
+
+func (x *index) unlink(r resource.Resource) {
+	at, cluster := ref{r.Metadata().Type(), r.Metadata().ID()}, clusterOf(r.Metadata())
+
+	unset(x.types, at.typ, at.id)
+
+	if cluster != "" {
+		unset(x.clusters, cluster, at)
+
+		if at.typ == omni.MachineSetNodeType {
+			delete(x.machines, at.id)
+		}
+	}
+}
+
+// change names the cluster of a resource as it stands now. A resource without the cluster label whose ID is that of a
+// machine (KernelArgs, MachineLabels) is reported for the cluster the machine is in.
+func (x *index) change(r resource.Resource) Change {
+	md := r.Metadata()
+
+	return Change{Type: md.Type(), ID: md.ID(), Cluster: cmp.Or(clusterOf(md), x.machines[md.ID()])}
+}
+
+// clusterOf is the cluster a resource says it belongs to, or "".
+func clusterOf(md *resource.Metadata) string {
+	// A ClusterStatus carries no label: Omni names it after its cluster.
+	if md.Type() == omni.ClusterType || md.Type() == omni.ClusterStatusType {
+		return md.ID()
+	}
+
+	name, _ := md.Labels().Get(omni.LabelCluster)
+
+	return name
+}
+
+// sameWrite reports that two copies are the result of the same write, so nothing in them can differ. The version alone
+// does not say so: it starts again at 1 when an ID is created again, and goes backwards when a database is restored.
+// The phase is compared because our own copy may be ahead of its version (Snapshot.TearingDown).
+func sameWrite(a, b *resource.Metadata) bool {
+	return a.Version().Equal(b.Version()) && a.Created().Equal(b.Created()) && a.Updated().Equal(b.Updated()) &&
+		a.Phase() == b.Phase()
+}
+
+// differs reports a difference that matters to somebody. Omni bumps versions, timestamps and finalizers all the time;
+// finalizers matter only in a deletion, where they say what it waits for.
+func differs(a, b resource.Resource) bool {
+	ma, mb := a.Metadata(), b.Metadata()
+
+	if ma.Phase() != mb.Phase() || ma.Owner() != mb.Owner() ||
+		!ma.Labels().Equal(*mb.Labels()) || !ma.Annotations().Equal(*mb.Annotations()) {
+		return true
+	}
+
+	if mb.Phase() == resource.PhaseTearingDown && !sameFinalizers(ma, mb) {
+		return true
+	}
+
+	return !EqualSpec(a, b)
+}
+
+func sameFinalizers(a, b *resource.Metadata) bool {
+	return slices.Equal(slices.Sorted(slices.Values(*a.Finalizers())), slices.Sorted(slices.Values(*b.Finalizers())))
+}
+
+func set[K, L comparable](m map[K]map[L]resource.Resource, k K, l L, r resource.Resource) {
+	if m[k] == nil {
+		m[k] = map[L]resource.Resource{}
+	}
+
+	m[k][l] = r
+}
+
+func unset[K, L comparable](m map[K]map[L]resource.Resource, k K, l L) {
+	delete(m[k], l)
+
+	if len(m[k]) == 0 {
+		delete(m, k)
+	}
+}

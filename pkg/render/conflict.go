@@ -1,0 +1,51 @@
+package render
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// withoutConflicts takes out the targets that claim the same resource as another, and says so at both places. Package template finds clusters and
+// machines that are in two files; here it is about what they render to: an idOverride that is used twice, or a manifest
+// for something that a template describes. Applied, the two would overwrite each other forever.
+func withoutConflicts(targets []*Target) ([]*Target, template.Problems) {
+	type claim struct {
+		target *Target
+		md     *resource.Metadata
+	}
+
+	var problems template.Problems
+
+	claims := map[string]claim{}
+	conflicting := map[*Target]bool{}
+
+	for _, target := range targets {
+		for _, r := range target.Resources {
+			mine := claim{target, r.Metadata()}
+
+			first, taken := claims[name(mine.md)]
+			if !taken {
+				claims[name(mine.md)] = mine
+
+				continue
+			}
+
+			conflicting[first.target], conflicting[target] = true, true
+
+			for _, pair := range [][2]claim{{first, mine}, {mine, first}} {
+				problems = append(problems, template.Problem{Position: pair[0].target.Position(pair[0].md), Message: fmt.Sprintf(
+					"%s %q is also described at %s: only one file can describe it", mine.md.Type(), mine.md.ID(), pair[1].target.Position(pair[1].md))})
+			}
+		}
+	}
+
+	if len(conflicting) == 0 {
+		return targets, nil
+	}
+
+	return slices.DeleteFunc(targets, func(t *Target) bool { return conflicting[t] }), problems
+}

@@ -1,0 +1,250 @@
+package render
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/resource/protobuf"
+	_ "github.com/siderolabs/omni/client/pkg/omni/resources/registry" // the table that the types below register in
+	"go.yaml.in/yaml/v4"
+
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// fleetDigest stands for all manifests of a set.
+func fleetDigest(set *template.Set) string {
+	digest := sha256.New()
+	for _, m := range set.Manifests {
+		digest.Write([]byte(m.Digest)) // of fixed length
+	}
+
+	return "fleet:" + hex.EncodeToString(digest.Sum(nil))
+}
+
+// renderFleet makes the fleet target of all manifests. They are one unit: one that is broken keeps back all, because a target
+// without it would say that it should not exist.
+func renderFleet(set *template.Set, digest string) *result {
+	res := &result{}
+	target := &Target{Digest: digest}
+	positions := map[string]template.Position{}
+
+	for _, manifests := range byFile(set.Manifests) {
+		docs := documents(manifests[0].File)
+
+		for _, m := range manifests {
+			if m.Document >= len(docs) {
+				res.problems = append(res.problems, template.Problem{Position: m.Position, Message: "upstream's YAML parser cannot read this document"})
+
+				continue
+			}
+
+			d := manifestDecoder{Manifest: m}
+
+			if r := d.decode(docs[m.Document]); r != nil {
+				target.Resources = append(target.Resources, r)
+				positions[resource.String(r)] = m.Position
+			}
+
+			res.problems = append(res.problems, d.problems...)
+		}
+	}
+
+	if len(res.problems) > 0 {
+		return res
+	}
+
+	sortResources(target.Resources)
+
+	target.position = func(md *resource.Metadata) template.Position { return positions[name(md)] }
+	res.target = target
+
+	return res
+}
+
+// byFile groups manifests, which are sorted by path.
+func byFile(manifests []*template.Manifest) [][]*template.Manifest {
+	var files [][]*template.Manifest
+
+	for i, m := range manifests {
+		if i == 0 || manifests[i-1].Path != m.Path {
+			files = append(files, nil)
+		}
+
+		files[len(files)-1] = append(files[len(files)-1], m)
+	}
+
+	return files
+}
+
+// documents parses a file, as far as it can be parsed.
+func documents(file []byte) []*yaml.Node {
+	var docs []*yaml.Node
+
+	for decoder := yaml.NewDecoder(bytes.NewReader(file)); ; {
+		var doc yaml.Node
+		if err := decoder.Decode(&doc); err != nil || len(doc.Content) != 1 {
+			return docs
+		}
+
+		docs = append(docs, doc.Content[0])
+	}
+}
+
+// manifestDecoder turns one manifest into a resource.
+type manifestDecoder struct {
+	*template.Manifest
+	problems template.Problems
+}
+
+func (d *manifestDecoder) problem(at template.Position, format string, args ...any) {
+	d.problems = append(d.problems, template.Problem{Position: at, Message: fmt.Sprintf(format, args...)})
+}
+
+// metadataKeys are the keys of metadata as Omni prints it. Those that are not copied are the server's.
+var metadataKeys = []string{
+	"namespace", "type", "id", "labels", "annotations", "version", "owner", "phase", "created", "updated", "finalizers",
+}
+
+// decode returns nil if there are problems.
+func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			d.problem(d.Position, "the code of Omni's client gave up on this manifest: %v", fault)
+
+			r = nil
+		}
+	}()
+
+	kind, ok := kindOf(d.Type)
+
+	switch {
+	case !ok:
+		d.problem(d.At("metadata", "type"), "resources of type %s cannot be managed; these can: %s", d.Type, typeNames())
+	case d.Namespace != kind.Namespace:
+		d.problem(d.At("metadata", "namespace"), "namespace is %q: %s are in namespace %q", d.Namespace, d.Type, kind.Namespace)
+	}
+
+	d.checkKeys(doc, []string{"metadata", "spec"})
+	d.checkKeys(value(doc, "metadata"), metadataKeys, "metadata")
+
+	if len(d.problems) > 0 {
+		return nil
+	}
+
+	r, err := protobuf.CreateResource(d.Type)
+	if err != nil {
+		d.problem(d.At("metadata", "type"), "this build does not know resources of type %s", d.Type)
+
+		return nil
+	}
+
+	var written resource.Metadata
+	if err := written.UnmarshalYAML(value(doc, "metadata")); err != nil {
+		d.problem(d.At("metadata"), "%s", err)
+
+		return nil
+	}
+
+	*r.Metadata() = resource.NewMetadata(d.Namespace, d.Type, d.ID, resource.VersionUndefined)
+	*r.Metadata().Labels() = *written.Labels()
+	*r.Metadata().Annotations() = *written.Annotations()
+
+	spec := value(doc, "spec")
+	if spec == nil {
+		spec = &yaml.Node{Kind: yaml.MappingNode}
+	}
+
+	if err := spec.Decode(r.Spec()); err != nil {
+		d.problem(d.At("spec"), "%s", strings.Join(strings.Fields(err.Error()), " "))
+
+		return nil
+	}
+
+	if d.checkSpec(r, spec); len(d.problems) > 0 {
+		return nil
+	}
+
+	return r
+}
+
+func (d *manifestDecoder) checkKeys(n *yaml.Node, known []string, path ...string) {
+	if n == nil {
+		return
+	}
+
+	if n.Kind != yaml.MappingNode {
+		d.problem(d.At(path...), "%s must be a mapping", strings.Join(path, "."))
+
+		return
+	}
+
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if key := n.Content[i].Value; !slices.Contains(known, key) {
+			d.problem(d.Key(append(path, key)...), "unknown field %s", strings.Join(append(path, key), "."))
+		}
+	}
+}
+
+// checkSpec finds fields that the type does not have. The decoder passes over them in silence, so the spec is written out again: every field that
+// there is appears then.
+func (d *manifestDecoder) checkSpec(r resource.Resource, spec *yaml.Node) {
+	raw, err := yaml.Marshal(r.Spec())
+	if err != nil {
+		d.problem(d.At("spec"), "%v", err)
+
+		return
+	}
+
+	var known yaml.Node
+	if err := yaml.Unmarshal(raw, &known); err != nil || len(known.Content) != 1 {
+		d.problem(d.At("spec"), "the spec cannot be written out again: %v", err)
+
+		return
+	}
+
+	d.compare(spec, known.Content[0], "spec")
+}
+
+func (d *manifestDecoder) compare(written, known *yaml.Node, path ...string) {
+	for written.Kind == yaml.AliasNode {
+		written = written.Alias
+	}
+
+	switch {
+	case written.Kind == yaml.MappingNode && known.Kind == yaml.MappingNode:
+		for i := 0; i+1 < len(written.Content); i += 2 {
+			key := written.Content[i].Value
+			deeper := append(path[:len(path):len(path)], key)
+
+			if other := value(known, key); other != nil {
+				d.compare(written.Content[i+1], other, deeper...)
+			} else if key != "<<" {
+				d.problem(d.Key(deeper...), "unknown field %s in %s", strings.Join(deeper, "."), d.Type)
+			}
+		}
+	case written.Kind == yaml.SequenceNode && known.Kind == yaml.SequenceNode && len(written.Content) == len(known.Content):
+		for i := range written.Content {
+			d.compare(written.Content[i], known.Content[i], path...)
+		}
+	}
+}
+
+// value returns the value of a mapping's key, or nil.
+func value(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; n != nil && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+
+	return nil
+}
+
+func name(md *resource.Metadata) string {
+	return fmt.Sprintf("%s(%s/%s)", md.Type(), md.Namespace(), md.ID())
+}

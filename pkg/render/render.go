@@ -1,0 +1,277 @@
+// Package render turns templates and manifests into the COSI resources that should be in Omni. It is the third step of
+// the flow
+//
+//	source → template → render → diff → sync → omni
+//
+// It gets a template.Set and hands a list of [Target] to package diff: one for every cluster template, and one for all
+// plain manifests of the source together.
+//
+// What a template means is upstream's business: Load, Validate and Translate of github.com/siderolabs/omni/client/pkg/template, the
+// code that omnictl runs. Nothing of it is done again here, since a patch ID that came out different by one character would
+// rebuild machines. What is ours: files come from the revision and never from the disk, errors get positions, resources an order,
+// and what has not changed is not rendered again.
+package render
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/compression"
+	upstream "github.com/siderolabs/omni/client/pkg/template"
+	"go.yaml.in/yaml/v4"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// Target is a unit of desired state: the resources of one cluster, or the fleet resources of a source. It is immutable.
+type Target struct {
+	// Name is the name of the cluster; "" for the fleet target, which holds all plain manifests of the source.
+	Name string
+
+	// Path is the template's file; "" for the fleet target.
+	Path string
+
+	// Digest stands for everything that went in. Equal digests mean equal resources.
+	Digest string
+
+	// Resources are sorted by rank, type and ID. They are shared: copy one before changing it.
+	Resources []resource.Resource
+
+	position func(*resource.Metadata) template.Position
+}
+
+// Position returns where in the revision a resource of the target comes from, as precisely as is known; at worst the
+// beginning of the file.
+func (t *Target) Position(md *resource.Metadata) template.Position {
+	if t.position == nil {
+		return template.Position{File: t.Path}
+	}
+
+	return t.position(md)
+}
+
+// Renderer renders sets and remembers the newest, so that the next costs only what changed. It holds the targets of one source;
+// use one Renderer per source, since a set replaces the one before. It is safe for concurrent use.
+type Renderer struct {
+	mu       sync.Mutex
+	rendered map[string]*result // by digest
+}
+
+// result is what rendering something came to: a target or problems.
+type result struct {
+	target   *Target
+	problems template.Problems
+}
+
+var initCompression = sync.OnceValue(func() error { return compression.InitConfig(true) })
+
+// New returns an empty Renderer.
+//
+// It sets up the compression of large specs as omnictl does. That is a switch of the whole process in upstream's library and makes no difference
+// to what a resource means, only to how many bytes travel.
+func New() *Renderer {
+	if err := initCompression(); err != nil {
+		panic(fmt.Sprintf("render: the dictionary built into Omni's client is broken: %v", err))
+	}
+
+	return &Renderer{rendered: map[string]*result{}}
+}
+
+// Render renders everything in the set that has no problems yet, on all cores. The targets are sorted by name. What cannot be rendered is
+// in the problems (sorted; those that are in the set already are not repeated) and does not stop the others.
+//
+// A template whose digest was in the set before yields the same *Target again. When ctx ends, Render returns what it has, and a problem.
+func (r *Renderer) Render(ctx context.Context, set *template.Set) ([]*Target, template.Problems) {
+	r.mu.Lock()
+	previous := r.rendered
+	r.mu.Unlock()
+
+	results := make([]*result, len(set.Templates)+1)
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+
+	for i, t := range set.Templates {
+		if results[i] = previous[t.Digest]; results[i] != nil {
+			continue
+		}
+
+		group.Go(func() error {
+			if ctx.Err() == nil {
+				results[i] = renderTemplate(t)
+			}
+
+			return ctx.Err()
+		})
+	}
+
+	fleetKey := fleetDigest(set)
+	if fleet := previous[fleetKey]; fleet != nil {
+		results[len(results)-1] = fleet
+	} else if len(set.Manifests) > 0 {
+		results[len(results)-1] = renderFleet(set, fleetKey)
+	}
+
+	if err := group.Wait(); err != nil {
+		return nil, template.Problems{{Message: fmt.Sprintf("rendering was interrupted: %v", err)}}
+	}
+
+	return r.collect(set, fleetKey, results)
+}
+
+// collect keeps the results for the next set and picks out the targets that may be used.
+func (r *Renderer) collect(set *template.Set, fleetKey string, results []*result) ([]*Target, template.Problems) {
+	var (
+		targets  []*Target
+		problems template.Problems
+		rendered = make(map[string]*result, len(results))
+	)
+
+	add := func(key string, known template.Problems, res *result) {
+		rendered[key] = res
+		problems = append(problems, res.problems...)
+
+		// Problems between files are not part of the digest: they come and go with the other file.
+		if res.target != nil && len(known) == 0 {
+			targets = append(targets, res.target)
+		}
+	}
+
+	for i, t := range set.Templates {
+		add(t.Digest, t.Problems, results[i])
+	}
+
+	if fleet := results[len(results)-1]; fleet != nil {
+		var known template.Problems
+		for _, m := range set.Manifests {
+			known = append(known, m.Problems...)
+		}
+
+		add(fleetKey, known, fleet)
+	}
+
+	r.mu.Lock()
+	r.rendered = rendered
+	r.mu.Unlock()
+
+	slices.SortFunc(targets, func(a, b *Target) int { return cmp.Compare(a.Name, b.Name) })
+
+	targets, conflicts := withoutConflicts(targets)
+
+	return targets, append(problems, conflicts...).Sorted()
+}
+
+func renderTemplate(t *template.Template) *result {
+	text := t.Inlined()
+	if text == nil {
+		return &result{} // its problems say why
+	}
+
+	resources, problems := translate(t, text)
+	if len(problems) > 0 {
+		return &result{problems: problems}
+	}
+
+	sortResources(resources)
+
+	return &result{target: &Target{
+		Name:      t.Name,
+		Path:      t.Path,
+		Digest:    t.Digest,
+		Resources: resources,
+		position:  func(md *resource.Metadata) template.Position { return position(t, md) },
+	}}
+}
+
+// translate runs upstream's code over the text of a template.
+func translate(t *template.Template, text []byte) (resources []resource.Resource, problems template.Problems) {
+	// One template that trips a fault in upstream's code must not take the others down.
+	defer func() {
+		if fault := recover(); fault != nil {
+			resources, problems = nil, t.Locate(fmt.Errorf("the template code of Omni's client gave up: %v", fault))
+		}
+	}()
+
+	tmpl, err := load(text)
+	if err != nil {
+		return nil, loadProblems(t, text, err)
+	}
+
+	if err = tmpl.Validate(); err != nil {
+		return nil, t.Locate(err)
+	}
+
+	resources, err = tmpl.Translate()
+	if err != nil {
+		return nil, t.Locate(err)
+	}
+
+	return resources, nil
+}
+
+// nowhere is a folder that has been closed: nothing can be read from it. Upstream's code resolves `file:` on the disk of this machine. Package
+// template leaves none for it to resolve; this is the second lock on that door.
+var nowhere = sync.OnceValues(func() (*os.Root, error) {
+	root, err := os.OpenRoot(".")
+	if err != nil {
+		return nil, fmt.Errorf("closing the disk to templates: %w", err)
+	}
+
+	return root, root.Close()
+})
+
+func load(text []byte) (*upstream.Template, error) {
+	root, err := nowhere()
+	if err != nil {
+		return nil, err
+	}
+
+	return upstream.Load(bytes.NewReader(text), upstream.WithRoot(root))
+}
+
+// loadProblems finds out what is wrong with each document of a template. Upstream's Load stops at the first that it cannot decode.
+func loadProblems(t *template.Template, text []byte, whole error) template.Problems {
+	var problems template.Problems
+
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+
+	for index := 0; ; index++ {
+		var doc yaml.Node
+		if err := decoder.Decode(&doc); err != nil || len(doc.Content) != 1 {
+			break // the end, or a syntax error: that is in the error of the whole
+		}
+
+		raw, err := yaml.Marshal(doc.Content[0])
+		if err == nil {
+			_, err = load(raw)
+		}
+
+		if err != nil {
+			problems = append(problems, t.LocateDocument(index, err)...)
+		}
+	}
+
+	if len(problems) == 0 {
+		return t.Locate(whole)
+	}
+
+	return problems.Sorted()
+}
+
+func sortResources(resources []resource.Resource) {
+	slices.SortStableFunc(resources, func(a, b resource.Resource) int {
+		return cmp.Or(
+			cmp.Compare(Rank(a.Metadata().Type()), Rank(b.Metadata().Type())),
+			cmp.Compare(a.Metadata().Type(), b.Metadata().Type()),
+			cmp.Compare(a.Metadata().ID(), b.Metadata().ID()),
+		)
+	})
+}

@@ -1,0 +1,262 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"go.uber.org/zap"
+)
+
+// DirConfig says which directory to follow, and how.
+type DirConfig struct {
+	// Path is the directory. It may be missing for a while, and it may be a symbolic
+	// link that is swapped.
+	Path string
+	// Settle is how long nothing must have changed before the files are taken, so that
+	// a tree is not taken while it is being written. Zero: 200ms. It is capped at ten
+	// times as much: a directory that never rests is taken, too, if it holds still
+	// while it is read.
+	Settle time.Duration
+	// Interval is the time between two looks without a notification from the system:
+	// network filesystems send none. A look costs one stat a file. Zero: 10s.
+	Interval time.Duration
+	// Logger may be nil.
+	Logger *zap.Logger
+}
+
+const (
+	// blindInterval replaces a longer DirConfig.Interval when the system does not
+	// notify.
+	blindInterval = 2 * time.Second
+	// racy is the coarsest resolution of modification times. A file changed this short
+	// before it was read may change again without a trace.
+	racy = 2 * time.Second
+	// maxReads bounds how often a directory that changes while it is read is read.
+	maxReads = 10
+)
+
+// Dir follows a directory. Each revision is a copy in memory (see MaxDirSize).
+type Dir struct {
+	cfg  DirConfig
+	path string // absolute
+	poke bell
+	// notify makes the watcher; replaced in tests.
+	notify func() (*fsnotify.Watcher, error)
+
+	turn    turn // guards what follows
+	scan    *scan
+	trusted bool // scan tells apart whatever changes from now on
+	last    Revision
+}
+
+// NewDir returns a Dir that has done nothing yet.
+func NewDir(cfg DirConfig) *Dir {
+	if cfg.Settle <= 0 {
+		cfg.Settle = 200 * time.Millisecond
+	}
+
+	if cfg.Interval <= 0 {
+		cfg.Interval = 10 * time.Second
+	}
+
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+
+	cfg.Logger = cfg.Logger.With(zap.String("directory", cfg.Path))
+
+	path := cfg.Path
+	if abs, err := filepath.Abs(path); err == nil && path != "" {
+		path = abs
+	}
+
+	return &Dir{cfg: cfg, path: path, poke: newBell(), notify: fsnotify.NewWatcher, turn: newTurn()}
+}
+
+// Poke makes Watch look now, as Git.Poke does.
+func (d *Dir) Poke() { d.poke.ring() }
+
+// Fetch looks once and returns the directory as it is, after it settled; the same
+// revision, down to its FS, when nothing changed. A failure leaves everything as it
+// was; the error names the directory and says what to do.
+func (d *Dir) Fetch(ctx context.Context) (Revision, error) {
+	if err := d.turn.take(ctx); err != nil {
+		return Revision{}, fmt.Errorf("read directory %s: %w", d.cfg.Path, err)
+	}
+	defer d.turn.done()
+
+	rev, err := d.read(ctx)
+
+	switch {
+	case err == nil:
+		return rev, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return Revision{}, fmt.Errorf("read directory %s: it does not exist: check the path", d.cfg.Path)
+	default:
+		return Revision{}, fmt.Errorf("read directory %s: %w", d.cfg.Path, err)
+	}
+}
+
+// read takes the files once they held still: nothing changed for the settle time
+// before, nor while they were read.
+func (d *Dir) read(ctx context.Context) (Revision, error) {
+	restless := time.Now().Add(10 * d.cfg.Settle)
+
+	for range maxReads {
+		rev, err := d.attempt(ctx, restless)
+		if !errors.Is(err, errChanging) {
+			return rev, err
+		}
+
+		if err = sleep(ctx, d.cfg.Settle/4); err != nil {
+			return Revision{}, err
+		}
+	}
+
+	return Revision{}, errors.New("the files change all the time: waiting for them to settle")
+}
+
+var errChanging = errors.New("changing")
+
+func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error) {
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return Revision{}, err
+	}
+	defer root.Close()
+
+	before, err := scanDir(root)
+	if err != nil {
+		return Revision{}, vanished(err)
+	}
+
+	if d.trusted && before.same(d.scan) {
+		d.scan = before
+
+		return d.last, nil
+	}
+
+	now := time.Now()
+
+	// A time in the future says nothing: clocks of file servers differ.
+	if age := now.Sub(before.newest); age >= 0 && age < d.cfg.Settle && now.Before(restless) {
+		if err = sleep(ctx, d.cfg.Settle-age); err != nil {
+			return Revision{}, err
+		}
+
+		return d.attempt(ctx, restless)
+	}
+
+	tree, digest, err := before.load(root)
+	if err != nil {
+		return Revision{}, vanished(err)
+	}
+
+	after, err := scanDir(root)
+	if err != nil {
+		return Revision{}, vanished(err)
+	}
+
+	if !before.same(after) {
+		return Revision{}, errChanging
+	}
+
+	d.scan, d.trusted = after, now.Sub(before.newest) > racy
+
+	if id := "dir@sha256:" + digest; id != d.last.ID {
+		d.last = Revision{ID: id, FS: tree}
+	}
+
+	return d.last, nil
+}
+
+// vanished tells a file that went while we read from a directory that is not there.
+func vanished(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errChanging
+	}
+
+	return err
+}
+
+// folders returns what Fetch found to be watched.
+func (d *Dir) folders() map[string]fs.FileInfo {
+	d.turn <- struct{}{}
+	defer d.turn.done()
+
+	if d.scan == nil {
+		return nil
+	}
+
+	return d.scan.folders
+}
+
+// Watch calls fn with the first and every new revision, and with Revision{} and the
+// error of every look that failed, until ctx ends; then it returns nil.
+//
+// It looks when the system tells of a change, when it is poked and every Interval;
+// after failures less and less often, up to every 30 seconds. Changes that lead to
+// the same files are no revision. fn is called by one goroutine, and the next look
+// waits for it.
+func (d *Dir) Watch(ctx context.Context, fn func(Revision, error)) error {
+	w := &watcher{root: d.path, notify: d.notify, log: d.cfg.Logger}
+	defer w.close()
+
+	var (
+		seen     fs.FS
+		failures int
+	)
+
+	for {
+		rev, err := d.Fetch(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+
+		// Folders that were not watched while we read may have changed since: look again.
+		if err == nil && w.follow(d.folders()) {
+			continue
+		}
+
+		switch {
+		case err != nil:
+			failures++
+			// Only what is above the directory is left to be watched.
+			w.follow(nil)
+			fn(Revision{}, err)
+		default:
+			failures = 0
+
+			if rev.FS != seen {
+				if seen != nil {
+					d.cfg.Logger.Info("new revision", zap.String("revision", rev.ID))
+				}
+
+				seen = rev.FS
+
+				fn(rev, nil)
+			}
+		}
+
+		interval := d.cfg.Interval
+		if w.blind() {
+			interval = min(interval, blindInterval)
+		}
+
+		if !w.wait(ctx, delay(interval, backoffCapLocal, failures), d.cfg.Settle, d.poke) {
+			return nil
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	newBell().wait(ctx, d)
+
+	return ctx.Err()
+}

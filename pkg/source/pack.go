@@ -1,0 +1,397 @@
+package source
+
+import (
+	"bytes"
+	"compress/zlib"
+	"context"
+	"crypto/sha1" //nolint:gosec // Git's object format
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
+	"github.com/go-git/go-git/v5/plumbing/format/packfile"
+)
+
+// Bounds on what a pack may hold. They are checked before go-git reads it, because
+// go-git reserves memory for whatever the pack says about itself.
+const (
+	// maxObjects bounds the objects of a pack: files, folders and the commit.
+	maxObjects = 1_000_000
+	// maxObjectSize bounds one object when it is unpacked. It is GitHub's limit for a
+	// file, too.
+	maxObjectSize = 100 << 20
+)
+
+// limits bounds a pack while it comes in.
+type limits struct {
+	size     int64             // bytes
+	progress func(text string) // called now and then; may be nil
+}
+
+// incoming is the pattern of files that are not complete yet.
+const incoming = "incoming-*"
+
+// receivePack stores the pack that r delivers in folder (objects/pack of a
+// repository) together with its index. Nothing is left behind when it fails.
+//
+// The pack may be thin: base has the objects that it leaves out.
+func receivePack(ctx context.Context, folder string, r io.Reader, base objectReader, lim limits) error {
+	file, index, sum, err := spoolPack(ctx, folder, r, base, lim)
+	if err != nil {
+		return err
+	}
+
+	defer os.Remove(file.Name())
+
+	// The pack itself appears last: an index without pack is ignored, a pack without
+	// index is an error to go-git.
+	name := filepath.Join(folder, "pack-"+sum.String())
+	if err = writeIndex(name+".idx", index); err != nil {
+		file.Close()
+
+		return fmt.Errorf("store the index of the fetched objects: %w", err)
+	}
+
+	if err = errors.Join(file.Sync(), file.Close()); err == nil {
+		err = os.Rename(file.Name(), name+".pack")
+	}
+
+	if err != nil {
+		return fmt.Errorf("store the fetched objects: %w", err)
+	}
+
+	return nil
+}
+
+// spoolPack writes the pack that r delivers to a new file, checks it and indexes it.
+// The caller closes and removes the file.
+func spoolPack(ctx context.Context, folder string, r io.Reader, base objectReader, lim limits) (_ *os.File, _ *idxfile.MemoryIndex, sum plumbing.Hash, err error) {
+	file, err := os.CreateTemp(folder, incoming)
+	if err != nil {
+		return nil, nil, sum, fmt.Errorf("store the fetched objects: %w", err)
+	}
+
+	defer func() {
+		if err != nil {
+			file.Close()
+			os.Remove(file.Name())
+		}
+	}()
+
+	if _, err = io.Copy(file, &packReader{ctx: ctx, r: r, limits: lim}); err != nil {
+		return nil, nil, sum, fmt.Errorf("receive objects: %w", err)
+	}
+
+	missing, err := checkPack(file)
+	if err != nil {
+		return nil, nil, sum, err
+	}
+
+	if err = completePack(file, missing, base); err != nil {
+		return nil, nil, sum, fmt.Errorf("complete the fetched pack: %w", err)
+	}
+
+	index, sum, err := indexPack(file)
+	if err != nil {
+		return nil, nil, sum, fmt.Errorf("the fetched pack is damaged: %w", err)
+	}
+
+	return file, index, sum, nil
+}
+
+// checkPack refuses a pack whose content is out of bounds. It returns the objects
+// that others in the pack are deltas of, by ID.
+func checkPack(file io.ReadSeeker) (bases []plumbing.Hash, err error) {
+	defer func() {
+		if err != nil && !errors.Is(err, errTooMuch) {
+			err = fmt.Errorf("the fetched pack is damaged: %w", err)
+		}
+	}()
+
+	if _, err = file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+
+	scanner := packfile.NewScanner(file)
+
+	_, count, err := scanner.Header()
+	if err != nil {
+		return nil, err
+	}
+
+	if count > maxObjects {
+		return nil, fmt.Errorf("%w: the fetch has %d objects, the limit is %d: use a smaller repository", errTooMuch, count, maxObjects)
+	}
+
+	seen := map[plumbing.Hash]bool{}
+
+	for range count {
+		header, err := scanner.NextObjectHeader()
+		if err != nil {
+			return nil, err
+		}
+
+		if header.Length > maxObjectSize {
+			return nil, tooLarge(header.Length)
+		}
+
+		var start prefix // a delta starts with two numbers: the sizes of its base and its result
+		if _, _, err = scanner.NextObject(&start); err != nil {
+			return nil, err
+		}
+
+		if !header.Type.IsDelta() {
+			continue
+		}
+
+		_, n := binary.Uvarint(start)
+		if n <= 0 {
+			return nil, errors.New("a delta has no size")
+		}
+
+		if size, n := binary.Uvarint(start[n:]); n <= 0 || size > maxObjectSize {
+			return nil, tooLarge(int64(size)) //nolint:gosec // only shown
+		}
+
+		if header.Type == plumbing.REFDeltaObject && !seen[header.Reference] {
+			seen[header.Reference] = true
+			bases = append(bases, header.Reference)
+		}
+	}
+
+	return bases, nil
+}
+
+var errTooMuch = errors.New("refused")
+
+// completePack appends those bases of a thin pack that we have, and with that makes
+// it a pack that can be read on its own. A server sends a thin pack when it knows
+// what we have: of a large file only what changed.
+func completePack(file *os.File, bases []plumbing.Hash, from objectReader) error {
+	var objects []plumbing.EncodedObject
+
+	for _, id := range bases {
+		if obj, err := from.get(id); err == nil {
+			objects = append(objects, obj)
+		} // else it is in the pack; if not, indexing fails
+	}
+
+	if len(objects) == 0 {
+		return nil
+	}
+
+	var count [4]byte
+	if _, err := file.ReadAt(count[:], 8); err != nil {
+		return err
+	}
+
+	total := binary.BigEndian.Uint32(count[:]) + uint32(len(objects)) //nolint:gosec // at most maxObjects
+	if _, err := file.WriteAt(binary.BigEndian.AppendUint32(nil, total), 8); err != nil {
+		return err
+	}
+
+	end, err := file.Seek(-sha1.Size, io.SeekEnd) // over the checksum
+	if err != nil {
+		return err
+	}
+
+	if err = file.Truncate(end); err != nil {
+		return err
+	}
+
+	for _, obj := range objects {
+		if err := writeObject(file, obj); err != nil {
+			return err
+		}
+	}
+
+	hash := sha1.New() //nolint:gosec // Git's object format
+	if _, err := io.Copy(hash, io.NewSectionReader(file, 0, math.MaxInt64)); err != nil {
+		return err
+	}
+
+	_, err = file.Write(hash.Sum(nil))
+
+	return err
+}
+
+func tooLarge(size int64) error {
+	return fmt.Errorf("%w: the repository holds a file of %s, the limit is %s: remove it or store it with Git LFS",
+		errTooMuch, mebibytes(size), mebibytes(maxObjectSize))
+}
+
+// prefix keeps the first bytes of what is written to it.
+type prefix []byte
+
+func (p *prefix) Write(b []byte) (int, error) {
+	if room := 2*binary.MaxVarintLen64 - len(*p); room > 0 {
+		*p = append(*p, b[:min(room, len(b))]...)
+	}
+
+	return len(b), nil
+}
+
+func indexPack(file io.ReadSeeker) (*idxfile.MemoryIndex, plumbing.Hash, error) {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, plumbing.ZeroHash, err
+	}
+
+	var writer idxfile.Writer
+
+	parser, err := packfile.NewParser(packfile.NewScanner(file), &writer)
+	if err != nil {
+		return nil, plumbing.ZeroHash, err
+	}
+
+	sum, err := parser.Parse()
+	if err != nil {
+		return nil, plumbing.ZeroHash, err
+	}
+
+	index, err := writer.Index()
+
+	return index, sum, err
+}
+
+func writeIndex(name string, index *idxfile.MemoryIndex) error {
+	var buf bytes.Buffer
+	if _, err := idxfile.NewEncoder(&buf).Encode(index); err != nil {
+		return err
+	}
+
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+
+	_, err = buf.WriteTo(file)
+
+	return errors.Join(err, file.Sync(), file.Close())
+}
+
+// verifyPack compares a pack with the checksum at its end.
+func verifyPack(name string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+
+	hash := sha1.New() //nolint:gosec // Git's object format
+	if info.Size() < int64(hash.Size()) {
+		return errors.New("pack is cut short")
+	}
+
+	if _, err = io.CopyN(hash, file, info.Size()-int64(hash.Size())); err != nil {
+		return err
+	}
+
+	sum, err := io.ReadAll(file)
+	if err != nil {
+		return err
+	}
+
+	if !bytes.Equal(sum, hash.Sum(nil)) {
+		return errors.New("pack has a wrong checksum")
+	}
+
+	return nil
+}
+
+// writePack writes objects as a pack, one after the other and without deltas: it is
+// read once, by receivePack. (go-git's own encoder holds all objects in memory.)
+func writePack(w io.Writer, objects []plumbing.Hash, get func(plumbing.Hash) (plumbing.EncodedObject, error)) error {
+	hash := sha1.New() //nolint:gosec // Git's object format
+	out := io.MultiWriter(w, hash)
+
+	head := binary.BigEndian.AppendUint32([]byte("PACK"), 2)
+	if _, err := out.Write(binary.BigEndian.AppendUint32(head, uint32(len(objects)))); err != nil { //nolint:gosec // at most maxObjects
+		return err
+	}
+
+	for _, id := range objects {
+		obj, err := get(id)
+		if err != nil {
+			return fmt.Errorf("read object %s: %w", id, err)
+		}
+
+		if err = writeObject(out, obj); err != nil {
+			return err
+		}
+	}
+
+	_, err := w.Write(hash.Sum(nil))
+
+	return err
+}
+
+// writeObject writes one object as it stands in a pack.
+func writeObject(w io.Writer, obj plumbing.EncodedObject) error {
+	if _, err := w.Write(packHeader(obj.Type(), obj.Size())); err != nil {
+		return err
+	}
+
+	deflate, err := zlib.NewWriterLevel(w, zlib.BestSpeed)
+	if err != nil {
+		return err
+	}
+
+	r, err := obj.Reader()
+	if err != nil {
+		return err
+	}
+
+	_, err = io.Copy(deflate, r)
+
+	return errors.Join(err, r.Close(), deflate.Close())
+}
+
+// packHeader is an object's type and size: four bits of the size beside the type,
+// then seven bits a byte.
+func packHeader(typ plumbing.ObjectType, size int64) []byte {
+	first := byte(typ)<<4 | byte(size&0xf)
+	if size >>= 4; size == 0 {
+		return []byte{first}
+	}
+
+	return binary.AppendUvarint([]byte{first | 0x80}, uint64(size)) //nolint:gosec // sizes are positive
+}
+
+// packReader bounds an incoming pack, ends with the context and tells the progress.
+type packReader struct {
+	ctx context.Context //nolint:containedctx // lives as long as one call
+	r   io.Reader
+	limits
+
+	read, told int64
+}
+
+func (p *packReader) Read(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, err
+	}
+
+	n, err := p.r.Read(b)
+	if p.read += int64(n); p.read > p.size {
+		return 0, fmt.Errorf("the fetch is larger than the limit of %s: raise the limit or use a smaller repository", mebibytes(p.size))
+	}
+
+	const step = 256 << 10
+	if p.progress != nil && p.read-p.told >= step {
+		p.told = p.read
+		p.progress("received " + mebibytes(p.read))
+	}
+
+	return n, err
+}

@@ -1,0 +1,379 @@
+package source
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-git/go-git/v5/plumbing"
+)
+
+// maxHops bounds the symbolic links followed for one name, as Linux does.
+const maxHops = 40
+
+// node is a file, folder or link of a tree. It is immutable, but for the children of
+// a folder, which are loaded when they are first asked for.
+type node struct {
+	name    string
+	mode    fs.FileMode
+	hash    plumbing.Hash // of a Git object
+	data    []byte        // of a file in memory, or the target of a link in memory
+	size    int64         // of a file in memory
+	problem error         // why this cannot be opened, although it is listed
+
+	mu     sync.Mutex
+	loaded bool
+	nodes  []*node // sorted by name
+}
+
+// content is where a tree's bytes come from: an object store, or memory.
+type content interface {
+	list(dir *node) ([]*node, error) // any order
+	read(file *node) ([]byte, error) // a file's bytes or a link's target; the caller must not change them
+	size(file *node) (int64, error)
+}
+
+// tree serves nodes as an fs.FS. It implements fs.ReadDirFS, fs.StatFS and
+// fs.ReadFileFS.
+type tree struct {
+	root    *node
+	content content
+	time    time.Time    // the modification time of everything in it
+	entries atomic.Int64 // seen so far
+}
+
+func (t *tree) Open(name string) (fs.File, error) {
+	n, err := t.find("open", name)
+	if err != nil {
+		return nil, err
+	}
+
+	if n.mode.IsDir() {
+		entries, err := t.entriesOf(n, name)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+
+		return &openDir{info: t.info(path.Base(name), n, 0), entries: entries}, nil
+	}
+
+	data, err := t.bytes(n)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+
+	return &openFile{info: t.info(path.Base(name), n, int64(len(data))), Reader: bytes.NewReader(data)}, nil
+}
+
+func (t *tree) ReadFile(name string) ([]byte, error) {
+	n, err := t.find("read", name)
+	if err != nil {
+		return nil, err
+	}
+
+	data, err := t.bytes(n)
+	if err != nil {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+	}
+
+	return bytes.Clone(data), nil
+}
+
+func (t *tree) ReadDir(name string) ([]fs.DirEntry, error) {
+	n, err := t.find("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+
+	entries, err := t.entriesOf(n, name)
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+
+	return entries, nil
+}
+
+func (t *tree) Stat(name string) (fs.FileInfo, error) {
+	n, err := t.find("stat", name)
+	if err != nil {
+		return nil, err
+	}
+
+	info, err := t.stat(path.Base(name), n)
+	if err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+
+	return info, nil
+}
+
+// find resolves a name, links included, to a file or folder.
+func (t *tree) find(op, name string) (*node, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+
+	n, err := t.resolve(name)
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+
+	return n, nil
+}
+
+func (t *tree) resolve(name string) (*node, error) {
+	var (
+		at   = []*node{t.root} // from the root to where we are: ".." goes back
+		rest = strings.Split(name, "/")
+		hops int
+	)
+
+	for len(rest) > 0 {
+		part := rest[0]
+		rest = rest[1:]
+
+		switch part {
+		case "", ".":
+			continue
+		case "..": // only from a link's target: fs.ValidPath refuses it in a name
+			if len(at) == 1 {
+				return nil, errors.New("the symbolic link leaves the tree: refused")
+			}
+
+			at = at[:len(at)-1]
+
+			continue
+		}
+
+		child, err := t.child(at[len(at)-1], part)
+		if err != nil {
+			return nil, err
+		}
+
+		if child.mode.Type() != fs.ModeSymlink {
+			if at = append(at, child); len(at) > MaxDepth {
+				return nil, fmt.Errorf("nested deeper than %d folders: refused", MaxDepth)
+			}
+
+			continue
+		}
+
+		if hops++; hops > maxHops {
+			return nil, errors.New("too many symbolic links, probably a loop")
+		}
+
+		target, err := t.target(child)
+		if err != nil {
+			return nil, err
+		}
+
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+
+	return at[len(at)-1], nil
+}
+
+func (t *tree) target(link *node) (string, error) {
+	data, err := t.bytes(link)
+	if err != nil {
+		return "", err
+	}
+
+	target := string(data)
+	if strings.HasPrefix(target, "/") {
+		return "", fmt.Errorf("the symbolic link points to %s, outside of the tree: refused", target)
+	}
+
+	if target == "" || len(target) > 4096 {
+		return "", errors.New("the symbolic link has no valid target")
+	}
+
+	return target, nil
+}
+
+func (t *tree) child(dir *node, name string) (*node, error) {
+	if !dir.mode.IsDir() {
+		return nil, fs.ErrNotExist
+	}
+
+	nodes, err := t.children(dir)
+	if err != nil {
+		return nil, err
+	}
+
+	i, ok := slices.BinarySearchFunc(nodes, name, func(n *node, name string) int { return strings.Compare(n.name, name) })
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+
+	return nodes[i], nil
+}
+
+// children loads a folder once. A failure is not remembered: it may have been the
+// disk.
+func (t *tree) children(dir *node) ([]*node, error) {
+	if dir.problem != nil {
+		return nil, dir.problem
+	}
+
+	dir.mu.Lock()
+	defer dir.mu.Unlock()
+
+	if dir.loaded {
+		return dir.nodes, nil
+	}
+
+	nodes, err := t.content.list(dir)
+	if err != nil {
+		return nil, err
+	}
+
+	// Counted by path, not by object: a tree that holds the same folder ten times on
+	// each of ten levels is small in Git and endless to walk.
+	if t.entries.Add(int64(len(nodes))) > MaxEntries {
+		return nil, fmt.Errorf("the revision holds more than %d files and folders: refused, point the source at a smaller folder", MaxEntries)
+	}
+
+	slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(a.name, b.name) })
+	dir.nodes, dir.loaded = nodes, true
+
+	return nodes, nil
+}
+
+// entriesOf lists the folder n, which was asked for as name.
+func (t *tree) entriesOf(n *node, name string) ([]fs.DirEntry, error) {
+	if !n.mode.IsDir() {
+		return nil, errors.New("not a directory")
+	}
+
+	nodes, err := t.children(n)
+	if err != nil {
+		return nil, err
+	}
+
+	entries := make([]fs.DirEntry, len(nodes))
+	for i, child := range nodes {
+		entry := &dirEntry{tree: t, name: child.name, node: child}
+
+		if child.mode.Type() == fs.ModeSymlink {
+			if to, err := t.resolve(path.Join(name, child.name)); err == nil && to.mode.IsRegular() {
+				entry.node = to
+			}
+		}
+
+		entries[i] = entry
+	}
+
+	return entries, nil
+}
+
+// bytes returns the content of a file or the target of a link.
+func (t *tree) bytes(n *node) ([]byte, error) {
+	switch {
+	case n.problem != nil:
+		return nil, n.problem
+	case n.mode.IsDir():
+		return nil, errors.New("is a directory")
+	}
+
+	size, err := t.content.size(n)
+	if err != nil {
+		return nil, err
+	}
+
+	if size > MaxFileSize {
+		return nil, fmt.Errorf("the file has %s, more than the limit of %s", mebibytes(size), mebibytes(MaxFileSize))
+	}
+
+	return t.content.read(n)
+}
+
+func (t *tree) stat(name string, n *node) (fileInfo, error) {
+	if n.mode.IsDir() {
+		return t.info(name, n, 0), nil
+	}
+
+	size, err := t.content.size(n)
+	if err != nil {
+		return fileInfo{}, err
+	}
+
+	return t.info(name, n, size), nil
+}
+
+func (t *tree) info(name string, n *node, size int64) fileInfo {
+	return fileInfo{name: name, size: size, mode: n.mode, time: t.time}
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+
+type fileInfo struct {
+	name string
+	size int64
+	mode fs.FileMode
+	time time.Time
+}
+
+func (i fileInfo) Name() string       { return i.name }
+func (i fileInfo) Size() int64        { return i.size }
+func (i fileInfo) Mode() fs.FileMode  { return i.mode }
+func (i fileInfo) ModTime() time.Time { return i.time }
+func (i fileInfo) IsDir() bool        { return i.mode.IsDir() }
+func (i fileInfo) Sys() any           { return nil }
+
+// dirEntry is a node under its name in a folder. The two differ for a link that is
+// listed as the file it points to.
+type dirEntry struct {
+	tree *tree
+	name string
+	node *node
+}
+
+func (e *dirEntry) Name() string               { return e.name }
+func (e *dirEntry) IsDir() bool                { return e.node.mode.IsDir() }
+func (e *dirEntry) Type() fs.FileMode          { return e.node.mode.Type() }
+func (e *dirEntry) Info() (fs.FileInfo, error) { return e.tree.stat(e.name, e.node) }
+func (e *dirEntry) String() string             { return fs.FormatDirEntry(e) }
+
+type openFile struct {
+	*bytes.Reader
+
+	info fileInfo
+}
+
+func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *openFile) Close() error               { return nil }
+
+type openDir struct {
+	info    fileInfo
+	entries []fs.DirEntry // not read yet
+}
+
+func (d *openDir) Stat() (fs.FileInfo, error) { return d.info, nil }
+func (d *openDir) Close() error               { return nil }
+
+func (d *openDir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.info.name, Err: errors.New("is a directory")}
+}
+
+func (d *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n <= 0 {
+		n = len(d.entries)
+	} else if len(d.entries) == 0 {
+		return nil, io.EOF
+	}
+
+	n = min(n, len(d.entries))
+	entries := d.entries[:n:n]
+	d.entries = d.entries[n:]
+
+	return entries, nil
+}

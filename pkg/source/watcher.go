@@ -1,0 +1,131 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"go.uber.org/zap"
+)
+
+// watcher waits for changes in a set of folders.
+type watcher struct {
+	root   string // absolute
+	notify func() (*fsnotify.Watcher, error)
+	log    *zap.Logger
+
+	current *fsnotify.Watcher      // nil when the system does not notify
+	folders map[string]fs.FileInfo // watched by current
+	started bool
+	told    bool // that the system does not notify
+}
+
+func (w *watcher) blind() bool { return w.current == nil }
+
+// follow watches exactly these folders, and the one that the root is in, which tells
+// when the root comes back or is swapped. It returns true when something is watched
+// that was not before: the caller must look again. Folders are told apart by more
+// than their names, because one that was removed and made again needs a new watch.
+//
+// The whole set is renewed when it changes. That is rare, and leaves no question
+// about what the system still watches after renames.
+func (w *watcher) follow(folders map[string]fs.FileInfo) bool {
+	if w.started && maps.EqualFunc(w.folders, folders, os.SameFile) {
+		return false
+	}
+
+	old := w.current
+	w.started, w.folders = true, folders
+
+	current, err := w.notify()
+	if err == nil {
+		err = w.add(current)
+	}
+
+	if err != nil {
+		if current != nil {
+			current.Close() //nolint:errcheck // it was of no use
+		}
+
+		if !w.told {
+			w.log.Warn("the system does not tell of changes: looking again and again instead (on Linux, raise fs.inotify.max_user_watches and max_user_instances)", zap.Error(err))
+		}
+
+		w.told = true
+		current = nil
+	}
+
+	w.current = current
+
+	if old != nil {
+		old.Close() //nolint:errcheck // nothing to lose
+	}
+
+	return current != nil
+}
+
+func (w *watcher) add(to *fsnotify.Watcher) error {
+	paths := append(slices.Collect(maps.Keys(w.folders)), filepath.Dir(w.root))
+
+	for _, path := range paths {
+		// What went meanwhile is found by the next look.
+		if err := to.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("watch %s: %w", path, err)
+		}
+	}
+
+	return nil
+}
+
+// wait returns true after d, when poke rings, or when something changed and was quiet
+// for the settle time (at most ten times as long); false when ctx ends.
+func (w *watcher) wait(ctx context.Context, d, settle time.Duration, poke bell) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+
+	var (
+		events chan fsnotify.Event
+		errs   chan error
+		latest time.Time
+	)
+
+	if w.current != nil {
+		events, errs = w.current.Events, w.current.Errors
+	}
+
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return ctx.Err() == nil
+		case <-poke:
+			return ctx.Err() == nil
+		case event := <-events:
+			// The folder above is watched for the root only.
+			if filepath.Dir(event.Name) == filepath.Dir(w.root) && event.Name != w.root {
+				continue
+			}
+		case <-errs: // events were lost
+		}
+
+		if latest.IsZero() {
+			latest = time.Now().Add(10 * settle)
+		}
+
+		timer.Reset(min(settle, time.Until(latest)))
+	}
+}
+
+func (w *watcher) close() {
+	if w.current != nil {
+		w.current.Close() //nolint:errcheck // nothing to lose
+	}
+}

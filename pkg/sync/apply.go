@@ -1,0 +1,228 @@
+package sync
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+)
+
+// apply carries a plan out, phase by phase: nothing of a phase is written before the
+// one in front of it has succeeded as a whole, so nothing is destroyed after a failed
+// create or update (G7). It returns nil if the plan is empty, errAgain if it wrote
+// everything, and else an error whose type says what happens next.
+func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
+	e.board.planned(t, plan, e.health(t.Target))
+
+	if err := guard(t, plan); err != nil {
+		return err
+	}
+
+	if len(plan.Changes) == 0 {
+		return e.awaited(t, plan)
+	}
+
+	if e.DryRun {
+		return &WaitError{Reason: plan.Summary(), Blocked: true}
+	}
+
+	if e.board.repeats(t.Key, signature(plan)) {
+		return &RetryError{fmt.Errorf("Omni does not keep what is written: %s again", plan.Summary())}
+	}
+
+	for _, phase := range plan.Phases() {
+		if err := e.writeAll(ctx, t, phase); err != nil {
+			return err
+		}
+	}
+
+	e.board.wrote(t.Key, signature(plan))
+
+	return errAgain
+}
+
+// guard keeps a plan that must not be applied from being applied.
+func guard(t *target, plan *diff.Plan) error {
+	switch {
+	case len(plan.Conflicts) > 0:
+		conflict := plan.Conflicts[0]
+		where := ""
+
+		if t.desired != nil {
+			where = t.desired.Position(conflict.Resource.Metadata()).String() + ": "
+		}
+
+		return &StalledError{fmt.Errorf("%s%s is not ours: %s%s", where, diff.Name(conflict.Resource), conflict.Reason, andMore(len(plan.Conflicts)))}
+	case plan.Locked && len(plan.Changes) > 0:
+		return &WaitError{Reason: "the cluster is locked in Omni; pending: " + plan.Summary(), Blocked: true}
+	default:
+		return nil
+	}
+}
+
+// awaited returns why a target with nothing to write is not done yet; nil if it is.
+func (e *Engine) awaited(t *target, plan *diff.Plan) error {
+	switch {
+	case len(plan.Waiting) > 0:
+		e.blocked.add(t.Key, plan.Waiting)
+		waiting := plan.Waiting[0]
+
+		return &WaitError{Reason: fmt.Sprintf("%s: %s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)))}
+	case len(plan.Kept) > 0:
+		return &WaitError{Reason: "not in Git any more, kept: " + t.keep, Blocked: true}
+	default:
+		return nil
+	}
+}
+
+func andMore(n int) string {
+	if n < 2 {
+		return ""
+	}
+
+	return fmt.Sprintf(" (and %d more)", n-1)
+}
+
+// writeAll writes the changes of one phase in parallel. All of them are tried: one
+// that is refused does not hold back its neighbours.
+func (e *Engine) writeAll(ctx context.Context, t *target, phase []diff.Change) error {
+	var (
+		group errgroup.Group
+		mu    sync.Mutex
+		errs  []error
+	)
+
+	group.SetLimit(e.Writes)
+
+	for i := range phase {
+		group.Go(func() error {
+			if err := e.write(ctx, t, &phase[i]); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+
+			return nil
+		})
+	}
+
+	_ = group.Wait() // the errors are collected above
+
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+
+	return joined(errs)
+}
+
+// write does one write. Once started it is not cut off by the end of ctx, so that a
+// stop leaves no write in doubt; Timeout bounds it. On success the Snapshot holds the
+// result, although its watch lags behind.
+func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) error {
+	if err := ctx.Err(); err != nil {
+		return &RetryError{err}
+	}
+
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Timeout)
+	defer cancel()
+
+	if err := e.send(ctx, change); err != nil {
+		name := diff.Name(change)
+		if t.desired != nil && change.Action != diff.Destroy {
+			name += " (" + t.desired.Position(change.Metadata()).String() + ")"
+		}
+
+		return classified(err, string(change.Action), name)
+	}
+
+	e.board.progress(t.Key)
+
+	fields := []zap.Field{
+		zap.String("op", string(change.Action)), zap.String("resource", diff.Name(change)),
+		zap.String("reason", e.board.reason(t.Key)),
+	}
+	if len(change.Fields) > 0 {
+		fields = append(fields, zap.String("change", describe(change)))
+	}
+
+	e.logFor(t).Info("applied", fields...)
+
+	return nil
+}
+
+// send makes the RPC of a change. An update carries the version it was planned from,
+// so Omni refuses it if somebody else was faster (G5).
+func (e *Engine) send(ctx context.Context, change *diff.Change) error {
+	switch change.Action {
+	case diff.Create:
+		created := change.New.DeepCopy()
+		if err := e.State.Create(ctx, created); err != nil {
+			return err
+		}
+
+		e.Snapshot.Put(created)
+	case diff.Destroy:
+		return e.destroy(ctx, change.Old.Metadata())
+	default:
+		updated := change.New.DeepCopy()
+		if err := e.State.Update(ctx, updated); err != nil {
+			return err
+		}
+
+		e.Snapshot.Put(updated)
+	}
+
+	return nil
+}
+
+// destroy takes the next step of a teardown and does not wait for it. Omni v1.9
+// destroys what is torn down by itself; an older one leaves that to the client. Either
+// way a resource that is gone is a success.
+func (e *Engine) destroy(ctx context.Context, md *resource.Metadata) error {
+	var err error
+	if md.Phase() == resource.PhaseTearingDown {
+		err = e.State.Destroy(ctx, md)
+	} else {
+		_, err = e.State.Teardown(ctx, md)
+	}
+
+	switch {
+	case omni.NotFound(err):
+		e.Snapshot.Removed(md)
+	case err != nil:
+		return err
+	case md.Phase() == resource.PhaseTearingDown:
+		e.Snapshot.Removed(md)
+	default:
+		e.Snapshot.TearingDown(md)
+	}
+
+	return nil
+}
+
+// describe says what a change changes, without any payload.
+func describe(change *diff.Change) string {
+	parts := make([]string, 0, len(change.Fields))
+	for _, field := range change.Fields {
+		parts = append(parts, field.String())
+	}
+
+	return strings.Join(parts, ", ")
+}
+
+// signature identifies what a plan writes, to notice one that comes back.
+func signature(plan *diff.Plan) string {
+	var s strings.Builder
+	for i := range plan.Changes {
+		change := &plan.Changes[i]
+		fmt.Fprintf(&s, "%s %s %s\n", change.Action, diff.Name(change), describe(change))
+	}
+
+	return s.String()
+}

@@ -1,0 +1,257 @@
+package sync
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"go.uber.org/zap"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// sourceState is what a source says should be. The lock is held for map lookups only,
+// never over I/O.
+type sourceState struct {
+	SourceConfig
+
+	renderer *render.Renderer
+
+	mu       sync.Mutex
+	revision source.Revision
+	// whole says that every file of the revision could be read and that it holds
+	// templates: only then does a missing template mean that it was taken out (G2).
+	whole   bool
+	targets map[string]*render.Target
+	// broken holds the templates of the revision that cannot be used, and why.
+	broken map[string]error
+	// fleetFirst is set while the fleet resources of a new revision were not tried yet:
+	// clusters may need them (a MachineClass), so clusters are held back that long.
+	fleetFirst bool
+}
+
+// target is one unit of work, as it stands when a worker takes it.
+type target struct {
+	Key
+
+	desired  *render.Target // nil when the target is not in Git
+	revision string
+	broken   error
+	// prune allows the deletion of what left Git; if it is false, keep says why.
+	prune bool
+	keep  string
+}
+
+func (t *target) input(live []resource.Resource) diff.Input {
+	in := diff.Input{Source: t.Source, Target: t.Target, Live: live, Removed: t.desired == nil, Prune: t.prune}
+	if t.desired != nil {
+		in.Desired = t.desired.Resources
+	}
+
+	return in
+}
+
+func (t *target) path() string {
+	if t.desired == nil {
+		return ""
+	}
+
+	return t.desired.Path
+}
+
+// failed notes that a source could not be fetched. What it said last stays in force (G2).
+func (e *Engine) failed(src *sourceState, err error) {
+	e.Logger.Warn("source failed", zap.String("source", src.Name), zap.Error(err))
+	e.board.updateSource(src.Name, func(s *SourceStatus) { s.Error = err.Error(); s.Fetched = true })
+}
+
+// accept takes what a revision renders to as the desired state of a source and queues
+// every target that it changes.
+func (e *Engine) accept(src *sourceState, revision source.Revision, set *template.Set, targets []*render.Target, problems template.Problems) {
+	next := make(map[string]*render.Target, len(targets))
+	for _, t := range targets {
+		next[t.Name] = t
+	}
+
+	src.mu.Lock()
+	previous := src.targets
+	src.revision, src.targets = revision, next
+	src.whole = len(problems) == 0 && len(targets) > 0
+	src.broken = brokenTemplates(set, next, problems)
+	src.fleetFirst = changed(previous[""], next[""])
+	broken := src.broken
+	src.mu.Unlock()
+
+	e.Logger.Info("new revision", zap.String("source", src.Name), zap.String("revision", revision.ID),
+		zap.String("author", revision.Author), zap.String("message", revision.Message),
+		zap.Int("targets", len(targets)), zap.Int("problems", len(problems)))
+
+	for _, problem := range problems {
+		e.Logger.Warn("problem in the revision", zap.String("source", src.Name), zap.String("revision", revision.ID), zap.Error(problem))
+	}
+
+	// Every target gets a status before the source counts as fetched, so that nobody who
+	// waits for the source to settle sees it half done.
+	for name, t := range next {
+		key := Key{src.Name, name}
+		if changed(previous[name], t) || !e.board.synced(key) {
+			e.board.pending(key, t.Path, revision.ID)
+			e.queue.Forget(key) // a new revision is tried at once, whatever the backoff was
+			e.queue.Add(key)
+		} else {
+			e.board.revision(key, revision.ID)
+		}
+	}
+
+	for name := range broken {
+		e.board.pending(Key{src.Name, name}, "", revision.ID)
+		e.queue.Add(Key{src.Name, name})
+	}
+
+	for name := range previous {
+		if next[name] == nil {
+			e.board.pending(Key{src.Name, name}, "", revision.ID)
+			e.queue.Add(Key{src.Name, name})
+		}
+	}
+
+	e.queueRemoved(src)
+	e.board.updateSource(src.Name, func(s *SourceStatus) {
+		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, problems
+	})
+}
+
+func changed(previous, next *render.Target) bool {
+	return next != nil && (previous == nil || previous.Digest != next.Digest)
+}
+
+// brokenTemplates returns the clusters whose templates were found but cannot be
+// rendered, with the first problem of each.
+func brokenTemplates(set *template.Set, targets map[string]*render.Target, problems template.Problems) map[string]error {
+	broken := map[string]error{}
+
+	for _, t := range set.Templates {
+		if t.Name == "" || targets[t.Name] != nil {
+			continue
+		}
+
+		broken[t.Name] = fmt.Errorf("%s: the template has problems", t.Path)
+
+		for _, problem := range problems {
+			if problem.File == t.Path {
+				broken[t.Name] = problem
+
+				break
+			}
+		}
+	}
+
+	return broken
+}
+
+// queueRemoved queues the clusters that carry the mark of a source and are not in its
+// revision. It finds them in Omni, not in memory, so that a restart forgets nothing (G10).
+func (e *Engine) queueRemoved(src *sourceState) {
+	if e.Snapshot.Err() != nil {
+		return // asked again when the snapshot is ready
+	}
+
+	for _, cluster := range e.removedClusters(src) {
+		key := Key{src.Name, cluster.Metadata().ID()}
+		e.board.ensure(key)
+		e.queue.Add(key)
+	}
+}
+
+// removedClusters returns the live clusters of a source that its revision does not have.
+func (e *Engine) removedClusters(src *sourceState) []resource.Resource {
+	var removed []resource.Resource
+
+	for _, cluster := range e.Snapshot.List(omni.ClusterType) {
+		if diff.SourceOf(cluster) == src.Name && !src.wants(cluster.Metadata().ID()) {
+			removed = append(removed, cluster)
+		}
+	}
+
+	return removed
+}
+
+// wants reports whether the last revision describes a target, if only in a broken
+// template. Before the first revision everything counts as wanted.
+func (src *sourceState) wants(name string) bool {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+
+	return src.targets == nil || src.targets[name] != nil || src.broken[name] != nil
+}
+
+// lookup returns the target behind a key as it stands now; nil before the first revision.
+func (e *Engine) lookup(key Key) *target {
+	src := e.sources[key.Source]
+
+	src.mu.Lock()
+	fetched := src.targets != nil
+	t := &target{Key: key, desired: src.targets[key.Target], revision: src.revision.ID, broken: src.broken[key.Target]}
+	src.mu.Unlock()
+
+	if !fetched {
+		return nil
+	}
+
+	t.prune, t.keep = e.mayPrune(src, t)
+
+	return t
+}
+
+// mayPrune decides whether what left Git may be destroyed, and says why not (G2, G11).
+func (e *Engine) mayPrune(src *sourceState, t *target) (ok bool, why string) {
+	src.mu.Lock()
+	whole := src.whole
+	src.mu.Unlock()
+
+	switch {
+	case !src.Prune:
+		return false, "prune is off for this source"
+	case !whole:
+		return false, "the revision is not whole: it holds no templates, or some of its files have problems"
+	case t.desired != nil:
+		return true, ""
+	}
+
+	leaving := 0
+
+	for _, cluster := range e.removedClusters(src) {
+		if cluster.Metadata().Phase() == resource.PhaseRunning {
+			leaving++
+		}
+	}
+
+	if leaving > src.MaxDelete {
+		return false, fmt.Sprintf("%d clusters left Git at once, maxDelete allows %d", leaving, src.MaxDelete)
+	}
+
+	return true, ""
+}
+
+// heldBack reports whether a cluster has to let the fleet resources of its revision go first.
+func (src *sourceState) heldBack(t *target) bool {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+
+	return t.Target != "" && src.fleetFirst
+}
+
+// fleetTried lets the clusters of a source go on; it reports whether they were held back.
+func (src *sourceState) fleetTried() bool {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+
+	held := src.fleetFirst
+	src.fleetFirst = false
+
+	return held
+}

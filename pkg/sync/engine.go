@@ -1,0 +1,155 @@
+package sync
+
+import (
+	"context"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/state"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// Source is where desired state comes from.
+type Source interface {
+	// Watch calls back with the first and every new revision, and with every failed
+	// attempt to get one, until ctx ends. A failure leaves the last revision in force.
+	Watch(ctx context.Context, fn func(source.Revision, error)) error
+}
+
+// SourceConfig is one source and how it is applied.
+type SourceConfig struct {
+	// Name is written into the ownership mark of every resource that comes from it.
+	Name string
+	// Source delivers the revisions.
+	Source Source
+	// Scope says where in a revision the templates are.
+	Scope template.Scope
+	// Prune allows the deletion of clusters and fleet resources that left Git (G11).
+	Prune bool
+	// MaxDelete is how many clusters may leave Git at once; more are kept (G11).
+	// Default 1.
+	MaxDelete int
+}
+
+// Config configures an [Engine].
+type Config struct {
+	// Sources are independent of each other; their names are unique.
+	Sources []SourceConfig
+	// State is where changes are written to.
+	State state.State
+	// Snapshot is what plans are made from; somebody else runs it.
+	Snapshot *omni.Snapshot
+	// Workers is how many targets are worked on at the same time. Default 8.
+	Workers int
+	// Writes is how many writes of one phase of one target run at the same time. Default 16.
+	Writes int
+	// Timeout bounds each write. Default 30 s.
+	Timeout time.Duration
+	// RetryMin and RetryMax bound the backoff of a target that fails. Defaults 500 ms, 1 m.
+	RetryMin, RetryMax time.Duration
+	// DryRun makes every plan and writes nothing: the plans are in the [Status].
+	DryRun bool
+	// Logger is told what was applied and what failed; never a value that may be secret.
+	Logger *zap.Logger
+}
+
+func (c *Config) setDefaults() {
+	setDefault(&c.Workers, 8)
+	setDefault(&c.Writes, 16)
+	setDefault(&c.Timeout, 30*time.Second)
+	setDefault(&c.RetryMin, 500*time.Millisecond)
+	setDefault(&c.RetryMax, time.Minute)
+
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+}
+
+func setDefault[T comparable](value *T, fallback T) {
+	if *value == *new(T) {
+		*value = fallback
+	}
+}
+
+// Key names a target: the cluster, or "" for the fleet resources, of a source.
+type Key struct{ Source, Target string }
+
+// Engine applies the revisions of its sources to Omni.
+type Engine struct {
+	Config
+
+	sources map[string]*sourceState
+	queue   workqueue.TypedRateLimitingInterface[Key]
+	board   *board
+	blocked *blocked
+}
+
+// New returns an engine. It does nothing before [Engine.Run].
+func New(cfg Config) *Engine {
+	cfg.setDefaults()
+
+	e := &Engine{
+		Config:  cfg,
+		sources: make(map[string]*sourceState, len(cfg.Sources)),
+		queue: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[Key](cfg.RetryMin, cfg.RetryMax)),
+		board:   newBoard(),
+		blocked: newBlocked(),
+	}
+
+	for _, src := range cfg.Sources {
+		setDefault(&src.MaxDelete, 1)
+		e.sources[src.Name] = &sourceState{SourceConfig: src, renderer: render.New()}
+		e.board.setSource(SourceStatus{Name: src.Name})
+	}
+
+	return e
+}
+
+// Run is the whole of omni-syncd. It returns when ctx ends, after the writes that were
+// under way have come back.
+func (e *Engine) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+
+	for _, src := range e.sources {
+		group.Go(func() error {
+			return src.Source.Watch(ctx, func(revision source.Revision, err error) { // source
+				if err != nil {
+					e.failed(src, err)
+
+					return
+				}
+
+				set, problems := template.Find(revision.FS, src.Scope)              // template
+				targets, refused := src.renderer.Render(ctx, set)                   // render
+				e.accept(src, revision, set, targets, append(problems, refused...)) // → queue
+			})
+		})
+	}
+
+	group.Go(func() error { return e.follow(ctx) }) // omni → Snapshot → queue
+
+	for range e.Workers {
+		group.Go(func() error {
+			return e.work(ctx, func(target *target) error { // queue →
+				live, err := e.live(target)
+				if err != nil {
+					return err
+				}
+
+				plan := diff.Compute(target.input(live)) // diff
+
+				return e.apply(ctx, target, plan) // sync → omni
+			})
+		})
+	}
+
+	return group.Wait()
+}

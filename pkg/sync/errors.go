@@ -1,0 +1,66 @@
+package sync
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+)
+
+// RetryError is a failure that time heals: transport, a conflict with another writer.
+// The engine plans the target again, with backoff.
+type RetryError struct{ Err error }
+
+func (e *RetryError) Error() string { return e.Err.Error() }
+func (e *RetryError) Unwrap() error { return e.Err }
+
+// WaitError is not a failure: something has to change first, in Omni, in the
+// configuration or by a person. The change itself brings the target back.
+type WaitError struct {
+	// Reason is what people see as the target's message.
+	Reason string
+	// Blocked is set when nothing that the engine started will end the wait: a lock, a
+	// guard. A teardown that is under way, in contrast, ends by itself.
+	Blocked bool
+}
+
+func (e *WaitError) Error() string { return e.Reason }
+
+// StalledError is a failure that neither time nor Omni heals: Omni refuses the change,
+// or the resource belongs to somebody else. The target is tried again with the next
+// revision, or when something that it depends on changes in Omni.
+type StalledError struct{ Err error }
+
+func (e *StalledError) Error() string { return e.Err.Error() }
+func (e *StalledError) Unwrap() error { return e.Err }
+
+// classified wraps the error of an RPC, with what was done to which resource, in the
+// type that says what happens next.
+func classified(err error, verb, resource string) error {
+	if omni.Rejected(err) {
+		return &StalledError{fmt.Errorf("Omni refused to %s %s: %s", verb, resource, omni.Message(err))}
+	}
+
+	if omni.Conflict(err) {
+		return &RetryError{fmt.Errorf("%s %s: somebody else changed it meanwhile: %s", verb, resource, omni.Message(err))}
+	}
+
+	return &RetryError{fmt.Errorf("%s %s: %s", verb, resource, omni.Message(err))}
+}
+
+// joined makes one error of those of a phase. One that time heals decides: the rest may
+// only be its consequence.
+func joined(errs []error) error {
+	err := errors.Join(errs...)
+
+	var retry *RetryError
+	if errors.As(err, &retry) {
+		return &RetryError{err}
+	}
+
+	if err == nil {
+		return nil
+	}
+
+	return &StalledError{err}
+}

@@ -1,0 +1,80 @@
+package sync
+
+import (
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+)
+
+// live collects, from memory, everything in Omni that a target's plan depends on. It
+// fails if the snapshot is not whole: nothing is ever planned from a partial view (G2).
+func (e *Engine) live(t *target) ([]resource.Resource, error) {
+	if err := e.Snapshot.Err(); err != nil {
+		return nil, errNotReady{err}
+	}
+
+	if t.Target == "" {
+		return e.liveFleet(t), nil
+	}
+
+	live := e.Snapshot.Cluster(t.Target)
+	have := make(map[ref]bool, len(live))
+
+	for _, r := range live {
+		have[ref{r.Metadata().Type(), r.Metadata().ID()}] = true
+	}
+
+	add := func(typ resource.Type, id resource.ID) {
+		if have[ref{typ, id}] {
+			return
+		}
+
+		if r, ok := e.Snapshot.Get(typ, id); ok {
+			have[ref{typ, id}] = true
+			live = append(live, r)
+		}
+	}
+
+	// KernelArgs carry no cluster label: they are found by their machine's ID.
+	for _, r := range e.Snapshot.Cluster(t.Target) {
+		if r.Metadata().Type() == omni.MachineSetNodeType {
+			add(omni.KernelArgsType, r.Metadata().ID())
+		}
+	}
+
+	// The twin of a desired resource may live in another cluster, or in none.
+	if t.desired != nil {
+		for _, r := range t.desired.Resources {
+			add(r.Metadata().Type(), r.Metadata().ID())
+		}
+	}
+
+	return live, nil
+}
+
+// liveFleet collects the fleet resources that carry the source's mark, and the twins of
+// those that it describes.
+func (e *Engine) liveFleet(t *target) []resource.Resource {
+	wanted := map[ref]bool{}
+
+	if t.desired != nil {
+		for _, r := range t.desired.Resources {
+			wanted[ref{r.Metadata().Type(), r.Metadata().ID()}] = true
+		}
+	}
+
+	var live []resource.Resource
+
+	for _, kind := range render.Kinds() {
+		for _, r := range e.Snapshot.List(kind.Type) {
+			ours := diff.SourceOf(r) == t.Source && diff.IsFleet(r)
+			if ours || wanted[ref{r.Metadata().Type(), r.Metadata().ID()}] {
+				live = append(live, r)
+			}
+		}
+	}
+
+	return live
+}

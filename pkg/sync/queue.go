@@ -1,0 +1,221 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"go.uber.org/zap"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+)
+
+// errAgain asks for another pass at once: something was written, and the next plan
+// shows whether that was all.
+var errAgain = errors.New("written; plan again")
+
+// errNotReady is why nothing is planned from a partial view (G2).
+type errNotReady struct{ error }
+
+// work takes targets from the queue and hands them to reconcile until ctx ends. A
+// target is never in the hands of two workers.
+func (e *Engine) work(ctx context.Context, reconcile func(*target) error) error {
+	for {
+		key, shutdown := e.queue.Get()
+		if shutdown {
+			return nil
+		}
+
+		if ctx.Err() == nil {
+			e.process(key, reconcile)
+		}
+
+		e.queue.Done(key)
+	}
+}
+
+// process reconciles one target once and decides, from the type of the error, when to
+// come back to it.
+func (e *Engine) process(key Key, reconcile func(*target) error) {
+	t := e.lookup(key)
+	if t == nil {
+		return // queued again by the first revision
+	}
+
+	src := e.sources[key.Source]
+	if src.heldBack(t) {
+		return // queued again by fleetTried
+	}
+
+	err := t.broken
+	if err != nil {
+		err = &StalledError{err}
+	} else {
+		err = reconcile(t)
+	}
+
+	var (
+		retry    *RetryError
+		notReady errNotReady
+	)
+
+	switch {
+	case errors.Is(err, errAgain):
+		e.queue.Add(key)
+
+		return
+	case errors.As(err, &notReady):
+		e.board.waiting(t, err.Error(), false)
+
+		return // queued again when the snapshot is ready
+	case errors.As(err, &retry):
+		e.queue.AddRateLimited(key)
+	default:
+		e.queue.Forget(key)
+	}
+
+	e.report(t, err)
+
+	if key.Target == "" && src.fleetTried() {
+		e.queueSource(src)
+	}
+}
+
+// report writes the outcome of a pass to the status and, if it is news, to the log.
+func (e *Engine) report(t *target, err error) {
+	log := e.logFor(t)
+
+	var (
+		wait    *WaitError
+		stalled *StalledError
+	)
+
+	switch {
+	case err == nil && t.desired == nil:
+		if e.board.remove(t.Key) {
+			log.Info("deleted: Omni holds nothing of it any more")
+		}
+	case err == nil:
+		if e.board.succeeded(t) {
+			log.Info("synced")
+		}
+	case errors.As(err, &wait):
+		if e.board.waiting(t, wait.Reason, wait.Blocked) {
+			log.Info("waiting", zap.String("reason", wait.Reason))
+		}
+	case errors.As(err, &stalled):
+		if e.board.failed(t, err.Error(), true) {
+			log.Error("stalled until the next revision or change", zap.Error(err))
+		}
+	default:
+		e.board.failed(t, err.Error(), false)
+		log.Warn("failed, will be tried again", zap.Error(err))
+	}
+}
+
+// logFor returns a logger with the fields that every line about a target has.
+func (e *Engine) logFor(t *target) *zap.Logger {
+	fields := []zap.Field{zap.String("source", t.Source)}
+	if t.Target != "" {
+		fields = append(fields, zap.String("cluster", t.Target))
+	}
+
+	return e.Logger.With(append(fields, zap.String("revision", t.revision))...)
+}
+
+// follow queues the targets that change in Omni, until ctx ends.
+func (e *Engine) follow(ctx context.Context) error {
+	cancel := e.Snapshot.Subscribe(e.notice)
+	defer cancel()
+	defer e.queue.ShutDown()
+
+	<-ctx.Done()
+
+	return nil
+}
+
+// notice queues whatever a change in Omni may concern. It runs in the Snapshot's watch
+// and must not block.
+func (e *Engine) notice(change omni.Change) {
+	if change == (omni.Change{}) { // the snapshot became ready or stale
+		for _, src := range e.sources {
+			e.queueRemoved(src)
+			e.queueSource(src)
+		}
+
+		return
+	}
+
+	for _, key := range e.blocked.take(change.Type, change.ID) {
+		e.queue.Add(key)
+	}
+
+	for _, src := range e.sources {
+		if e.board.has(Key{src.Name, change.Cluster}) {
+			e.queue.Add(Key{src.Name, change.Cluster})
+		}
+
+		// A change that belongs to no cluster (a MachineClass, a version that Omni now
+		// offers) may be what a refused target lacked.
+		if change.Cluster == "" {
+			for _, key := range e.board.stalled(src.Name) {
+				e.queue.Add(key)
+			}
+		}
+	}
+}
+
+// queueSource queues every known target of a source.
+func (e *Engine) queueSource(src *sourceState) {
+	for _, key := range e.board.keys(src.Name) {
+		e.queue.Add(key)
+	}
+}
+
+// blocked remembers which targets wait for a resource that is not of their own cluster,
+// such as a machine that has yet to leave another one.
+type blocked struct {
+	mu    sync.Mutex
+	waits map[ref]map[Key]bool
+}
+
+type ref struct {
+	typ resource.Type
+	id  resource.ID
+}
+
+func newBlocked() *blocked { return &blocked{waits: map[ref]map[Key]bool{}} }
+
+func (b *blocked) add(key Key, waiting []diff.Waiting) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	for _, w := range waiting {
+		r := ref{w.Resource.Metadata().Type(), w.Resource.Metadata().ID()}
+		if b.waits[r] == nil {
+			b.waits[r] = map[Key]bool{}
+		}
+
+		b.waits[r][key] = true
+	}
+}
+
+// take returns the targets that wait for a resource and forgets them: each waits anew
+// if its next plan says so.
+func (b *blocked) take(typ resource.Type, id resource.ID) []Key {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	r := ref{typ, id}
+	keys := make([]Key, 0, len(b.waits[r]))
+
+	for key := range b.waits[r] {
+		keys = append(keys, key)
+	}
+
+	delete(b.waits, r)
+
+	return keys
+}

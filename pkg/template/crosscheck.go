@@ -1,0 +1,93 @@
+package template
+
+import (
+	"fmt"
+	"strings"
+)
+
+// crossCheck finds what is wrong between files. Of two that claim the same thing nobody can say which is meant, so
+// each gets a problem that names the other, and neither is applied until one of them gives way.
+func (s *Set) crossCheck() {
+	s.crossCheckClusters()
+	s.crossCheckMachines()
+	s.crossCheckManifests()
+}
+
+func (s *Set) crossCheckClusters() {
+	byName := map[string][]*Template{}
+
+	for _, t := range s.Templates {
+		if t.Name != "" { // upstream says that it is missing
+			byName[t.Name] = append(byName[t.Name], t)
+		}
+	}
+
+	for name, same := range byName {
+		for i, t := range same {
+			if other := otherThan(i, len(same)); other >= 0 {
+				t.Problems = append(t.Problems, Problem{t.At(kindCluster, "", "name"), fmt.Sprintf(
+					"cluster %q is also defined at %s: remove one of them", name, same[other].At(kindCluster, "", "name"))})
+			}
+		}
+	}
+}
+
+func (s *Set) crossCheckMachines() {
+	type use struct {
+		by *Template
+		machine
+	}
+
+	byID := map[string][]use{}
+
+	for _, t := range s.Templates {
+		for _, m := range t.machines {
+			// Machine IDs are UUIDs: the same in upper and lower case.
+			id := strings.ToLower(m.id)
+
+			// Twice in one template is upstream's to judge.
+			if uses := byID[id]; len(uses) == 0 || uses[len(uses)-1].by != t {
+				byID[id] = append(uses, use{t, m})
+			}
+		}
+	}
+
+	for _, uses := range byID {
+		for i, u := range uses {
+			if other := otherThan(i, len(uses)); other >= 0 && uses[other].by.Name != u.by.Name {
+				u.by.Problems = append(u.by.Problems, Problem{u.at, fmt.Sprintf(
+					"machine %s is also in cluster %q, at %s: it can be in one cluster only", u.id, uses[other].by.Name, uses[other].at)})
+			}
+		}
+	}
+}
+
+func (s *Set) crossCheckManifests() {
+	byName := map[[3]string][]*Manifest{}
+
+	for _, m := range s.Manifests {
+		key := [3]string{m.Namespace, m.Type, m.ID}
+		byName[key] = append(byName[key], m)
+	}
+
+	for _, same := range byName {
+		for i, m := range same {
+			if other := otherThan(i, len(same)); other >= 0 {
+				m.Problems = append(m.Problems, Problem{m.At("metadata", "id"), fmt.Sprintf(
+					"%s %q is also defined at %s: remove one of them", m.Type, m.ID, same[other].At("metadata", "id"))})
+			}
+		}
+	}
+}
+
+// otherThan returns the index that an element of n equal ones should point at: the first, or from the first the second; -1 if there is no other.
+func otherThan(i, n int) int {
+	switch {
+	case n < 2:
+		return -1
+	case i == 0:
+		return 1
+	default:
+		return 0
+	}
+}

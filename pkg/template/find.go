@@ -1,0 +1,222 @@
+package template
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+// Scope says which part of a revision belongs to a source.
+type Scope struct {
+	// Root is the folder to look in, slash-separated and relative to the root of the file system. Empty or "." is all of it.
+	// A template in it may refer to files outside of it, but not outside of the file system.
+	Root string
+
+	// Include holds globs (with ** for any number of folders), relative to Root. A file counts if it matches one of them.
+	// Empty means every file.
+	Include []string
+
+	// Exclude holds globs as Include does. A file or folder that matches one of them is not looked at.
+	Exclude []string
+}
+
+// Set is what was found in a revision.
+type Set struct {
+	Templates []*Template // sorted by path
+	Manifests []*Manifest // sorted by path, then by place in the file
+}
+
+// Find reads everything in the scope. It never fails as a whole: what could be read is in the Set (never nil), what is wrong is in
+// the Problems, sorted. A template or manifest with problems of its own is in the Set and carries them.
+//
+// Reading stays inside fsys. Symbolic links are followed by the rules of fsys, so a file system that must not be left
+// has to see to that itself (os.Root does, os.DirFS does not).
+func Find(fsys fs.FS, scope Scope) (*Set, Problems) {
+	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), references: map[string]reference{}}
+	f.walkRoot()
+	f.set.crossCheck()
+
+	for _, t := range f.set.Templates {
+		f.problems = append(f.problems, t.Problems...)
+	}
+
+	for _, m := range f.set.Manifests {
+		f.problems = append(f.problems, m.Problems...)
+	}
+
+	// A file that a template refers to holds whatever the cluster needs. That it looks like a broken template means nothing.
+	for _, suspect := range f.suspects {
+		if _, referred := f.references[suspect.File]; !referred {
+			f.problems = append(f.problems, suspect)
+		}
+	}
+
+	return &f.set, f.problems.Sorted()
+}
+
+// finder holds the state of one call of Find.
+type finder struct {
+	fsys  fs.FS
+	scope Scope
+	root  string
+
+	set      Set
+	problems Problems
+	suspects Problems // files that look like a broken template, unless a template refers to them
+
+	entries    int                  // files and folders seen so far
+	references map[string]reference // files that templates refer to, read once, by clean path
+}
+
+func (f *finder) problem(file, format string, args ...any) {
+	f.problems = append(f.problems, Problem{Position: Position{File: file}, Message: fmt.Sprintf(format, args...)})
+}
+
+func (f *finder) walkRoot() {
+	for _, glob := range slices.Concat(f.scope.Include, f.scope.Exclude) {
+		if !doublestar.ValidatePattern(glob) {
+			f.problem("", "include or exclude: %q is not a valid glob", glob)
+
+			return
+		}
+	}
+
+	if !fs.ValidPath(f.root) {
+		f.problem("", "path %q leaves the source: use a path relative to its root, without ..", f.scope.Root)
+
+		return
+	}
+
+	info, err := fs.Stat(f.fsys, f.root)
+
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.problem("", "path %q does not exist in the source: create it or correct the path", f.scope.Root)
+	case err != nil:
+		f.problem("", "path %q cannot be read: %v", f.scope.Root, reason(err))
+	case !info.IsDir():
+		f.problem("", "path %q is a file: name the folder it is in, and the file with include", f.scope.Root)
+	default:
+		f.walk(f.root, []fs.FileInfo{info})
+	}
+}
+
+// walk reads a folder. The parents, itself last, are there to notice a symbolic link that leads back up.
+func (f *finder) walk(dir string, parents []fs.FileInfo) {
+	entries, err := fs.ReadDir(f.fsys, dir) // sorted by name
+	if err != nil {
+		f.problem(dir, "cannot read this folder: %v", reason(err))
+	}
+
+	for _, entry := range entries {
+		f.entries++
+		if f.entries > MaxFiles {
+			if f.entries == MaxFiles+1 {
+				f.problem("", "more than %d files and folders: narrow the source down with path or exclude", MaxFiles)
+			}
+
+			return
+		}
+
+		name := path.Join(dir, entry.Name())
+		if strings.HasPrefix(entry.Name(), "..") || f.excluded(name) {
+			continue // names that begin with ".." are Kubernetes' own, in a mounted ConfigMap
+		}
+
+		f.visit(name, entry, parents)
+	}
+}
+
+func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
+	mode := entry.Type()
+	yamlFile := path.Ext(name) == ".yaml" || path.Ext(name) == ".yml"
+
+	if !entry.IsDir() && mode&fs.ModeSymlink == 0 {
+		if mode.IsRegular() && yamlFile && f.included(name) {
+			f.readFile(name)
+		}
+
+		return
+	}
+
+	if strings.HasPrefix(entry.Name(), ".") && !yamlFile {
+		return
+	}
+
+	info, err := fs.Stat(f.fsys, name)
+
+	switch {
+	case err != nil:
+		if yamlFile && f.included(name) || entry.IsDir() {
+			f.problem(name, "cannot be read: %v", reason(err))
+		}
+	case info.Mode().IsRegular():
+		if yamlFile && f.included(name) {
+			f.readFile(name)
+		}
+	case !info.IsDir() || strings.HasPrefix(entry.Name(), "."):
+	case slices.ContainsFunc(parents, func(parent fs.FileInfo) bool { return os.SameFile(parent, info) }):
+		// A link to a folder above: everything in it has been seen.
+	case len(parents) > MaxFolderDepth:
+		f.problem(name, "more than %d folders inside each other", MaxFolderDepth)
+	default:
+		f.walk(name, append(parents[:len(parents):len(parents)], info))
+	}
+}
+
+func (f *finder) included(name string) bool {
+	return len(f.scope.Include) == 0 || f.matches(f.scope.Include, name)
+}
+
+func (f *finder) excluded(name string) bool {
+	return f.matches(f.scope.Exclude, name)
+}
+
+func (f *finder) matches(globs []string, name string) bool {
+	if f.root != "." {
+		name = strings.TrimPrefix(name, f.root+"/")
+	}
+
+	return slices.ContainsFunc(globs, func(glob string) bool { return doublestar.MatchUnvalidated(path.Clean(glob), name) })
+}
+
+// errTooLarge is returned by readBounded for a file over the limit, together with the part within it.
+var errTooLarge = errors.New("file too large")
+
+// readBounded reads a file of at most limit bytes.
+func readBounded(fsys fs.FS, name string, limit int) ([]byte, error) {
+	file, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // only read from
+
+	data, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
+	if err != nil {
+		return nil, err
+	}
+
+	if len(data) > limit {
+		return data[:limit], errTooLarge
+	}
+
+	return data, nil
+}
+
+// reason strips the operation and the path from an error of the file system: the problem names the file itself, and the path may be one of
+// this machine.
+func reason(err error) error {
+	if pathErr := new(fs.PathError); errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+
+	return err
+}

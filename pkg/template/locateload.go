@@ -1,0 +1,133 @@
+package template
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+
+	yamlv4 "go.yaml.in/yaml/v4"
+	"gopkg.in/yaml.v3"
+)
+
+// LocateDocument turns an error of upstream's Load of a single document, the index-th of the inlined text, into problems.
+//
+// Upstream writes each document anew before it decodes it, and its line numbers are those of that text.
+// It is made here once more, to find the node that a line number means.
+func (t *Template) LocateDocument(index int, err error) Problems {
+	var problems Problems
+
+	at := t.newDocument(index)
+
+	if decoding := (*yamlv4.LoadErrors)(nil); errors.As(err, &decoding) {
+		for _, e := range decoding.Errors {
+			problems = append(problems, Problem{at.position(e.Line, e.Column), withoutTypes(e.Err.Error())})
+		}
+
+		return problems
+	}
+
+	// Anything else is about the document as a whole: its kind.
+	message := oneLine(err.Error())
+	if _, after, ok := strings.Cut(message, "error in document at line "); ok {
+		_, message, _ = strings.Cut(after, ": ")
+	}
+
+	position := at.position(1, 1)
+	if index < len(t.docs) {
+		position = positionOf(t.Path, descend(t.docs[index], "kind"))
+	}
+
+	return Problems{{position, message}}
+}
+
+var unknownField = regexp.MustCompile(`^field (\S+) not found in type models\.(\w+)$`)
+
+// withoutTypes says what the decoder says without the names of Go types.
+func withoutTypes(message string) string {
+	if m := unknownField.FindStringSubmatch(message); m != nil {
+		return "unknown field " + m[1] + " in " + m[2]
+	}
+
+	return plainWords(strings.ReplaceAll(message, "models.", ""))
+}
+
+// rewritten is a document as upstream decodes it, beside the same document of the inlined text.
+type rewritten struct {
+	t        *Template
+	text     source
+	decoded  *yamlv4.Node
+	document *yaml.Node
+}
+
+func (t *Template) newDocument(index int) rewritten {
+	r := rewritten{t: t, text: newSource(t.inlined)}
+
+	upstream, err := decodeAll(t.inlined)
+	if err != nil || index >= len(upstream) {
+		return r
+	}
+
+	ours, err := parse(t.inlined)
+	if err != nil || index >= len(ours) {
+		return r
+	}
+
+	node := upstream[index]
+
+	// Twice: once for being a document of its own, once in Load.
+	for range 2 {
+		raw, err := yamlv4.Marshal(node.Content[0])
+		if err != nil {
+			return r
+		}
+
+		node = new(yamlv4.Node)
+		if err := yamlv4.Unmarshal(raw, node); err != nil {
+			return r
+		}
+	}
+
+	r.decoded, r.document = node.Content[0], ours[index]
+
+	return r
+}
+
+// position returns where in the repository something is that upstream says is at a line and column.
+func (r rewritten) position(line, column int) Position {
+	n := r.document
+	if n != nil {
+		if found := counterpart(r.decoded, n, line, column); found != nil {
+			n = found
+		}
+	}
+
+	if n == nil {
+		return Position{r.t.Path, 1, 1}
+	}
+
+	line, column = r.t.source.position(original(r.t.edits, r.text.offset(n.Line, n.Column)))
+
+	return Position{r.t.Path, line, column}
+}
+
+// counterpart walks two trees of the same shape, and returns the node of the second where the first has one at a line and column. Column 0
+// means any.
+func counterpart(a *yamlv4.Node, b *yaml.Node, line, column int) *yaml.Node {
+	if a.Line == line && (column == 0 || a.Column == column) && a.Kind != yamlv4.MappingNode {
+		return b
+	}
+
+	if int(a.Kind) == int(b.Kind) && len(a.Content) == len(b.Content) {
+		for i := range a.Content {
+			if found := counterpart(a.Content[i], b.Content[i], line, column); found != nil {
+				return found
+			}
+		}
+	}
+
+	if a.Line == line && (column == 0 || a.Column == column) {
+		return b
+	}
+
+	return nil
+}

@@ -1,0 +1,187 @@
+package template
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Template is one cluster template: one file. It is immutable once Find has returned it.
+type Template struct {
+	// Name is the name of the cluster; empty if the template does not say.
+	Name string
+
+	// Path is the file, slash-separated, relative to the root of the revision.
+	Path string
+
+	// Digest is a hex SHA-256 over the path, the file's bytes and every file it refers to. Equal digests render to equal resources.
+	Digest string
+
+	// Problems is what Find found wrong with this template, in this file or between it and others. A template with problems is never applied.
+	Problems Problems
+
+	source  source
+	docs    []*yaml.Node
+	edits   []edit
+	inlined []byte
+
+	machines []machine
+}
+
+// machine is a machine that a template takes for its cluster.
+type machine struct {
+	id string
+	at Position
+}
+
+// Inlined returns the text to hand to upstream's template.Load: the file's bytes, with each `file:` replaced by the content of that file.
+// It is nil if the template is too broken to be handed on; its Problems then say why. Do not modify it.
+//
+// A reference that could not be read is replaced by an empty object, so that upstream can judge the rest of the template; Problems is
+// not empty then.
+func (t *Template) Inlined() []byte { return t.inlined }
+
+func (f *finder) addTemplate(name string, data []byte, docs []*yaml.Node) {
+	t := &Template{Path: name, source: newSource(data), docs: docs}
+	f.set.Templates = append(f.set.Templates, t)
+
+	digest := sha256.New()
+	feed(digest, "template", name, string(data))
+
+	for _, doc := range docs {
+		if scalar(field(doc, "kind")) == kindCluster && t.Name == "" {
+			t.Name = scalar(field(doc, "name"))
+		}
+	}
+
+	t.Problems = checkShape(name, docs)
+	if len(t.Problems) == 0 {
+		f.inline(t, digest)
+		t.collectMachines()
+	}
+
+	t.Digest = hex.EncodeToString(digest.Sum(nil))
+}
+
+// feed adds strings to a digest, each with its length, so that no two lists of strings feed the same bytes.
+func feed(digest hash.Hash, parts ...string) {
+	for _, part := range parts {
+		digest.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) //nolint:errcheck // a hash never fails
+		io.WriteString(digest, part)                                        //nolint:errcheck
+	}
+}
+
+func (t *Template) problem(n *yaml.Node, format string, args ...any) {
+	t.Problems = append(t.Problems, Problem{positionOf(t.Path, n), fmt.Sprintf(format, args...)})
+}
+
+func (t *Template) collectMachines() {
+	for _, doc := range t.docs {
+		if kind := scalar(field(doc, "kind")); kind != kindControlPlane && kind != kindWorkers {
+			continue
+		}
+
+		list := field(doc, "machines")
+		if list == nil || list.Kind != yaml.SequenceNode {
+			continue
+		}
+
+		for _, item := range list.Content {
+			if id := scalar(item); id != "" {
+				t.machines = append(t.machines, machine{id, positionOf(t.Path, item)})
+			}
+		}
+	}
+}
+
+// checkShape finds what must not reach a decoder: keys given twice, and documents that are too deep or too large once their aliases are expanded.
+func checkShape(name string, docs []*yaml.Node) Problems {
+	var problems Problems
+
+	for _, doc := range docs {
+		s := shape{file: name, sizes: map[*yaml.Node]int{}}
+
+		size := s.measure(doc, 1)
+		if size > MaxNodes {
+			s.problem(doc, "this document has more than %d nodes once its aliases are expanded", MaxNodes)
+		}
+
+		problems = append(problems, s.problems...)
+	}
+
+	return problems
+}
+
+type shape struct {
+	file     string
+	sizes    map[*yaml.Node]int // by node, of those that have an anchor; 0 while inside of it
+	deep     bool
+	problems Problems
+}
+
+func (s *shape) problem(n *yaml.Node, format string, args ...any) {
+	s.problems = append(s.problems, Problem{positionOf(s.file, n), fmt.Sprintf(format, args...)})
+}
+
+// measure counts nodes with their aliases expanded, up to MaxNodes+1.
+func (s *shape) measure(n *yaml.Node, depth int) int {
+	if n.Kind == yaml.AliasNode {
+		size, known := s.sizes[n.Alias]
+		if known && size == 0 {
+			s.problem(n, "anchor %q contains itself", n.Value)
+		}
+
+		return size
+	}
+
+	if depth > MaxDepth {
+		if !s.deep {
+			s.problem(n, "more than %d mappings and sequences inside each other", MaxDepth)
+		}
+
+		s.deep = true
+
+		return 1
+	}
+
+	if n.Anchor != "" {
+		s.sizes[n] = 0
+	}
+
+	if n.Kind == yaml.MappingNode {
+		s.checkKeys(n)
+	}
+
+	size := 1
+	for _, child := range n.Content {
+		size = min(size+s.measure(child, depth+1), MaxNodes+1)
+	}
+
+	if n.Anchor != "" {
+		s.sizes[n] = size
+	}
+
+	return size
+}
+
+func (s *shape) checkKeys(n *yaml.Node) {
+	first := make(map[string]*yaml.Node, len(n.Content)/2)
+
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if key.Kind != yaml.ScalarNode {
+			continue
+		}
+
+		if other, twice := first[key.Value]; twice && other.ShortTag() == key.ShortTag() {
+			s.problem(key, "%s is set twice: first in line %d", key.Value, other.Line)
+		} else {
+			first[key.Value] = key
+		}
+	}
+}
