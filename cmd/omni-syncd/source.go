@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -108,7 +109,7 @@ func (f *sourceFlags) single(arg string) (config.Source, error) {
 			return src, fmt.Errorf("%s is a file, so --path means nothing; name the directory instead", arg)
 		}
 
-		src.Dir, src.Path = &config.Dir{Path: filepath.Dir(arg)}, filepath.Base(arg)
+		src.Dir, src.Include = &config.Dir{Path: filepath.Dir(arg)}, []string{literal(filepath.Base(arg))}
 
 		return src, f.noBranch(arg)
 	}
@@ -127,6 +128,21 @@ func (f *sourceFlags) single(arg string) (config.Source, error) {
 	src.Dir = &config.Dir{Path: arg}
 
 	return src, f.noBranch(arg)
+}
+
+// literal returns a glob that matches only the given name.
+func literal(name string) string {
+	var glob strings.Builder
+
+	for _, r := range name {
+		if strings.ContainsRune(`*?[]{}\`, r) {
+			glob.WriteByte('\\')
+		}
+
+		glob.WriteRune(r)
+	}
+
+	return glob.String()
 }
 
 func (f *sourceFlags) noBranch(arg string) error {

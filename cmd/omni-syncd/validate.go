@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -80,7 +81,16 @@ func renderOnce(cmd *cobra.Command, src *sourceFlags, args []string) ([]*render.
 	set, problems := template.Find(revision.FS, scopeOf(&cfg))
 	targets, refused := render.New().Render(ctx, set)
 
-	return targets, append(problems, refused...).Sorted(), nil
+	problems = append(problems, refused...)
+
+	// People and editors want the paths of a directory as they would open them.
+	if cfg.Dir != nil {
+		for i := range problems {
+			problems[i].File = filepath.Join(cfg.Dir.Path, problems[i].File)
+		}
+	}
+
+	return targets, problems.Sorted(), nil
 }
 
 func describeTargets(targets []*render.Target) string {

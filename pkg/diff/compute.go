@@ -25,9 +25,10 @@ type Input struct {
 	// Live holds everything that lives under the target's name, the live twin of every
 	// desired resource, and the KernelArgs of the cluster's machines.
 	Live []resource.Resource
-	// Prune allows the deletion of a removed cluster and of fleet resources that left
-	// Git. What leaves a template that stays is always destroyed, as omnictl does.
-	Prune bool
+	// Keep says why a removed cluster and fleet resources that left Git must not be
+	// destroyed; "" if they may. What leaves a template that stays is always destroyed,
+	// as omnictl does.
+	Keep string
 }
 
 // Compute returns what has to happen so that Omni is what Git says. It is pure: the
@@ -37,7 +38,7 @@ func Compute(in Input) *Plan {
 		Input: in,
 		fleet: in.Target == "",
 		live:  make(map[ref]resource.Resource, len(in.Live)),
-		plan:  &Plan{Source: in.Source, Target: in.Target, Removed: in.Removed},
+		plan:  &Plan{Source: in.Source, Target: in.Target, Removed: in.Removed, Keep: in.Keep},
 	}
 
 	for _, r := range in.Live {
@@ -141,7 +142,7 @@ func (c *computation) remove(desired map[ref]bool) {
 			c.release(have)
 		case SourceOf(have) == "":
 			c.plan.Foreign = append(c.plan.Foreign, have)
-		case !c.Prune && (c.fleet || c.Removed):
+		case c.Keep != "" && (c.fleet || c.Removed):
 			c.plan.Kept = append(c.plan.Kept, have)
 		default:
 			c.finish(have)
@@ -184,7 +185,7 @@ func (c *computation) doomed(desired map[ref]bool) map[ref]bool {
 
 	for key, have := range c.live {
 		isRoot := key.typ == omni.ClusterType || key.typ == omni.MachineSetType
-		if isRoot && !desired[key] && !c.notOurs(have) && SourceOf(have) == c.Source && (c.Prune || !c.Removed) {
+		if isRoot && !desired[key] && !c.notOurs(have) && SourceOf(have) == c.Source && (c.Keep == "" || !c.Removed) {
 			doomed[key] = true
 		}
 	}

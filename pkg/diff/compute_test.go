@@ -175,7 +175,7 @@ func TestCompute(t *testing.T) {
 		live    resources
 		fleet   bool
 		removed bool
-		prune   bool
+		keep    string
 		want    []string
 	}{
 		{
@@ -326,7 +326,7 @@ func TestCompute(t *testing.T) {
 			live: resources{
 				cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), patch("500-ui", "a"), kernelArgs(ours),
 			},
-			removed: true, prune: true,
+			removed: true,
 			want: []string{
 				"release KernelArgs " + machine + "  released: it left Git and stays in Omni",
 				"destroy Cluster one  and 3 more that belong to it",
@@ -335,41 +335,41 @@ func TestCompute(t *testing.T) {
 		{
 			name:    "a removed cluster is kept while prune is off",
 			live:    resources{cluster("1.34.3", ours), patch("200-a", "a", ours)},
-			removed: true,
-			want:    []string{"kept Cluster one", "kept ConfigPatch 200-a"},
+			removed: true, keep: "prune is off",
+			want: []string{"kept Cluster one", "kept ConfigPatch 200-a"},
 		},
 		{
 			name:    "a removed cluster that is not ours is foreign",
 			live:    resources{cluster("1.34.3")},
-			removed: true, prune: true,
-			want: []string{"foreign Cluster one"},
+			removed: true,
+			want:    []string{"foreign Cluster one"},
 		},
 		{
-			name:  "fleet resources keep what other people put on them",
-			fleet: true, prune: true,
+			name:    "fleet resources keep what other people put on them",
+			fleet:   true,
 			desired: resources{class()},
 			live:    resources{class(fleetMark, label("team", "infra"), note("why", "cheap"))},
 		},
 		{
 			name:  "a fleet resource that left Git is destroyed with prune",
-			fleet: true, prune: true,
-			live: resources{class(fleetMark)},
-			want: []string{"destroy MachineClass small"},
+			fleet: true,
+			live:  resources{class(fleetMark)},
+			want:  []string{"destroy MachineClass small"},
 		},
 		{
 			name:  "and kept without",
-			fleet: true,
-			live:  resources{class(fleetMark)},
-			want:  []string{"kept MachineClass small"},
+			fleet: true, keep: "prune is off",
+			live: resources{class(fleetMark)},
+			want: []string{"kept MachineClass small"},
 		},
 		{
 			name:  "a cluster's own resource is never a fleet resource",
-			fleet: true, prune: true,
-			live: resources{patch("200-a", "a", ours)},
+			fleet: true,
+			live:  resources{patch("200-a", "a", ours)},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			in := diff.Input{Source: self, Target: "one", Desired: test.desired, Live: test.live, Removed: test.removed, Prune: test.prune}
+			in := diff.Input{Source: self, Target: "one", Desired: test.desired, Live: test.live, Removed: test.removed, Keep: test.keep}
 			if test.fleet {
 				in.Target = ""
 			}

@@ -88,8 +88,10 @@ type Plan struct {
 	// Foreign resources live in the cluster, carry no mark and no owner, and are
 	// not described in Git. They are kept.
 	Foreign []resource.Resource
-	// Kept resources are ours, left Git, and stay because [Input.Prune] is off.
+	// Kept resources are ours, left Git, and stay because of Keep.
 	Kept []resource.Resource
+	// Keep is why what left Git is not destroyed; see [Input.Keep].
+	Keep string
 	// Conflicts are resources that Git describes and that are not ours. A plan with
 	// conflicts must not be applied: it would be a fight.
 	Conflicts []Conflict
@@ -102,7 +104,7 @@ type Plan struct {
 
 // Empty reports whether Omni already is what Git says, and nothing is awaited.
 func (p *Plan) Empty() bool {
-	return len(p.Changes) == 0 && len(p.Waiting) == 0 && len(p.Conflicts) == 0
+	return len(p.Changes) == 0 && len(p.Waiting) == 0 && len(p.Conflicts) == 0 && len(p.Kept) == 0
 }
 
 // Count returns how many changes have one of the given actions.

@@ -57,6 +57,7 @@ func (p *Plan) Summary() string {
 	add(p.Count(Destroy), "to destroy")
 	add(len(p.Waiting), "waiting")
 	add(len(p.Conflicts), "in conflict")
+	add(len(p.Kept), "left Git and kept")
 
 	if len(parts) == 0 {
 		return "no difference"
@@ -68,7 +69,7 @@ func (p *Plan) Summary() string {
 // WriteText writes a plan for people: a headline, one line per resource and, if asked
 // for, the lines of YAML that change. An empty plan with nothing to report writes nothing.
 func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
-	if p.Empty() && len(p.Foreign) == 0 && len(p.Kept) == 0 {
+	if p.Empty() && len(p.Foreign) == 0 {
 		return nil
 	}
 
@@ -94,7 +95,7 @@ func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
 	}
 
 	for _, kept := range p.Kept {
-		t.line(" ", Name(kept)+" left Git; kept, because prune is off")
+		t.line(" ", Name(kept)+" left Git and is kept: "+p.Keep)
 	}
 
 	_, err := w.Write(t.out.Bytes())

@@ -3,7 +3,6 @@ package omni
 import (
 	"bytes"
 	"reflect"
-	"sync"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	cosiproto "github.com/cosi-project/runtime/pkg/resource/protobuf"
@@ -26,46 +25,44 @@ func EqualSpec(a, b resource.Resource) bool {
 		return true
 	}
 
-	plainA, okA := decoded(specA)
-	plainB, okB := decoded(specB)
+	// Data that cannot be unpacked equals only its own bytes.
+	plainA, okA := unpacked(specA)
+	plainB, okB := unpacked(specB)
 
 	return okA && okB && plainA.ProtoReflect().Descriptor() == plainB.ProtoReflect().Descriptor() &&
 		cosiproto.ProtoEqual(plainA, plainB)
 }
 
-// decoded is a copy of a spec with its compressed data unpacked. It is false for a spec that cannot hold compressed
-// data, and for data that cannot be unpacked: such a spec equals only its own bytes.
-func decoded(spec any) (proto.Message, bool) {
+// unpacked is a copy of a spec with its data stored plain. It is false for a spec that never holds compressed data, and
+// for data that cannot be unpacked.
+func unpacked(spec any) (proto.Message, bool) {
 	holder, ok := spec.(interface{ GetValue() proto.Message })
 	if !ok {
 		return nil, false
 	}
 
-	message := holder.GetValue()
-	if !compressible(message) {
-		return nil, false
-	}
-
-	message = proto.Clone(message)
-
-	return message, decode(message) == nil
-}
-
-func compressible(message proto.Message) bool {
-	switch message.(type) {
-	case specs.FieldCompressor[specs.Buffer, []byte], specs.FieldCompressor[[]specs.Buffer, [][]byte]:
-		return true
+	switch holder.GetValue().(type) {
+	case oneCompressed, manyCompressed:
 	default:
-		return false
+		return nil, false // saves the copy
 	}
+
+	message := proto.Clone(holder.GetValue())
+
+	return message, unpack(message) == nil
 }
 
-// decode unpacks in place.
-func decode(message proto.Message) error {
+// How the client library's specs give access to data that may be compressed.
+type (
+	oneCompressed  = specs.FieldCompressor[specs.Buffer, []byte]
+	manyCompressed = specs.FieldCompressor[[]specs.Buffer, [][]byte]
+)
+
+func unpack(message proto.Message) error {
 	plain := specs.WithConfigCompressionOption(uncompressed())
 
 	switch m := message.(type) {
-	case specs.FieldCompressor[specs.Buffer, []byte]:
+	case oneCompressed:
 		buffer, err := m.GetUncompressedData(plain)
 		if err != nil {
 			return err
@@ -74,7 +71,7 @@ func decode(message proto.Message) error {
 		defer buffer.Free()
 
 		return m.SetUncompressedData(bytes.Clone(buffer.Data()), plain)
-	case specs.FieldCompressor[[]specs.Buffer, [][]byte]:
+	case manyCompressed:
 		buffers, err := m.GetUncompressedData(plain)
 		if err != nil {
 			return err
@@ -88,18 +85,21 @@ func decode(message proto.Message) error {
 		}
 
 		return m.SetUncompressedData(data, plain)
+	default:
+		return nil
 	}
-
-	return nil
 }
 
-// uncompressed reads compressed data with Omni's dictionary and stores it plain, whatever the process-wide switch of
-// the client library says.
-var uncompressed = sync.OnceValue(func() specs.CompressionConfig {
+// plainConfig reads compressed data with Omni's dictionary and stores it plain, whatever the process-wide switch of the
+// client library says. It is made at the start, not when first needed: it holds channels, which must not belong to the
+// bubble of whichever synctest test comes first.
+var plainConfig = func() specs.CompressionConfig {
 	config, err := compression.BuildConfig(false, true, false)
 	if err != nil {
 		panic("the dictionary of Omni's client library does not load: " + err.Error())
 	}
 
 	return config
-})
+}()
+
+func uncompressed() specs.CompressionConfig { return plainConfig }

@@ -2,6 +2,7 @@ package omni
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -27,6 +28,15 @@ type ref struct {
 	id  resource.ID
 }
 
+// compare sorts by type, then ID.
+func (a ref) compare(b ref) int {
+	if a.typ != b.typ {
+		return cmp.Compare(a.typ, b.typ)
+	}
+
+	return cmp.Compare(a.id, b.id)
+}
+
 func newIndex() *index {
 	return &index{
 		types:    map[resource.Type]map[resource.ID]resource.Resource{},
@@ -42,24 +52,20 @@ func (x *index) get(typ resource.Type, id resource.ID) (resource.Resource, bool)
 }
 
 func (x *index) list(typ resource.Type) []resource.Resource {
-	return sorted(x.types[typ])
+	return sorted(x.types[typ], cmp.Compare)
 }
 
 func (x *index) cluster(name string) []resource.Resource {
-	return sorted(x.clusters[name])
+	return sorted(x.clusters[name], ref.compare)
 }
 
-// sorted returns the resources by type, then ID.
-func sorted[K comparable](set map[K]resource.Resource) []resource.Resource {
+// sorted sorts the keys, which is cheaper than asking each resource for its metadata again and again.
+func sorted[K comparable](set map[K]resource.Resource, compare func(a, b K) int) []resource.Resource {
 	list := make([]resource.Resource, 0, len(set))
 
-	for _, r := range set {
-		list = append(list, r)
+	for _, key := range slices.SortedFunc(maps.Keys(set), compare) {
+		list = append(list, set[key])
 	}
-
-	slices.SortFunc(list, func(a, b resource.Resource) int {
-		return cmp.Or(cmp.Compare(a.Metadata().Type(), b.Metadata().Type()), cmp.Compare(a.Metadata().ID(), b.Metadata().ID()))
-	})
 
 	return list
 }
@@ -68,9 +74,6 @@ func sorted[K comparable](set map[K]resource.Resource) []resource.Resource {
 // two if it moved from one cluster to another.
 func (x *index) put(r resource.Resource) []Change {
 	old, held := x.get(r.Metadata().Type(), r.Metadata().ID())
-	if held && sameWrite(old.Metadata(), r.Metadata()) {
-		return nil
-	}
 
 	var before Change
 
@@ -156,16 +159,9 @@ func clusterOf(md *resource.Metadata) string {
 	return name
 }
 
-// sameWrite reports that two copies are the result of the same write, so nothing in them can differ. The version alone
-// does not say so: it starts again at 1 when an ID is created again, and goes backwards when a database is restored.
-// The phase is compared because our own copy may be ahead of its version (Snapshot.TearingDown).
-func sameWrite(a, b *resource.Metadata) bool {
-	return a.Version().Equal(b.Version()) && a.Created().Equal(b.Created()) && a.Updated().Equal(b.Updated()) &&
-		a.Phase() == b.Phase()
-}
-
 // differs reports a difference that matters to somebody. Omni bumps versions, timestamps and finalizers all the time;
-// finalizers matter only in a deletion, where they say what it waits for.
+// finalizers matter only in a deletion, where they say what it waits for. Equal versions and times are no short cut: a
+// version starts again at 1 when an ID is created again, and goes backwards when a database is restored.
 func differs(a, b resource.Resource) bool {
 	ma, mb := a.Metadata(), b.Metadata()
 

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -18,18 +17,25 @@ func withoutConflicts(targets []*Target) ([]*Target, template.Problems) {
 		md     *resource.Metadata
 	}
 
-	var problems template.Problems
+	var (
+		problems    template.Problems
+		total       int
+		conflicting = map[*Target]bool{}
+	)
 
-	claims := map[string]claim{}
-	conflicting := map[*Target]bool{}
+	for _, target := range targets {
+		total += len(target.Resources)
+	}
+
+	claims := make(map[key]claim, total)
 
 	for _, target := range targets {
 		for _, r := range target.Resources {
 			mine := claim{target, r.Metadata()}
 
-			first, taken := claims[name(mine.md)]
+			first, taken := claims[keyOf(mine.md)]
 			if !taken {
-				claims[name(mine.md)] = mine
+				claims[keyOf(mine.md)] = mine
 
 				continue
 			}
@@ -37,8 +43,8 @@ func withoutConflicts(targets []*Target) ([]*Target, template.Problems) {
 			conflicting[first.target], conflicting[target] = true, true
 
 			for _, pair := range [][2]claim{{first, mine}, {mine, first}} {
-				problems = append(problems, template.Problem{Position: pair[0].target.Position(pair[0].md), Message: fmt.Sprintf(
-					"%s %q is also described at %s: only one file can describe it", mine.md.Type(), mine.md.ID(), pair[1].target.Position(pair[1].md))})
+				problems = append(problems, template.Problemf(pair[0].target.Position(pair[0].md),
+					"%s %q is also described at %s: only one file can describe it", mine.md.Type(), mine.md.ID(), pair[1].target.Position(pair[1].md)))
 			}
 		}
 	}
@@ -47,5 +53,14 @@ func withoutConflicts(targets []*Target) ([]*Target, template.Problems) {
 		return targets, nil
 	}
 
-	return slices.DeleteFunc(targets, func(t *Target) bool { return conflicting[t] }), problems
+	return slices.DeleteFunc(slices.Clone(targets), func(t *Target) bool { return conflicting[t] }), problems
 }
+
+// key names a resource.
+type key struct {
+	namespace resource.Namespace
+	typ       resource.Type
+	id        resource.ID
+}
+
+func keyOf(md *resource.Metadata) key { return key{md.Namespace(), md.Type(), md.ID()} }

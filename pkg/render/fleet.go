@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"slices"
 	"strings"
 
@@ -31,14 +31,14 @@ func fleetDigest(set *template.Set) string {
 func renderFleet(set *template.Set, digest string) *result {
 	res := &result{}
 	target := &Target{Digest: digest}
-	positions := map[string]template.Position{}
+	positions := map[key]template.Position{}
 
 	for _, manifests := range byFile(set.Manifests) {
 		docs := documents(manifests[0].File)
 
 		for _, m := range manifests {
 			if m.Document >= len(docs) {
-				res.problems = append(res.problems, template.Problem{Position: m.Position, Message: "upstream's YAML parser cannot read this document"})
+				res.problems = append(res.problems, template.Problemf(m.Position, "the YAML parser of Omni's client cannot read this document"))
 
 				continue
 			}
@@ -47,7 +47,7 @@ func renderFleet(set *template.Set, digest string) *result {
 
 			if r := d.decode(docs[m.Document]); r != nil {
 				target.Resources = append(target.Resources, r)
-				positions[resource.String(r)] = m.Position
+				positions[keyOf(r.Metadata())] = m.Position
 			}
 
 			res.problems = append(res.problems, d.problems...)
@@ -60,7 +60,7 @@ func renderFleet(set *template.Set, digest string) *result {
 
 	sortResources(target.Resources)
 
-	target.position = func(md *resource.Metadata) template.Position { return positions[name(md)] }
+	target.position = func(md *resource.Metadata) template.Position { return positions[keyOf(md)] }
 	res.target = target
 
 	return res
@@ -102,7 +102,7 @@ type manifestDecoder struct {
 }
 
 func (d *manifestDecoder) problem(at template.Position, format string, args ...any) {
-	d.problems = append(d.problems, template.Problem{Position: at, Message: fmt.Sprintf(format, args...)})
+	d.problems = append(d.problems, template.Problemf(at, format, args...))
 }
 
 // metadataKeys are the keys of metadata as Omni prints it. Those that are not copied are the server's.
@@ -131,6 +131,8 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 
 	d.checkKeys(doc, []string{"metadata", "spec"})
 	d.checkKeys(value(doc, "metadata"), metadataKeys, "metadata")
+	d.checkKeys(value(value(doc, "metadata"), "labels"), nil, "metadata", "labels")
+	d.checkKeys(value(value(doc, "metadata"), "annotations"), nil, "metadata", "annotations")
 
 	if len(d.problems) > 0 {
 		return nil
@@ -145,7 +147,7 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 
 	var written resource.Metadata
 	if err := written.UnmarshalYAML(value(doc, "metadata")); err != nil {
-		d.problem(d.At("metadata"), "%s", err)
+		d.problem(d.At("metadata"), "%s", template.PlainWords(err))
 
 		return nil
 	}
@@ -160,7 +162,7 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 	}
 
 	if err := spec.Decode(r.Spec()); err != nil {
-		d.problem(d.At("spec"), "%s", strings.Join(strings.Fields(err.Error()), " "))
+		d.decodeProblems(err)
 
 		return nil
 	}
@@ -172,6 +174,21 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 	return r
 }
 
+// decodeProblems reports what the decoder of a spec says, where it says it is.
+func (d *manifestDecoder) decodeProblems(err error) {
+	decoding := (*yaml.LoadErrors)(nil)
+	if !errors.As(err, &decoding) {
+		d.problem(d.At("spec"), "%s", template.PlainWords(err))
+
+		return
+	}
+
+	for _, e := range decoding.Errors {
+		d.problem(template.Position{File: d.Path, Line: e.Line, Column: max(e.Column, 1)}, "%s", template.PlainWords(e.Err))
+	}
+}
+
+// checkKeys makes sure that a node, if it is there, is a mapping, and has no other keys than those known (nil for any).
 func (d *manifestDecoder) checkKeys(n *yaml.Node, known []string, path ...string) {
 	if n == nil {
 		return
@@ -184,8 +201,9 @@ func (d *manifestDecoder) checkKeys(n *yaml.Node, known []string, path ...string
 	}
 
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if key := n.Content[i].Value; !slices.Contains(known, key) {
-			d.problem(d.Key(append(path, key)...), "unknown field %s", strings.Join(append(path, key), "."))
+		if key := n.Content[i].Value; known != nil && !slices.Contains(known, key) {
+			path := append(path[:len(path):len(path)], key)
+			d.problem(d.Key(path...), "unknown field %s", strings.Join(path, "."))
 		}
 	}
 }
@@ -243,8 +261,4 @@ func value(n *yaml.Node, key string) *yaml.Node {
 	}
 
 	return nil
-}
-
-func name(md *resource.Metadata) string {
-	return fmt.Sprintf("%s(%s/%s)", md.Type(), md.Namespace(), md.ID())
 }

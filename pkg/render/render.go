@@ -16,6 +16,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -63,6 +64,11 @@ func (t *Target) Position(md *resource.Metadata) template.Position {
 type Renderer struct {
 	mu       sync.Mutex
 	rendered map[string]*result // by digest
+
+	// The targets last looked at for conflicts between them, and what came of it.
+	compared  []*Target
+	usable    []*Target
+	conflicts template.Problems
 }
 
 // result is what rendering something came to: a target or problems.
@@ -88,7 +94,7 @@ func New() *Renderer {
 // Render renders everything in the set that has no problems yet, on all cores. The targets are sorted by name. What cannot be rendered is
 // in the problems (sorted; those that are in the set already are not repeated) and does not stop the others.
 //
-// A template whose digest was in the set before yields the same *Target again. When ctx ends, Render returns what it has, and a problem.
+// A template whose digest was in the set before yields the same *Target again. When ctx ends early, there are no targets and one problem.
 func (r *Renderer) Render(ctx context.Context, set *template.Set) ([]*Target, template.Problems) {
 	r.mu.Lock()
 	previous := r.rendered
@@ -158,15 +164,19 @@ func (r *Renderer) collect(set *template.Set, fleetKey string, results []*result
 		add(fleetKey, known, fleet)
 	}
 
-	r.mu.Lock()
-	r.rendered = rendered
-	r.mu.Unlock()
-
 	slices.SortFunc(targets, func(a, b *Target) int { return cmp.Compare(a.Name, b.Name) })
 
-	targets, conflicts := withoutConflicts(targets)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 
-	return targets, append(problems, conflicts...).Sorted()
+	r.rendered = rendered
+
+	if !slices.Equal(targets, r.compared) {
+		r.compared = targets
+		r.usable, r.conflicts = withoutConflicts(targets)
+	}
+
+	return slices.Clone(r.usable), append(problems, r.conflicts...).Sorted()
 }
 
 func renderTemplate(t *template.Template) *result {
@@ -237,6 +247,8 @@ func load(text []byte) (*upstream.Template, error) {
 	return upstream.Load(bytes.NewReader(text), upstream.WithRoot(root))
 }
 
+var errEmpty = errors.New("this document is empty: remove it, or the --- before it")
+
 // loadProblems finds out what is wrong with each document of a template. Upstream's Load stops at the first that it cannot decode.
 func loadProblems(t *template.Template, text []byte, whole error) template.Problems {
 	var problems template.Problems
@@ -247,6 +259,12 @@ func loadProblems(t *template.Template, text []byte, whole error) template.Probl
 		var doc yaml.Node
 		if err := decoder.Decode(&doc); err != nil || len(doc.Content) != 1 {
 			break // the end, or a syntax error: that is in the error of the whole
+		}
+
+		if doc.Content[0].ShortTag() == "!!null" {
+			problems = append(problems, t.LocateDocument(index, errEmpty)...)
+
+			continue
 		}
 
 		raw, err := yaml.Marshal(doc.Content[0])

@@ -185,7 +185,7 @@ func vanished(err error) error {
 	return err
 }
 
-// folders returns what Fetch found to be watched.
+// folders returns the folders that the last Fetch to succeed found.
 func (d *Dir) folders() map[string]fs.FileInfo {
 	d.turn <- struct{}{}
 	defer d.turn.done()
@@ -220,15 +220,16 @@ func (d *Dir) Watch(ctx context.Context, fn func(Revision, error)) error {
 		}
 
 		// Folders that were not watched while we read may have changed since: look again.
-		if err == nil && w.follow(d.folders()) {
+		// After a failure what is watched stays as it is: the folder above the directory
+		// tells when it comes back.
+		if (err == nil || !w.started) && w.follow(d.folders()) {
 			continue
 		}
 
 		switch {
 		case err != nil:
 			failures++
-			// Only what is above the directory is left to be watched.
-			w.follow(nil)
+
 			fn(Revision{}, err)
 		default:
 			failures = 0

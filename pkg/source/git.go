@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
@@ -273,7 +274,9 @@ func (g *Git) download(ctx context.Context, view *view, commit plumbing.Hash) er
 
 	next, err := g.store.compact(ctx, commit)
 	if err != nil {
-		return fmt.Errorf("compact the object store: %w", err)
+		g.cfg.Logger.Warn("the object store cannot be compacted: trying again with the next fetch", zap.Error(err))
+
+		return nil // it works as it is
 	}
 
 	g.replace(next)
@@ -358,8 +361,8 @@ func watch(ctx context.Context, interval, limit time.Duration, poke bell, fetch 
 	}
 }
 
-// Close removes the temporary folder, if there is one. The revisions cannot be read
-// any more then. With a StateDir it does nothing.
+// Close ends the use of Git: Fetch fails from now on. The temporary folder, if there
+// is one, is removed, and its revisions cannot be read any more.
 func (g *Git) Close() error {
 	if err := g.turn.take(context.Background()); err != nil {
 		return err
@@ -378,14 +381,33 @@ func person(s object.Signature) string {
 	case s.Name == "" && s.Email == "":
 		return ""
 	case s.Email == "":
-		return s.Name
+		return clean(s.Name)
 	default:
-		return strings.TrimSpace(s.Name + " <" + s.Email + ">")
+		return clean(s.Name + " <" + s.Email + ">")
 	}
 }
 
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 
-	return strings.TrimSpace(line)
+	return clean(line)
+}
+
+// clean makes text of strangers fit to be shown on one line of a terminal.
+func clean(text string) string {
+	const most = 200
+
+	text = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+
+		return r
+	}, text))
+
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+
+	return text
 }

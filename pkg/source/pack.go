@@ -174,45 +174,47 @@ var errTooMuch = errors.New("refused")
 // it a pack that can be read on its own. A server sends a thin pack when it knows
 // what we have: of a large file only what changed.
 func completePack(file *os.File, bases []plumbing.Hash, from objectReader) error {
-	var objects []plumbing.EncodedObject
-
-	for _, id := range bases {
-		if obj, err := from.get(id); err == nil {
-			objects = append(objects, obj)
-		} // else it is in the pack; if not, indexing fails
-	}
-
-	if len(objects) == 0 {
-		return nil
-	}
-
-	var count [4]byte
-	if _, err := file.ReadAt(count[:], 8); err != nil {
-		return err
-	}
-
-	total := binary.BigEndian.Uint32(count[:]) + uint32(len(objects)) //nolint:gosec // at most maxObjects
-	if _, err := file.WriteAt(binary.BigEndian.AppendUint32(nil, total), 8); err != nil {
-		return err
-	}
-
 	end, err := file.Seek(-sha1.Size, io.SeekEnd) // over the checksum
 	if err != nil {
 		return err
 	}
 
-	if err = file.Truncate(end); err != nil {
-		return err
-	}
+	var added uint32
 
-	for _, obj := range objects {
-		if err := writeObject(file, obj); err != nil {
+	for _, id := range bases {
+		obj, err := from.get(id)
+		if err != nil {
+			continue // it is in the pack; if not, indexing fails
+		}
+
+		if added++; added == 1 {
+			if err = file.Truncate(end); err != nil {
+				return err
+			}
+		}
+
+		if err = writeObject(file, obj); err != nil {
 			return err
 		}
 	}
 
+	if added == 0 {
+		return nil
+	}
+
+	var count [4]byte
+	if _, err = file.ReadAt(count[:], 8); err != nil {
+		return err
+	}
+
+	binary.BigEndian.PutUint32(count[:], binary.BigEndian.Uint32(count[:])+added)
+
+	if _, err = file.WriteAt(count[:], 8); err != nil {
+		return err
+	}
+
 	hash := sha1.New() //nolint:gosec // Git's object format
-	if _, err := io.Copy(hash, io.NewSectionReader(file, 0, math.MaxInt64)); err != nil {
+	if _, err = io.Copy(hash, io.NewSectionReader(file, 0, math.MaxInt64)); err != nil {
 		return err
 	}
 
@@ -383,6 +385,10 @@ func (p *packReader) Read(b []byte) (int, error) {
 	}
 
 	n, err := p.r.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, errors.New(clean(err.Error())) // may be the server's words
+	}
+
 	if p.read += int64(n); p.read > p.size {
 		return 0, fmt.Errorf("the fetch is larger than the limit of %s: raise the limit or use a smaller repository", mebibytes(p.size))
 	}

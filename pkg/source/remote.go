@@ -52,6 +52,10 @@ func (v *view) pick(branch string) (name string, commit plumbing.Hash, err error
 		}
 	}
 
+	if ref != plumbing.HEAD && ref.Validate() != nil {
+		return "", plumbing.ZeroHash, fmt.Errorf("the default branch has the invalid name %q", ref)
+	}
+
 	if commit, ok := v.refs[ref]; ok {
 		return ref.Short(), commit, nil
 	}
@@ -60,7 +64,7 @@ func (v *view) pick(branch string) (name string, commit plumbing.Hash, err error
 
 	for name := range v.refs {
 		if name.IsBranch() {
-			branches = append(branches, name.Short())
+			branches = append(branches, clean(name.Short()))
 		}
 	}
 

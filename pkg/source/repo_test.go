@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/cgi"
@@ -207,6 +208,7 @@ func serve(t testing.TB, r *repo) *server {
 			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
 		},
 		Stderr: io.Discard,
+		Logger: log.New(io.Discard, "", 0),
 	}
 
 	s := &server{}

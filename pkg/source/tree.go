@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -41,8 +40,8 @@ type content interface {
 	size(file *node) (int64, error)
 }
 
-// tree serves nodes as an fs.FS. It implements fs.ReadDirFS, fs.StatFS and
-// fs.ReadFileFS.
+// tree serves nodes as an fs.FS. It implements fs.ReadDirFS, fs.StatFS,
+// fs.ReadFileFS and fs.ReadLinkFS.
 type tree struct {
 	root    *node
 	content content
@@ -113,6 +112,65 @@ func (t *tree) Stat(name string) (fs.FileInfo, error) {
 	}
 
 	return info, nil
+}
+
+// Lstat describes a link itself, unless it is listed as the file it points to.
+func (t *tree) Lstat(name string) (fs.FileInfo, error) {
+	child, err := t.entry("lstat", name)
+	if err != nil {
+		return nil, err
+	}
+
+	info, err := t.stat(path.Base(name), t.listed(path.Dir(name), child))
+	if err != nil {
+		return nil, &fs.PathError{Op: "lstat", Path: name, Err: err}
+	}
+
+	return info, nil
+}
+
+func (t *tree) ReadLink(name string) (string, error) {
+	child, err := t.entry("readlink", name)
+	if err != nil {
+		return "", err
+	}
+
+	if child.mode.Type() != fs.ModeSymlink {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
+	}
+
+	target, err := t.bytes(child)
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
+	}
+
+	return string(target), nil
+}
+
+// entry finds what is in the folder under a name, without following it.
+func (t *tree) entry(op, name string) (*node, error) {
+	dir, err := t.find(op, path.Dir(name))
+	if err != nil || name == "." {
+		return dir, err
+	}
+
+	child, err := t.child(dir, path.Base(name))
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+
+	return child, nil
+}
+
+// listed is the node that stands in a listing of dir for one of its nodes.
+func (t *tree) listed(dir string, n *node) *node {
+	if n.mode.Type() == fs.ModeSymlink {
+		if to, err := t.resolve(path.Join(dir, n.name)); err == nil && to.mode.IsRegular() {
+			return to
+		}
+	}
+
+	return n
 }
 
 // find resolves a name, links included, to a file or folder.
@@ -261,15 +319,7 @@ func (t *tree) entriesOf(n *node, name string) ([]fs.DirEntry, error) {
 
 	entries := make([]fs.DirEntry, len(nodes))
 	for i, child := range nodes {
-		entry := &dirEntry{tree: t, name: child.name, node: child}
-
-		if child.mode.Type() == fs.ModeSymlink {
-			if to, err := t.resolve(path.Join(name, child.name)); err == nil && to.mode.IsRegular() {
-				entry.node = to
-			}
-		}
-
-		entries[i] = entry
+		entries[i] = &dirEntry{tree: t, name: child.name, node: t.listed(name, child)}
 	}
 
 	return entries, nil
@@ -311,69 +361,4 @@ func (t *tree) stat(name string, n *node) (fileInfo, error) {
 
 func (t *tree) info(name string, n *node, size int64) fileInfo {
 	return fileInfo{name: name, size: size, mode: n.mode, time: t.time}
-}
-
-func mebibytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
-
-type fileInfo struct {
-	name string
-	size int64
-	mode fs.FileMode
-	time time.Time
-}
-
-func (i fileInfo) Name() string       { return i.name }
-func (i fileInfo) Size() int64        { return i.size }
-func (i fileInfo) Mode() fs.FileMode  { return i.mode }
-func (i fileInfo) ModTime() time.Time { return i.time }
-func (i fileInfo) IsDir() bool        { return i.mode.IsDir() }
-func (i fileInfo) Sys() any           { return nil }
-
-// dirEntry is a node under its name in a folder. The two differ for a link that is
-// listed as the file it points to.
-type dirEntry struct {
-	tree *tree
-	name string
-	node *node
-}
-
-func (e *dirEntry) Name() string               { return e.name }
-func (e *dirEntry) IsDir() bool                { return e.node.mode.IsDir() }
-func (e *dirEntry) Type() fs.FileMode          { return e.node.mode.Type() }
-func (e *dirEntry) Info() (fs.FileInfo, error) { return e.tree.stat(e.name, e.node) }
-func (e *dirEntry) String() string             { return fs.FormatDirEntry(e) }
-
-type openFile struct {
-	*bytes.Reader
-
-	info fileInfo
-}
-
-func (f *openFile) Stat() (fs.FileInfo, error) { return f.info, nil }
-func (f *openFile) Close() error               { return nil }
-
-type openDir struct {
-	info    fileInfo
-	entries []fs.DirEntry // not read yet
-}
-
-func (d *openDir) Stat() (fs.FileInfo, error) { return d.info, nil }
-func (d *openDir) Close() error               { return nil }
-
-func (d *openDir) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: d.info.name, Err: errors.New("is a directory")}
-}
-
-func (d *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
-	if n <= 0 {
-		n = len(d.entries)
-	} else if len(d.entries) == 0 {
-		return nil, io.EOF
-	}
-
-	n = min(n, len(d.entries))
-	entries := d.entries[:n:n]
-	d.entries = d.entries[n:]
-
-	return entries, nil
 }

@@ -135,15 +135,13 @@ func locate(raw string) (location, error) {
 		return absolute(u.Path)
 	case scheme != "https" && scheme != "http":
 		return location{}, fmt.Errorf("scheme %q is not supported: use https://…, file://… or a path", scheme)
+	case strings.Contains(rest, "@"): // also where a slash in a password makes the parser see a path
+		return location{}, errors.New("credentials in the URL are refused, they end in process lists and logs: remove what stands before the @")
 	}
 
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
 		return location{}, errors.New("not a valid URL: use https://host/path")
-	}
-
-	if u.User != nil {
-		return location{}, errors.New("credentials in the URL are refused, they end in process lists and logs: remove what stands before the @")
 	}
 
 	if u.RawQuery != "" || u.Fragment != "" {

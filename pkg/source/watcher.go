@@ -23,6 +23,7 @@ type watcher struct {
 
 	current *fsnotify.Watcher      // nil when the system does not notify
 	folders map[string]fs.FileInfo // watched by current
+	denied  map[string]bool        // those that we may not watch
 	started bool
 	told    bool // that the system does not notify
 }
@@ -37,7 +38,7 @@ func (w *watcher) blind() bool { return w.current == nil }
 // The whole set is renewed when it changes. That is rare, and leaves no question
 // about what the system still watches after renames.
 func (w *watcher) follow(folders map[string]fs.FileInfo) bool {
-	if w.started && maps.EqualFunc(w.folders, folders, os.SameFile) {
+	if w.started && maps.EqualFunc(w.folders, folders, os.SameFile) && w.alive() {
 		return false
 	}
 
@@ -71,12 +72,40 @@ func (w *watcher) follow(folders map[string]fs.FileInfo) bool {
 	return current != nil
 }
 
-func (w *watcher) add(to *fsnotify.Watcher) error {
-	paths := append(slices.Collect(maps.Keys(w.folders)), filepath.Dir(w.root))
+// alive reports whether the system still watches all folders. A folder that was
+// removed and made again may look the same, down to the inode number.
+func (w *watcher) alive() bool {
+	if w.current == nil {
+		return true
+	}
 
-	for _, path := range paths {
-		// What went meanwhile is found by the next look.
-		if err := to.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+	watched := map[string]bool{}
+	for _, path := range w.current.WatchList() {
+		watched[path] = true
+	}
+
+	for _, path := range w.paths() {
+		if !watched[path] && !w.denied[path] {
+			return false
+		}
+	}
+
+	return true
+}
+
+func (w *watcher) paths() []string {
+	return append(slices.Collect(maps.Keys(w.folders)), filepath.Dir(w.root))
+}
+
+func (w *watcher) add(to *fsnotify.Watcher) error {
+	w.denied = map[string]bool{}
+
+	for _, path := range w.paths() {
+		switch err := to.Add(path); {
+		case err == nil, errors.Is(err, fs.ErrNotExist): // the next look finds what went
+		case errors.Is(err, fs.ErrPermission):
+			w.denied[path] = true
+		default:
 			return fmt.Errorf("watch %s: %w", path, err)
 		}
 	}

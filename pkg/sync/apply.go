@@ -2,6 +2,7 @@ package sync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,17 +35,24 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 		return &WaitError{Reason: plan.Summary(), Blocked: true}
 	}
 
-	if e.board.repeats(t.Key, signature(plan)) {
+	sig := signature(plan)
+	if e.board.repeats(t.Key, sig) {
 		return &RetryError{fmt.Errorf("Omni does not keep what is written: %s again", plan.Summary())}
+	}
+
+	if reason := e.board.refused(t.Key, sig); reason != "" {
+		return &StalledError{errors.New(reason)}
 	}
 
 	for _, phase := range plan.Phases() {
 		if err := e.writeAll(ctx, t, phase); err != nil {
+			e.board.refuse(t.Key, sig)
+
 			return err
 		}
 	}
 
-	e.board.wrote(t.Key, signature(plan))
+	e.board.wrote(t.Key, sig)
 
 	return errAgain
 }
@@ -132,7 +140,14 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Timeout)
 	defer cancel()
 
-	if err := e.send(ctx, change); err != nil {
+	err := e.send(ctx, change)
+
+	var wait *WaitError
+	if errors.As(err, &wait) {
+		return wait
+	}
+
+	if err != nil {
 		name := diff.Name(change)
 		if t.desired != nil && change.Action != diff.Destroy {
 			name += " (" + t.desired.Position(change.Metadata()).String() + ")"
@@ -195,6 +210,9 @@ func (e *Engine) destroy(ctx context.Context, md *resource.Metadata) error {
 	switch {
 	case omni.NotFound(err):
 		e.Snapshot.Removed(md)
+	case err != nil && omni.Conflict(err):
+		// A finalizer was set meanwhile: the watch brings it, and later its end.
+		return &WaitError{Reason: diff.Kind(md.Type()) + " " + md.ID() + " is being destroyed"}
 	case err != nil:
 		return err
 	case md.Phase() == resource.PhaseTearingDown:
@@ -219,6 +237,7 @@ func describe(change *diff.Change) string {
 // signature identifies what a plan writes, to notice one that comes back.
 func signature(plan *diff.Plan) string {
 	var s strings.Builder
+
 	for i := range plan.Changes {
 		change := &plan.Changes[i]
 		fmt.Fprintf(&s, "%s %s %s\n", change.Action, diff.Name(change), describe(change))

@@ -41,13 +41,12 @@ type target struct {
 	desired  *render.Target // nil when the target is not in Git
 	revision string
 	broken   error
-	// prune allows the deletion of what left Git; if it is false, keep says why.
-	prune bool
-	keep  string
+	// keep says why what left Git must not be destroyed; "" if it may.
+	keep string
 }
 
 func (t *target) input(live []resource.Resource) diff.Input {
-	in := diff.Input{Source: t.Source, Target: t.Target, Live: live, Removed: t.desired == nil, Prune: t.prune}
+	in := diff.Input{Source: t.Source, Target: t.Target, Live: live, Removed: t.desired == nil, Keep: t.keep}
 	if t.desired != nil {
 		in.Desired = t.desired.Resources
 	}
@@ -86,9 +85,12 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, set *templat
 	broken := src.broken
 	src.mu.Unlock()
 
-	e.Logger.Info("new revision", zap.String("source", src.Name), zap.String("revision", revision.ID),
-		zap.String("author", revision.Author), zap.String("message", revision.Message),
-		zap.Int("targets", len(targets)), zap.Int("problems", len(problems)))
+	fields := []zap.Field{zap.String("source", src.Name), zap.String("revision", revision.ID), zap.Int("targets", len(targets))}
+	if revision.Author != "" {
+		fields = append(fields, zap.String("author", revision.Author), zap.String("message", revision.Message))
+	}
+
+	e.Logger.Info("new revision", fields...)
 
 	for _, problem := range problems {
 		e.Logger.Warn("problem in the revision", zap.String("source", src.Name), zap.String("revision", revision.ID), zap.Error(problem))
@@ -153,15 +155,24 @@ func brokenTemplates(set *template.Set, targets map[string]*render.Target, probl
 	return broken
 }
 
-// queueRemoved queues the clusters that carry the mark of a source and are not in its
-// revision. It finds them in Omni, not in memory, so that a restart forgets nothing (G10).
+// queueRemoved queues what carries the mark of a source and is not in its revision. It
+// finds it in Omni, not in memory, so that a restart forgets nothing (G10).
 func (e *Engine) queueRemoved(src *sourceState) {
 	if e.Snapshot.Err() != nil {
 		return // asked again when the snapshot is ready
 	}
 
+	var keys []Key
+
 	for _, cluster := range e.removedClusters(src) {
-		key := Key{src.Name, cluster.Metadata().ID()}
+		keys = append(keys, Key{src.Name, cluster.Metadata().ID()})
+	}
+
+	if !src.wants("") && len(e.liveFleet(&target{Key: Key{Source: src.Name}})) > 0 {
+		keys = append(keys, Key{src.Name, ""})
+	}
+
+	for _, key := range keys {
 		e.board.ensure(key)
 		e.queue.Add(key)
 	}
@@ -202,24 +213,24 @@ func (e *Engine) lookup(key Key) *target {
 		return nil
 	}
 
-	t.prune, t.keep = e.mayPrune(src, t)
+	t.keep = e.keep(src, t)
 
 	return t
 }
 
-// mayPrune decides whether what left Git may be destroyed, and says why not (G2, G11).
-func (e *Engine) mayPrune(src *sourceState, t *target) (ok bool, why string) {
+// keep says why what left Git must not be destroyed, and "" if it may (G2, G11).
+func (e *Engine) keep(src *sourceState, t *target) string {
 	src.mu.Lock()
 	whole := src.whole
 	src.mu.Unlock()
 
 	switch {
 	case !src.Prune:
-		return false, "prune is off for this source"
+		return "prune is off for this source"
 	case !whole:
-		return false, "the revision is not whole: it holds no templates, or some of its files have problems"
-	case t.desired != nil:
-		return true, ""
+		return "the revision is not whole: it holds no templates, or some of its files have problems"
+	case t.desired != nil || t.Target == "":
+		return ""
 	}
 
 	leaving := 0
@@ -231,10 +242,10 @@ func (e *Engine) mayPrune(src *sourceState, t *target) (ok bool, why string) {
 	}
 
 	if leaving > src.MaxDelete {
-		return false, fmt.Sprintf("%d clusters left Git at once, maxDelete allows %d", leaving, src.MaxDelete)
+		return fmt.Sprintf("%d clusters left Git at once, maxDelete allows %d", leaving, src.MaxDelete)
 	}
 
-	return true, ""
+	return ""
 }
 
 // heldBack reports whether a cluster has to let the fleet resources of its revision go first.

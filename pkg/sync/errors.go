@@ -48,19 +48,27 @@ func classified(err error, verb, resource string) error {
 	return &RetryError{fmt.Errorf("%s %s: %s", verb, resource, omni.Message(err))}
 }
 
-// joined makes one error of those of a phase. One that time heals decides: the rest may
-// only be its consequence.
+// joined makes one error of those of a phase. One that time heals decides, since the
+// rest may only be its consequence; then one that does not; a mere wait comes last.
 func joined(errs []error) error {
 	err := errors.Join(errs...)
 
-	var retry *RetryError
-	if errors.As(err, &retry) {
+	var (
+		retry   *RetryError
+		stalled *StalledError
+		wait    *WaitError
+	)
+
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &retry):
+		return &RetryError{err}
+	case errors.As(err, &stalled):
+		return &StalledError{err}
+	case errors.As(err, &wait):
+		return wait
+	default:
 		return &RetryError{err}
 	}
-
-	if err == nil {
-		return nil
-	}
-
-	return &StalledError{err}
 }

@@ -94,6 +94,9 @@ func (e *Engine) report(t *target, err error) {
 
 	switch {
 	case err == nil && t.desired == nil:
+		// A MachineClass that the cluster used can go now.
+		e.queueStalled(t.Source)
+
 		if e.board.remove(t.Key) {
 			log.Info("deleted: Omni holds nothing of it any more")
 		}
@@ -131,6 +134,7 @@ func (e *Engine) follow(ctx context.Context) error {
 	defer cancel()
 	defer e.queue.ShutDown()
 
+	e.notice(omni.Change{}) // it may have become ready before anybody listened
 	<-ctx.Done()
 
 	return nil
@@ -144,6 +148,8 @@ func (e *Engine) notice(change omni.Change) {
 			e.queueRemoved(src)
 			e.queueSource(src)
 		}
+
+		e.board.setReady(e.Snapshot.Err() == nil)
 
 		return
 	}
@@ -160,10 +166,15 @@ func (e *Engine) notice(change omni.Change) {
 		// A change that belongs to no cluster (a MachineClass, a version that Omni now
 		// offers) may be what a refused target lacked.
 		if change.Cluster == "" {
-			for _, key := range e.board.stalled(src.Name) {
-				e.queue.Add(key)
-			}
+			e.queueStalled(src.Name)
 		}
+	}
+}
+
+// queueStalled queues the targets of a source that Omni refused, to be tried again.
+func (e *Engine) queueStalled(source string) {
+	for _, key := range e.board.pardon(source) {
+		e.queue.Add(key)
 	}
 }
 

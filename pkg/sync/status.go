@@ -33,6 +33,8 @@ const (
 
 // Status is everything there is to know about the engine's work, at one moment.
 type Status struct {
+	// Ready says that Omni has been read completely, so that what left Git is known.
+	Ready bool
 	// Sources and Targets are sorted by name.
 	Sources []SourceStatus
 	Targets []TargetStatus
@@ -78,14 +80,23 @@ type TargetStatus struct {
 	stalled bool
 	// everSynced tells drift from a new revision.
 	everSynced string
+	// refused is the signature of the plan that Omni refused; it is not sent again before
+	// something changes that the refusal may have been about.
+	refused string
+	// waits is set while the target waits, for whatever.
+	waits bool
 	// written is the signature of the last plan that was written and not yet confirmed
 	// by an empty one.
 	written string
 }
 
-// Settled reports whether every source has answered and nothing more will happen
-// without a change from outside.
+// Settled reports whether Omni was read, every source has answered and nothing more will
+// happen without a change from outside.
 func (s *Status) Settled() bool {
+	if !s.Ready {
+		return false
+	}
+
 	for i := range s.Sources {
 		if !s.Sources[i].Fetched {
 			return false
@@ -142,6 +153,7 @@ func (e *Engine) WaitStatus(ctx context.Context, observe func(Status) bool) erro
 // board holds the status. Its lock is held for memory accesses only.
 type board struct {
 	mu      sync.Mutex
+	ready   bool
 	sources map[string]SourceStatus
 	targets map[Key]TargetStatus
 	newer   chan struct{}
@@ -155,7 +167,7 @@ func (b *board) read() (Status, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	var status Status
+	status := Status{Ready: b.ready}
 
 	for _, s := range b.sources {
 		status.Sources = append(status.Sources, s)
@@ -177,6 +189,14 @@ func (b *board) read() (Status, <-chan struct{}) {
 func (b *board) changed() {
 	close(b.newer)
 	b.newer = make(chan struct{})
+}
+
+func (b *board) setReady(ready bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	b.ready = ready
+	b.changed()
 }
 
 func (b *board) setSource(s SourceStatus) {
@@ -222,7 +242,7 @@ func (b *board) ensure(key Key) { b.update(key, func(*TargetStatus) {}) }
 
 func (b *board) pending(key Key, path, revision string) {
 	b.update(key, func(t *TargetStatus) {
-		t.Path, t.Revision, t.Settled, t.stalled, t.written = path, revision, false, false, ""
+		t.Path, t.Revision, t.Settled, t.stalled, t.written, t.refused = path, revision, false, false, "", ""
 		t.Message = "waiting for its turn"
 	})
 }
@@ -258,7 +278,7 @@ func (b *board) repeats(key Key, signature string) bool {
 
 func (b *board) succeeded(t *target) bool {
 	return b.update(t.Key, func(s *TargetStatus) {
-		s.Sync, s.Message, s.Settled, s.stalled, s.written = Synced, "", true, false, ""
+		s.Sync, s.Message, s.Settled, s.stalled, s.waits, s.written = Synced, "", true, false, false, ""
 		s.everSynced = t.revision
 
 		if s.Operation != "" {
@@ -268,19 +288,25 @@ func (b *board) succeeded(t *target) bool {
 }
 
 func (b *board) waiting(t *target, reason string, blocked bool) bool {
-	return b.update(t.Key, func(s *TargetStatus) {
-		s.Message, s.Settled, s.Revision = reason, blocked, t.revision
+	var waited bool
+
+	news := b.update(t.Key, func(s *TargetStatus) {
+		waited = s.waits
+		s.Message, s.Settled, s.Revision, s.waits = reason, blocked, t.revision, true
 
 		if s.Plan != nil {
 			s.Sync = OutOfSync
 		}
 	})
+
+	// A teardown changes what it waits for many times a second: told once.
+	return news && (blocked || !waited)
 }
 
 func (b *board) failed(t *target, message string, stalled bool) bool {
 	return b.update(t.Key, func(s *TargetStatus) {
 		s.Operation, s.Message, s.Settled, s.stalled, s.Revision = Failed, message, stalled, stalled, t.revision
-		s.written = ""
+		s.waits, s.written = false, ""
 
 		if s.Plan == nil || t.broken != nil {
 			s.Sync = Unknown
@@ -301,6 +327,22 @@ func (b *board) reason(key Key) string {
 	}
 
 	return "new revision"
+}
+
+func (b *board) refuse(key Key, signature string) {
+	b.update(key, func(t *TargetStatus) { t.refused = signature })
+}
+
+// refused returns why Omni refused a plan that has not changed since; "" if it did not.
+func (b *board) refused(key Key, signature string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	if t := b.targets[key]; t.stalled && t.refused == signature {
+		return t.Message
+	}
+
+	return ""
 }
 
 // remove forgets a target that is gone and reports whether there was one.
@@ -336,8 +378,14 @@ func (b *board) keys(source string) []Key {
 	return b.filter(func(t *TargetStatus) bool { return t.Source == source })
 }
 
-func (b *board) stalled(source string) []Key {
-	return b.filter(func(t *TargetStatus) bool { return t.Source == source && t.stalled })
+// pardon returns the stalled targets of a source and lets their plans be sent again.
+func (b *board) pardon(source string) []Key {
+	keys := b.filter(func(t *TargetStatus) bool { return t.Source == source && t.stalled })
+	for _, key := range keys {
+		b.update(key, func(t *TargetStatus) { t.refused, t.Settled = "", false })
+	}
+
+	return keys
 }
 
 func (b *board) filter(match func(*TargetStatus) bool) []Key {

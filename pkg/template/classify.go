@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 
 	yamlv4 "go.yaml.in/yaml/v4"
 	"gopkg.in/yaml.v3"
@@ -58,48 +60,58 @@ func (f *finder) readFile(name string) {
 }
 
 func (f *finder) suspect(at Position, format string, args ...any) {
-	f.suspects = append(f.suspects, Problem{Position: at, Message: fmt.Sprintf(format, args...)})
+	f.suspects = append(f.suspects, Problemf(at, format, args...))
 }
 
 func (f *finder) classify(name string, data []byte, docs []*yaml.Node) {
-	var orphan *Problem // the first document that only makes sense in a template
+	if slices.ContainsFunc(docs, isCluster) {
+		f.addTemplate(name, data, docs)
+
+		return
+	}
+
+	suspected := false
 
 	for i, doc := range docs {
-		if field(doc, "apiVersion") != nil || doc.Kind != yaml.MappingNode {
+		if !isMapping(doc) || field(doc, "apiVersion") != nil {
 			continue
 		}
 
-		kind := field(doc, "kind")
-		at := positionOf(name, doc)
-
-		switch {
-		case scalar(kind) == kindCluster:
-			f.addTemplate(name, data, docs)
-
-			return
-		case orphan != nil:
-		case scalar(kind) == kindControlPlane, scalar(kind) == kindWorkers, scalar(kind) == kindMachine:
-			orphan = &Problem{positionOf(name, kind), fmt.Sprintf(
-				"kind: %s, but no kind: Cluster document in this file: a template is one file, separated by ---", kind.Value)}
-		case isMapping(field(doc, "kubernetes")) && isMapping(field(doc, "talos")) && field(doc, "name") != nil:
-			// The body of a cluster under another name. Helm values and the like do not have all three.
-			message := "this looks like a cluster template, but it has no kind: add kind: Cluster"
-			if kind != nil {
-				at = positionOf(name, kind)
-				message = fmt.Sprintf("this looks like a cluster template, but its kind is %q: it must be Cluster", kind.Value)
+		if problem, ok := orphan(name, doc); ok {
+			if !suspected { // the first document says it for the file
+				f.suspects = append(f.suspects, problem)
 			}
 
-			orphan = &Problem{at, message}
-		default:
-			if metadata := field(doc, "metadata"); isMapping(metadata) {
-				f.addManifest(name, data, i, doc, metadata)
-			}
+			suspected = true
+		} else if metadata := field(doc, "metadata"); isMapping(metadata) {
+			f.addManifest(name, data, i, doc, metadata)
 		}
 	}
+}
 
-	if orphan != nil {
-		f.suspects = append(f.suspects, *orphan)
+func isCluster(doc *yaml.Node) bool {
+	return scalar(field(doc, "kind")) == kindCluster && field(doc, "apiVersion") == nil
+}
+
+// orphan reports a document that makes sense only in a template, although its file is none.
+func orphan(name string, doc *yaml.Node) (Problem, bool) {
+	kind := field(doc, "kind")
+
+	switch scalar(kind) {
+	case kindControlPlane, kindWorkers, kindMachine:
+		return Problemf(positionOf(name, kind), "kind: %s, but no kind: Cluster document in this file: a template is one file, separated by ---", kind.Value), true
 	}
+
+	// The body of a cluster under another name. Helm values and the like do not have all three.
+	if !isMapping(field(doc, "kubernetes")) || !isMapping(field(doc, "talos")) || field(doc, "name") == nil {
+		return Problem{}, false
+	}
+
+	if kind == nil {
+		return Problemf(positionOf(name, doc), "this looks like a cluster template, but it has no kind: add kind: Cluster"), true
+	}
+
+	return Problemf(positionOf(name, kind), "this looks like a cluster template, but its kind is %q: it must be Cluster", kind.Value), true
 }
 
 // parse reads all documents of a file. An empty document is a null scalar.
@@ -153,40 +165,50 @@ func looksLike(data []byte) string {
 }
 
 var (
-	syntaxMark    = regexp.MustCompile(`line (\d+)(?:, column (\d+))?: `)
-	syntaxContext = regexp.MustCompile(`^(while \w+ [\w ]+?) at .*: `)
+	syntaxMark = regexp.MustCompile(`line (\d+)(?:, column (\d+))?: `)
+	tabIndent  = regexp.MustCompile(`^ *\t`)
 )
 
-// syntaxError takes the position out of a parser's message. It asks the newer parser for a second opinion, because that one knows the column.
+// syntaxError takes the position out of a parser's message. It asks upstream's parser for a second opinion, because that one knows
+// the column.
 func syntaxError(data []byte, err error) (line, column int, message string) {
 	message = err.Error()
 
-	if _, newer := decodeAll(data); newer != nil {
-		message = newer.Error()
+	if _, other := decodeAll(data); other != nil {
+		message = other.Error()
 	}
 
 	line, column = 1, 1
 
-	marks := syntaxMark.FindAllStringSubmatchIndex(message, -1)
-	if len(marks) > 0 {
-		last := marks[len(marks)-1]
-		line, _ = strconv.Atoi(message[last[2]:last[3]])
+	// One mark, or that of the construct it is in and then that of the fault.
+	if marks := syntaxMark.FindAllStringSubmatch(message, -1); len(marks) > 0 {
+		text := message
+		message = text[strings.LastIndex(text, marks[len(marks)-1][0])+len(marks[len(marks)-1][0]):]
 
-		if last[4] >= 0 {
-			column, _ = strconv.Atoi(message[last[4]:last[5]])
+		mark := marks[len(marks)-1]
+		if strings.HasSuffix(message, "end of stream") {
+			mark = marks[0] // better where it begins than where the file ends
 		}
 
-		// Messages of the parser proper, unlike those of the scanner, count lines from 0.
-		if regexp.MustCompile(`while parsing`).MatchString(message) {
-			line++
-		}
+		line, _ = strconv.Atoi(mark[1])
+		column, _ = strconv.Atoi(mark[2])
 
-		message = message[last[1]:]
+		switch {
+		case strings.Contains(text, "while parsing"):
+			line++ // these count lines from 0
+		case strings.HasPrefix(message, "unknown anchor"):
+			column-- // and this one columns from 2
+		}
 	}
 
-	lines := bytes.Count(data, []byte("\n")) + 1
+	lines := bytes.Split(data, []byte("\n"))
+	line, column = min(max(line, 1), len(lines)), max(column, 1)
 
-	return min(max(line, 1), lines), max(column, 1), oneLine(message)
+	if strings.HasPrefix(message, "found character that cannot start any token") && tabIndent.Match(lines[line-1]) {
+		message = "a tab cannot indent in YAML: use spaces"
+	}
+
+	return line, column, oneLine(message)
 }
 
 // decodeAll runs upstream's parser over a file.

@@ -1,7 +1,6 @@
 package template
 
 import (
-	"fmt"
 	"strings"
 )
 
@@ -25,8 +24,8 @@ func (s *Set) crossCheckClusters() {
 	for name, same := range byName {
 		for i, t := range same {
 			if other := otherThan(i, len(same)); other >= 0 {
-				t.Problems = append(t.Problems, Problem{t.At(kindCluster, "", "name"), fmt.Sprintf(
-					"cluster %q is also defined at %s: remove one of them", name, same[other].At(kindCluster, "", "name"))})
+				t.Problems = append(t.Problems, Problemf(t.At(kindCluster, "", "name"),
+					"cluster %q is also defined at %s: remove one of them", name, same[other].At(kindCluster, "", "name")))
 			}
 		}
 	}
@@ -55,8 +54,8 @@ func (s *Set) crossCheckMachines() {
 	for _, uses := range byID {
 		for i, u := range uses {
 			if other := otherThan(i, len(uses)); other >= 0 && uses[other].by.Name != u.by.Name {
-				u.by.Problems = append(u.by.Problems, Problem{u.at, fmt.Sprintf(
-					"machine %s is also in cluster %q, at %s: it can be in one cluster only", u.id, uses[other].by.Name, uses[other].at)})
+				u.by.Problems = append(u.by.Problems, Problemf(u.at,
+					"machine %s is also in cluster %q, at %s: it can be in one cluster only", u.id, uses[other].by.Name, uses[other].at))
 			}
 		}
 	}
@@ -73,8 +72,8 @@ func (s *Set) crossCheckManifests() {
 	for _, same := range byName {
 		for i, m := range same {
 			if other := otherThan(i, len(same)); other >= 0 {
-				m.Problems = append(m.Problems, Problem{m.At("metadata", "id"), fmt.Sprintf(
-					"%s %q is also defined at %s: remove one of them", m.Type, m.ID, same[other].At("metadata", "id"))})
+				m.Problems = append(m.Problems, Problemf(m.At("metadata", "id"),
+					"%s %q is also defined at %s: remove one of them", m.Type, m.ID, same[other].At("metadata", "id")))
 			}
 		}
 	}

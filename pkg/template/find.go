@@ -3,7 +3,6 @@ package template
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -45,10 +44,12 @@ func Find(fsys fs.FS, scope Scope) (*Set, Problems) {
 	f.set.crossCheck()
 
 	for _, t := range f.set.Templates {
+		t.Problems = t.Problems.Sorted()
 		f.problems = append(f.problems, t.Problems...)
 	}
 
 	for _, m := range f.set.Manifests {
+		m.Problems = m.Problems.Sorted()
 		f.problems = append(f.problems, m.Problems...)
 	}
 
@@ -77,7 +78,7 @@ type finder struct {
 }
 
 func (f *finder) problem(file, format string, args ...any) {
-	f.problems = append(f.problems, Problem{Position: Position{File: file}, Message: fmt.Sprintf(format, args...)})
+	f.problems = append(f.problems, Problemf(Position{File: file}, format, args...))
 }
 
 func (f *finder) walkRoot() {

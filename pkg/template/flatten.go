@@ -56,18 +56,18 @@ func flattenAll(errs []error, contexts []string) []complaint {
 var (
 	bullets     = regexp.MustCompile(`\d+ errors? occurred:\s*(\* )?|\n\s*\* `)
 	quotedValue = regexp.MustCompile("(!![a-z]+) `[^`]*`")
+
+	decoderWords = regexp.MustCompile(`(construct|unmarshal) errors:`)
 )
 
 const unknownKeys = "unknown keys found during decoding:"
 
-// plainWords makes one line of a message, even of one that has a printed multierror in it, and takes the values out of it: a patch may hold a
-// password, and messages end up in logs. What remains are the names of keys.
+// plainWords makes one line of a message, even of one that has a printed multierror in it. Of keys that upstream does not know it leaves the
+// names only: upstream prints their values too, a patch may hold a password, and messages end up in logs.
 func plainWords(message string) string {
 	if before, after, ok := strings.Cut(message, unknownKeys); ok {
 		message = strings.TrimSuffix(before+"unknown keys: "+keyPaths(after), ": ")
 	}
-
-	message = quotedValue.ReplaceAllString(message, "$1")
 
 	return oneLine(bullets.ReplaceAllStringFunc(message, func(match string) string {
 		if strings.HasPrefix(match, "\n") {
@@ -76,6 +76,17 @@ func plainWords(message string) string {
 
 		return ""
 	}))
+}
+
+// withoutValues takes the values out of what a decoder says.
+func withoutValues(message string) string {
+	message = quotedValue.ReplaceAllString(message, "$1")
+
+	if at := decoderWords.FindStringIndex(message); at != nil {
+		message = message[:at[1]] + quotedWord.ReplaceAllString(message[at[1]:], "a value")
+	}
+
+	return message
 }
 
 // keyPaths lists the keys of a YAML text, without their values.
@@ -112,3 +123,7 @@ func keyPaths(text string) string {
 
 	return strings.Join(slices.Compact(paths), ", ")
 }
+
+// PlainWords is the message of an error of upstream's decoders on one line, without the values that were decoded: those may be secret, and messages end up
+// in logs.
+func PlainWords(err error) string { return withoutValues(plainWords(err.Error())) }

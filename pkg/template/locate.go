@@ -74,18 +74,23 @@ func (t *Template) Locate(err error) Problems {
 
 	for _, c := range flatten(err) {
 		s := search{docs: t.docs}
+		words := make([]string, 0, len(c.contexts)+1)
+
 		for _, context := range c.contexts {
-			s.enter(context)
+			if !s.enter(context) {
+				words = append(words, context)
+			}
 		}
 
-		s.find(c.message)
+		complaint := strings.Join(append(words, c.message), ": ")
+		s.find(complaint)
 
-		if strings.HasSuffix(c.message, fs.ErrClosed.Error()) {
-			c.message = notPlain // render lets upstream read no file at all
+		if strings.HasSuffix(complaint, fs.ErrClosed.Error()) {
+			complaint = notPlain // render lets upstream read no file at all
 		}
 
-		message := strings.Join(append(s.labels, c.message), ": ")
-		problems = append(problems, Problem{positionOf(t.Path, s.pick(seen[message])), message})
+		message := withoutValues(strings.Join(append(s.labels, complaint), ": "))
+		problems = append(problems, Problemf(positionOf(t.Path, s.pick(seen[message])), "%s", message))
 		seen[message]++
 	}
 
@@ -134,7 +139,8 @@ var contexts = []struct {
 	}},
 }
 
-func (s *search) enter(context string) {
+// enter narrows the search down by a wrapper, and reports whether it knows it.
+func (s *search) enter(context string) bool {
 	for _, c := range contexts {
 		if m := c.FindStringSubmatch(context); m != nil {
 			name := m[1]
@@ -144,11 +150,11 @@ func (s *search) enter(context string) {
 
 			c.enter(s, name)
 
-			return
+			return true
 		}
 	}
 
-	s.label(context)
+	return false
 }
 
 // called names an entry of a list.

@@ -20,7 +20,7 @@ func (t *Template) LocateDocument(index int, err error) Problems {
 
 	if decoding := (*yamlv4.LoadErrors)(nil); errors.As(err, &decoding) {
 		for _, e := range decoding.Errors {
-			problems = append(problems, Problem{at.position(e.Line, e.Column), withoutTypes(e.Err.Error())})
+			problems = append(problems, Problemf(at.position(e.Line, e.Column), "%s", withoutTypes(e.Err.Error())))
 		}
 
 		return problems
@@ -37,7 +37,7 @@ func (t *Template) LocateDocument(index int, err error) Problems {
 		position = positionOf(t.Path, descend(t.docs[index], "kind"))
 	}
 
-	return Problems{{position, message}}
+	return Problems{Problemf(position, "%s", message)}
 }
 
 var unknownField = regexp.MustCompile(`^field (\S+) not found in type models\.(\w+)$`)
@@ -48,7 +48,7 @@ func withoutTypes(message string) string {
 		return "unknown field " + m[1] + " in " + m[2]
 	}
 
-	return plainWords(strings.ReplaceAll(message, "models.", ""))
+	return withoutValues(plainWords(strings.ReplaceAll(message, "models.", "")))
 }
 
 // rewritten is a document as upstream decodes it, beside the same document of the inlined text.
@@ -73,6 +73,9 @@ func (t *Template) newDocument(index int) rewritten {
 	}
 
 	node := upstream[index]
+	if len(node.Content) != 1 {
+		return r
+	}
 
 	// Twice: once for being a document of its own, once in Load.
 	for range 2 {
@@ -82,7 +85,7 @@ func (t *Template) newDocument(index int) rewritten {
 		}
 
 		node = new(yamlv4.Node)
-		if err := yamlv4.Unmarshal(raw, node); err != nil {
+		if err := yamlv4.Unmarshal(raw, node); err != nil || len(node.Content) != 1 {
 			return r
 		}
 	}

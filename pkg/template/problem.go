@@ -2,9 +2,11 @@ package template
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -19,10 +21,10 @@ type Position struct {
 // String returns "file:line:column", or as much of it as is known.
 func (p Position) String() string {
 	if p.Line == 0 {
-		return p.File
+		return printable(p.File)
 	}
 
-	return p.File + ":" + strconv.Itoa(p.Line) + ":" + strconv.Itoa(p.Column)
+	return printable(p.File) + ":" + strconv.Itoa(p.Line) + ":" + strconv.Itoa(p.Column)
 }
 
 // Problem is one thing that is wrong in the source, told to the person who has to correct it.
@@ -73,7 +75,23 @@ func positionOf(file string, n *yaml.Node) Position {
 	return Position{File: file, Line: max(n.Line, 1), Column: max(n.Column, 1)}
 }
 
+// Problemf makes a problem. Whatever comes with the arguments, the message is one printable line.
+func Problemf(at Position, format string, args ...any) Problem {
+	return Problem{at, oneLine(fmt.Sprintf(format, args...))}
+}
+
 // oneLine joins the lines of a message: a problem is one line, whatever the library that wrote it thought.
 func oneLine(message string) string {
-	return strings.Join(strings.Fields(message), " ")
+	return printable(strings.Join(strings.Fields(message), " "))
+}
+
+// printable replaces what could move the cursor of a terminal or begin a new line in a log. Names in a repository can hold anything.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+
+		return unicode.ReplacementChar
+	}, text)
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"hash"
 	"io"
 
@@ -77,7 +76,7 @@ func feed(digest hash.Hash, parts ...string) {
 }
 
 func (t *Template) problem(n *yaml.Node, format string, args ...any) {
-	t.Problems = append(t.Problems, Problem{positionOf(t.Path, n), fmt.Sprintf(format, args...)})
+	t.Problems = append(t.Problems, Problemf(positionOf(t.Path, n), format, args...))
 }
 
 func (t *Template) collectMachines() {
@@ -125,7 +124,7 @@ type shape struct {
 }
 
 func (s *shape) problem(n *yaml.Node, format string, args ...any) {
-	s.problems = append(s.problems, Problem{positionOf(s.file, n), fmt.Sprintf(format, args...)})
+	s.problems = append(s.problems, Problemf(positionOf(s.file, n), format, args...))
 }
 
 // measure counts nodes with their aliases expanded, up to MaxNodes+1.

@@ -1,2 +1,51 @@
-// Package embedded is an Omni in the process.
+// Package embedded is an Omni in the process: real gRPC on loopback, real request signatures, the behaviour of Omni v1.9.3 as far as a
+// client can see it, and faults on request. The demo serves it, tests and benchmarks run against it, and anyone can point omnictl at it.
+// It sits at the end of the flow source → template → render → diff → sync → omni, in the place of the real server; nothing of the
+// product imports it but the demo.
+//
+//	server, err := embedded.New(embedded.Config{HealthyMachines: true})
+//	...
+//	go server.Run(ctx)
+//	os.Setenv("OMNI_ENDPOINT", server.Endpoint())
+//	os.Setenv("OMNI_SERVICE_ACCOUNT_KEY", server.ServiceAccountKey(embedded.AccountOperator))
+//
+// # How it is built
+//
+//	gRPC ─ rpc.go: count, authenticate, faults, OnWrite
+//	  State service ─ watch.go ─ userstate.go: access.go, rules*.go ─ store.go ◀─ controllers.go, view.go, lifecycle.go, ...
+//	  ManagementService ─ management.go
+//
+// The State service and the in-memory state are COSI's own. The controllers are one loop over a view of each cluster; everything in
+// them that takes time takes a number of Config.Step.
+//
+// # What is reproduced
+//
+//   - Signatures: verified on every call, with Omni's five minutes for a timestamp either way (and so with its replays inside of them).
+//     Keys are found by fingerprint.
+//   - Roles None, Reader, Operator and Admin by type and verb; accounts limited to some clusters.
+//   - Every error code of the State service, with COSI's client's view of it.
+//   - Refusals of Cluster, MachineSet, MachineSetNode, ExtensionsConfiguration, MachineClass, ConfigPatch, KernelArgs,
+//     KubernetesManifestGroup, KubernetesHealthCheck and EtcdManualBackup, and the bounds of IDs, labels and annotations.
+//   - Locks of clusters and machines.
+//   - The life of a cluster: finalizers that take it from version 1 to 14, system patches with an owner, initial configurations and
+//     machine class nodes without one, statuses on the way up, upgrades, machines that join, leave and are switched off.
+//   - Teardown: the cascade in Omni's order, held by machines that are off and by finalizers a test sets through State; what was torn
+//     down is destroyed by the server.
+//   - Watches: bootstrap, bookmarks (8 bytes; garbage, from the future, compacted), selectors, no tailEvents.
+//   - Kubeconfig, Talosconfig, ValidateConfig, KubernetesUpgradePreChecks.
+//   - The catalogue of Talos and Kubernetes versions and of extensions: a small one. Resource definitions, for omnictl get.
+//
+// # What is not
+//
+//   - No Talos, no Kubernetes, no etcd: machines are nothing but a MachineStatus, a kubeconfig leads nowhere.
+//   - Readiness does not flap while a cluster comes up, and Reconfiguring does not occur: a configuration applies at once. All machines
+//     of a Talos upgrade change at once. Locked machines do not wait with it.
+//   - A cluster without a ready control plane is never ready; a real Omni says so for a moment when only empty workers exist.
+//   - Some types that Omni makes of its own are missing (ClusterMachineConfig, Link, LoadBalancerStatus, ...), and so are KernelArgs and
+//     MachineLabels that it derives from a machine.
+//   - A position in a watch counts per resource type, a real one across all of them. So a bookmark from the future waits for ever, where
+//     etcd would go on once it got there. A restore keeps no history: an older bookmark is compacted.
+//   - No access policies as resources (Account.Clusters stands in for them), no users, infrastructure providers, OIDC or SAML; of the
+//     bootstrap from a backup only the cluster's UUID is checked; schematics and infrastructure resources are not checked at all.
+//   - The other calls of ManagementService answer Unimplemented; the Resource, Auth, OIDC and Talos services are not there.
 package embedded

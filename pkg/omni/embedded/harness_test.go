@@ -145,12 +145,24 @@ func waitGone(t *testing.T, st state.State, md resource.Pointer) {
 	}
 }
 
-func waitReady(t *testing.T, st state.State, cluster string) {
+// waitReady waits for a cluster of so many machines. One good status is not enough: a cluster is ready whenever the machines that
+// were written so far are.
+func waitReady(t *testing.T, st state.State, cluster string, machines uint32) {
 	t.Helper()
 
 	waitFor(t, st, omni.NewClusterStatus(cluster).Metadata(), func(r *omni.ClusterStatus) bool {
-		return r.TypedSpec().Value.GetReady()
+		ready, _ := readyWith(machines)(r)
+
+		return ready
 	})
+}
+
+func readyWith(machines uint32) func(resource.Resource) (bool, error) {
+	return func(r resource.Resource) (bool, error) {
+		status, ok := r.(*omni.ClusterStatus)
+
+		return ok && status.TypedSpec().Value.GetReady() && status.TypedSpec().Value.GetMachines().GetHealthy() == machines, nil
+	}
 }
 
 func list(t *testing.T, st state.State, typ resource.Type, opts ...state.ListOption) []string {

@@ -181,7 +181,9 @@ func (v *view) clusterStatus(ctx context.Context) error {
 		spec.Phase = specs.ClusterStatusSpec_RUNNING
 	}
 
-	spec.Ready = ready && spec.Phase == specs.ClusterStatusSpec_RUNNING
+	// Omni asks only the machine sets that exist, so that empty workers alone make a cluster ready for a moment. Ours asks for the
+	// control plane, or every test would have to know.
+	spec.Ready = ready && spec.Phase == specs.ClusterStatusSpec_RUNNING && spec.GetControlplaneReady()
 
 	return errors.Join(v.bootstrapStatus(ctx, spec.GetControlplaneReady()),
 		modify(ctx, v, ownerClusterStatus, omni.NewClusterStatus(v.name), func(res *omni.ClusterStatus) {

@@ -55,7 +55,7 @@ func (v *view) teardownCluster(ctx context.Context) error {
 		return errors.Join(errs...)
 	}
 
-	if err := v.release(ctx, v.cluster); err != nil {
+	if err := v.release(ctx, v.cluster); err != nil || heldByOthers(v.cluster) {
 		return err
 	}
 

@@ -1,0 +1,50 @@
+# omni-syncd: `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BENCH ?= .
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/omni-syncd
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/omni-syncd ./cmd/omni-syncd
+
+.PHONY: demo
+demo: build ## Try it: an Omni and a Git repository in one process (ONCE=1 exits when all is synced)
+	./bin/omni-syncd demo $(if $(ONCE),--once)
+
+.PHONY: test
+test: ## Run all tests, with the race detector
+	go test -race -timeout 15m ./...
+
+.PHONY: e2e
+e2e: ## Run the stories against the Omni that OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY name
+	@test -n "$$OMNI_ENDPOINT" || { echo "set OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY; without them 'make test' runs the stories against the embedded Omni"; exit 2; }
+	go test -count=1 -timeout 15m -run 'TestStories' ./cmd/omni-syncd
+
+.PHONY: bench
+bench: ## Compare with upstream's own code: wall time and RPCs (BENCH=regexp)
+	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 30m ./test/bench
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser for FUZZTIME each
+	@set -e; for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; \
+	done
+
+.PHONY: lint
+lint: ## Check formatting, vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt-clean: $$unformatted"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin

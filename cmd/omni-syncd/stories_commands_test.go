@@ -1,0 +1,326 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/siderolabs/omni/client/pkg/omni/resources"
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"github.com/siderolabs/omni/client/pkg/template/operations"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+)
+
+type storyCommand = func(ts *testscript.TestScript, neg bool, args []string)
+
+var storyCommands = map[string]storyCommand{
+	"expand":        cmdExpand,
+	"commit":        cmdCommit,
+	"omni":          cmdOmni,
+	"upstream-diff": cmdUpstreamDiff,
+	"upstream-sync": cmdUpstreamSync,
+	"no-calls":      cmdNoCalls,
+}
+
+func init() { storyCommands["within"] = cmdWithin } // it calls the others
+
+// expand FILE...: replaces the story's variables in files.
+func cmdExpand(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		path := ts.MkAbs(name)
+		ts.Check(os.WriteFile(path, []byte(expand(ts, ts.ReadFile(name))), 0o644))
+	}
+}
+
+// commit DIR MESSAGE: makes DIR a repository if it is none, expands the story's
+// variables in its files and commits everything.
+func cmdCommit(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: commit DIR MESSAGE")
+	}
+
+	dir := ts.MkAbs(args[0])
+	if _, err := os.Stat(filepath.Join(dir, ".git")); err != nil {
+		ts.Check(ts.Exec("git", "init", "--quiet", "--initial-branch=main", dir))
+	}
+
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	ts.Check(err)
+	cmdExpand(ts, false, files)
+
+	ts.Check(ts.Exec("git", "-C", dir, "add", "--all"))
+	ts.Check(ts.Exec("git", "-C", dir, "commit", "--quiet", "--allow-empty", "--message", args[1]))
+}
+
+// omni VERB KIND ID [ARG...] acts on Omni as a person with its UI would:
+//
+//	omni has KIND ID [KEY=VALUE...]       waits until it exists and is not torn down, with these labels or annotations; KEY=- is "without"
+//	omni gone KIND ID                     waits until it does not exist
+//	omni label KIND ID KEY=VALUE...       sets labels; KEY=- removes one
+//	omni annotate KIND ID KEY=VALUE...    the same for annotations
+//	omni destroy KIND ID                  tears it down
+//	omni patch ID CLUSTER DATA            makes a config patch
+func cmdOmni(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: omni VERB KIND ID [ARG...]")
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), storyTimeout)
+	defer cancel()
+
+	st := storyOf(ts).conn.State()
+
+	if args[0] == "patch" {
+		patch := omnires.NewConfigPatch(args[1])
+		patch.Metadata().Labels().Set(omnires.LabelCluster, args[2])
+		ts.Check(patch.TypedSpec().Value.SetUncompressedData([]byte(args[3])))
+		ts.Check(st.Create(ctx, patch))
+
+		return
+	}
+
+	md := resource.NewMetadata(resources.DefaultNamespace, kindType(ts, args[1]), args[2], resource.VersionUndefined)
+
+	switch args[0] {
+	case "has":
+		_, err := st.WatchFor(ctx, md, state.WithEventTypes(state.Created, state.Updated), state.WithCondition(func(r resource.Resource) (bool, error) {
+			return r.Metadata().Phase() == resource.PhaseRunning && matches(r, args[3:]), nil
+		}))
+		if err != nil {
+			ts.Fatalf("waiting for %s %s %v: %v", args[1], args[2], args[3:], err)
+		}
+	case "gone":
+		if _, err := st.WatchFor(ctx, md, state.WithEventTypes(state.Destroyed)); err != nil {
+			ts.Fatalf("waiting for %s %s to go: %v", args[1], args[2], err)
+		}
+	case "label":
+		edit(ctx, ts, st, md, func(r resource.Resource, key, value string, remove bool) {
+			if remove {
+				r.Metadata().Labels().Delete(key)
+			} else {
+				r.Metadata().Labels().Set(key, value)
+			}
+		}, args[3:])
+	case "annotate":
+		edit(ctx, ts, st, md, func(r resource.Resource, key, value string, remove bool) {
+			if remove {
+				r.Metadata().Annotations().Delete(key)
+			} else {
+				r.Metadata().Annotations().Set(key, value)
+			}
+		}, args[3:])
+	case "destroy":
+		_, err := st.Teardown(ctx, md)
+		ts.Check(err)
+	default:
+		ts.Fatalf("omni: unknown verb %q", args[0])
+	}
+}
+
+func kindType(ts *testscript.TestScript, kind string) resource.Type {
+	for typ, name := range map[resource.Type]string{
+		omnires.ClusterType: "Cluster", omnires.MachineSetType: "MachineSet", omnires.MachineSetNodeType: "MachineSetNode",
+		omnires.ConfigPatchType: "ConfigPatch", omnires.MachineClassType: "MachineClass", omnires.KernelArgsType: "KernelArgs",
+		omnires.ExtensionsConfigurationType: "ExtensionsConfiguration",
+	} {
+		if name == kind {
+			return typ
+		}
+	}
+
+	ts.Fatalf("unknown kind %q", kind)
+
+	return ""
+}
+
+func matches(r resource.Resource, conditions []string) bool {
+	for _, condition := range conditions {
+		key, want, _ := strings.Cut(condition, "=")
+
+		got, exists := r.Metadata().Labels().Get(key)
+		if !exists {
+			got, exists = r.Metadata().Annotations().Get(key)
+		}
+
+		if key == "kubernetes" {
+			cluster, ok := r.(*omnires.Cluster)
+			got, exists = "", ok
+			if ok {
+				got = cluster.TypedSpec().Value.KubernetesVersion
+			}
+		}
+
+		if want == "-" && exists || want != "-" && (!exists || got != want) {
+			return false
+		}
+	}
+
+	return true
+}
+
+func edit(ctx context.Context, ts *testscript.TestScript, st state.State, md resource.Metadata,
+	set func(r resource.Resource, key, value string, remove bool), edits []string,
+) {
+	_, err := st.UpdateWithConflicts(ctx, md, func(r resource.Resource) error {
+		for _, e := range edits {
+			key, value, _ := strings.Cut(e, "=")
+			set(r, key, value, value == "-")
+		}
+
+		return nil
+	})
+	ts.Check(err)
+}
+
+// upstream-diff FILE: prints the changed lines of upstream's own diff to stdout, without
+// those about ownership.
+func cmdUpstreamDiff(ts *testscript.TestScript, _ bool, args []string) {
+	withTemplate(ts, args[0], func(ctx context.Context, file *os.File, root *os.Root) error {
+		var out bytes.Buffer
+		if err := operations.DiffTemplate(ctx, file, &out, storyOf(ts).conn.State(), root); err != nil {
+			return err
+		}
+
+		fmt.Fprintln(ts.Stdout(), "upstream-diff:")
+
+		for line := range strings.Lines(out.String()) {
+			if isChange(line) && !isOwnership(line) {
+				fmt.Fprint(ts.Stdout(), line)
+			}
+		}
+
+		return nil
+	})
+}
+
+func isChange(line string) bool {
+	return strings.HasPrefix(line, "+") && !strings.HasPrefix(line, "+++") ||
+		strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "---")
+}
+
+// isOwnership accepts the marks, and the key they stand under where nothing else does.
+func isOwnership(line string) bool {
+	key := strings.TrimSpace(line[1:])
+
+	return strings.HasPrefix(key, diff.MarkSource+":") || strings.HasPrefix(key, diff.MarkGitOps+":") ||
+		strings.HasPrefix(key, diff.MarkLocked+":") || key == "annotations:"
+}
+
+// upstream-sync FILE: applies a template as omnictl does.
+func cmdUpstreamSync(ts *testscript.TestScript, _ bool, args []string) {
+	withTemplate(ts, args[0], func(ctx context.Context, file *os.File, root *os.Root) error {
+		return operations.SyncTemplate(ctx, file, ts.Stdout(), storyOf(ts).conn.State(), operations.SyncOptions{}, root)
+	})
+}
+
+func withTemplate(ts *testscript.TestScript, name string, fn func(context.Context, *os.File, *os.Root) error) {
+	file, err := os.Open(ts.MkAbs(name))
+	ts.Check(err)
+	defer file.Close() //nolint:errcheck // only read from
+
+	root, err := os.OpenRoot(filepath.Dir(file.Name()))
+	ts.Check(err)
+	defer root.Close() //nolint:errcheck // only read from
+
+	ctx, cancel := context.WithTimeout(context.Background(), storyTimeout)
+	defer cancel()
+
+	ts.Check(fn(ctx, file, root))
+}
+
+// no-calls DURATION: fails if omni-syncd calls the embedded Omni in that time after it
+// has settled. The calls of the script itself are over when this starts.
+func cmdNoCalls(ts *testscript.TestScript, _ bool, args []string) {
+	server := storyOf(ts).server
+	if server == nil {
+		ts.Fatalf("no-calls needs the embedded Omni; guard it with [embedded]")
+	}
+
+	duration, err := time.ParseDuration(args[0])
+	ts.Check(err)
+
+	ctx, cancel := context.WithTimeout(context.Background(), storyTimeout)
+	defer cancel()
+
+	ts.Check(server.WaitQuiet(ctx, 2*time.Second)) // settled
+
+	before := server.Calls()
+	watched, stop := context.WithTimeout(ctx, duration)
+	defer stop()
+
+	err = server.WaitCalls(watched, func(now embedded.Calls) bool { return now.Total() > before.Total() })
+	if !errors.Is(err, context.DeadlineExceeded) {
+		ts.Fatalf("calls although nothing changed: %v (%v)", server.Calls().Since(before), err)
+	}
+}
+
+// within DURATION COMMAND...: runs another story command and fails if it takes longer.
+func cmdWithin(ts *testscript.TestScript, neg bool, args []string) {
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+
+	start := time.Now()
+	storyCommands[args[1]](ts, neg, args[2:])
+
+	if took := time.Since(start); took > limit {
+		ts.Fatalf("%s took %s, not %s", strings.Join(args[1:], " "), took, limit)
+	}
+}
+
+// removeAll destroys everything that carries the story's prefix, clusters first, and
+// waits until it is gone.
+func (s *story) removeAll() error {
+	ctx, cancel := context.WithTimeout(context.Background(), storyTimeout)
+	defer cancel()
+
+	st := s.conn.State()
+
+	for _, typ := range []resource.Type{omnires.ClusterType, omnires.ConfigPatchType, omnires.MachineClassType} {
+		list, err := st.List(ctx, resource.NewMetadata(resources.DefaultNamespace, typ, "", resource.VersionUndefined))
+		if err != nil {
+			return err
+		}
+
+		var doomed []resource.Resource
+
+		for _, r := range list.Items {
+			if strings.HasPrefix(r.Metadata().ID(), s.prefix) && r.Metadata().Owner() == "" {
+				doomed = append(doomed, r)
+			}
+		}
+
+		for _, r := range doomed {
+			if _, locked := r.Metadata().Annotations().Get(omnires.ClusterLocked); locked {
+				if _, err := st.UpdateWithConflicts(ctx, r.Metadata(), func(r resource.Resource) error {
+					r.Metadata().Annotations().Delete(omnires.ClusterLocked)
+
+					return nil
+				}); err != nil {
+					return err
+				}
+			}
+
+			if _, err := st.Teardown(ctx, r.Metadata()); err != nil && !state.IsNotFoundError(err) {
+				return fmt.Errorf("%s: %w", r.Metadata(), err)
+			}
+		}
+
+		for _, r := range doomed {
+			if _, err := st.WatchFor(ctx, r.Metadata(), state.WithEventTypes(state.Destroyed)); err != nil {
+				return fmt.Errorf("waiting for %s to go: %w", r.Metadata(), err)
+			}
+		}
+	}
+
+	return nil
+}

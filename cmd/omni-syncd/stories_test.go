@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"omni-syncd": main})
+}
+
+// storyTimeout bounds every wait of a story.
+const storyTimeout = time.Minute
+
+// TestStories runs the scripts in testdata/stories with the real binary. Each gets an
+// embedded Omni of its own, or, if OMNI_ENDPOINT is set, all of them share that one: the
+// same stories on both, so that the embedded Omni cannot drift from the real one unseen.
+//
+// In a script $PREFIX starts the name of everything it makes (it is removed at the end),
+// and $M1 to $M9 are the IDs of machines that nobody else uses. See stories_commands_test.go
+// for the commands that act on Omni behind omni-syncd's back.
+func TestStories(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "stories"),
+		Setup:               setUpStory,
+		Cmds:                storyCommands,
+		Condition:           storyCondition,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
+}
+
+// TestOffline runs the scripts that need no Omni.
+func TestOffline(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "offline"),
+		Setup:               func(env *testscript.Env) error { isolate(env); return nil },
+		Cmds:                storyCommands,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+	})
+}
+
+// story is what the commands of a script share.
+type story struct {
+	conn   *omni.Conn
+	server *embedded.Server // nil when the stories run against a real Omni
+	prefix string
+}
+
+type storyKey struct{}
+
+func storyOf(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }
+
+func storyCondition(cond string) (bool, error) {
+	if cond == "embedded" {
+		return os.Getenv(envEndpoint) == "", nil
+	}
+
+	return false, fmt.Errorf("unknown condition %q", cond)
+}
+
+// isolate gives a script an environment in which nothing of the person who runs the
+// tests matters.
+func isolate(env *testscript.Env) {
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("GIT_CONFIG_NOSYSTEM", "1")
+	env.Setenv("GIT_AUTHOR_NAME", "Story")
+	env.Setenv("GIT_AUTHOR_EMAIL", "story@example.com")
+	env.Setenv("GIT_COMMITTER_NAME", "Story")
+	env.Setenv("GIT_COMMITTER_EMAIL", "story@example.com")
+	env.Setenv(envEndpoint, "")
+	env.Setenv(envKey, "")
+}
+
+func setUpStory(env *testscript.Env) error {
+	isolate(env)
+
+	s := &story{prefix: "story-" + random(4)}
+	env.Values[storyKey{}] = s
+	env.Setenv("PREFIX", s.prefix)
+
+	for i := 1; i <= 9; i++ {
+		id := random(16)
+		env.Setenv(fmt.Sprintf("M%d", i), fmt.Sprintf("%s-%s-4%s-8%s-%s", id[:8], id[8:12], id[13:16], id[17:20], id[20:32]))
+	}
+
+	endpoint, key := os.Getenv(envEndpoint), os.Getenv(envKey)
+
+	if endpoint == "" {
+		server, err := startEmbedded(env)
+		if err != nil {
+			return err
+		}
+
+		s.server = server
+		endpoint, key = server.Endpoint(), server.ServiceAccountKey(embedded.AccountOperator)
+	}
+
+	env.Setenv(envEndpoint, endpoint)
+	env.Setenv(envKey, key)
+	env.Setenv("SSL_CERT_FILE", os.Getenv("SSL_CERT_FILE"))
+
+	conn, err := omni.Dial(omni.ConnConfig{Endpoint: endpoint, ServiceAccountKey: key})
+	if err != nil {
+		return err
+	}
+
+	s.conn = conn
+
+	env.Defer(func() {
+		defer conn.Close() //nolint:errcheck // nothing is lost with a connection
+
+		if err := s.removeAll(); err != nil {
+			env.T().Fatal("removing what the story made: ", err)
+		}
+	})
+
+	return nil
+}
+
+func startEmbedded(env *testscript.Env) (*embedded.Server, error) {
+	server, err := embedded.New(embedded.Config{HealthyMachines: true})
+	if err != nil {
+		return nil, err
+	}
+
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+
+	go func() { done <- server.Run(ctx) }()
+
+	env.Defer(func() {
+		stop()
+
+		if err := <-done; err != nil {
+			env.T().Log("embedded Omni: ", err)
+		}
+	})
+
+	return server, nil
+}
+
+func random(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b)
+
+	return hex.EncodeToString(b)
+}
+
+// expand replaces $NAME of the story's variables in a text; everything else that looks
+// like a variable stays.
+func expand(ts *testscript.TestScript, text string) string {
+	text = strings.ReplaceAll(text, "$PREFIX", ts.Getenv("PREFIX"))
+
+	for i := 1; i <= 9; i++ {
+		name := fmt.Sprintf("M%d", i)
+		text = strings.ReplaceAll(text, "$"+name, ts.Getenv(name))
+	}
+
+	return text
+}

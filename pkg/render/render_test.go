@@ -1,0 +1,289 @@
+package render_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestRender runs over archives: a repository, and in the file "want" everything that is rendered from it or wrong with it.
+func TestRender(t *testing.T) {
+	archives, err := filepath.Glob("testdata/render/*.txtar")
+	if err != nil || len(archives) == 0 {
+		t.Fatalf("no archives: %v", err)
+	}
+
+	for _, name := range archives {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			fsys, want := fstest.MapFS{}, ""
+
+			for _, file := range archive.Files {
+				if file.Name == "want" {
+					want = string(file.Data)
+				} else {
+					fsys[file.Name] = &fstest.MapFile{Data: file.Data}
+				}
+			}
+
+			got := describe(t, fsys)
+			if got == want {
+				return
+			}
+
+			if !*update {
+				t.Fatalf("run with -update if this is right (-want +got):\n%s", cmp.Diff(want, got))
+			}
+
+			archive.Files = slices.DeleteFunc(archive.Files, func(file txtar.File) bool { return file.Name == "want" })
+			archive.Files = append(archive.Files, txtar.File{Name: "want", Data: []byte(got)})
+
+			if err := os.WriteFile(name, txtar.Format(archive), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func describe(t *testing.T, fsys fstest.MapFS) string {
+	t.Helper()
+
+	set, problems := template.Find(fsys, template.Scope{})
+	targets, more := render.New().Render(t.Context(), set)
+
+	var text strings.Builder
+
+	for _, target := range targets {
+		fmt.Fprintf(&text, "target %q from %q\n", target.Name, target.Path)
+
+		for _, r := range target.Resources {
+			fmt.Fprintf(&text, "  %s from %s\n", resource.String(r), target.Position(r.Metadata()))
+
+			if target.Name == "" {
+				var out bytes.Buffer
+				if err := render.WriteYAML(&out, []resource.Resource{r}); err != nil {
+					t.Fatal(err)
+				}
+
+				for line := range strings.Lines(documents(out.String())[0]) {
+					text.WriteString("    " + line)
+				}
+
+				text.WriteString("\n")
+			}
+		}
+	}
+
+	if problems = append(problems, more...).Sorted(); len(problems) > 0 {
+		text.WriteString(problems.Error() + "\n")
+	}
+
+	return text.String()
+}
+
+func repository(changes map[string]string) fstest.MapFS {
+	fsys := fstest.MapFS{}
+	add := func(name, content string) { fsys[name] = &fstest.MapFile{Data: []byte(content)} }
+
+	for i := range 5 {
+		add(fmt.Sprintf("clusters/c%d.yaml", i), clusterText(i, 2))
+	}
+
+	add("clusters/patches/p.yaml", "machine:\n  network:\n    kubespan:\n      enabled: true\n")
+	add("fleet/class.yaml", "metadata: {namespace: default, type: MachineClasses.omni.sidero.dev, id: x}\nspec: {matchlabels: [a]}\n")
+
+	for name, content := range changes {
+		if add(name, content); content == "" {
+			delete(fsys, name)
+		}
+	}
+
+	return fsys
+}
+
+// clusterText is a template with a number of machines that no other cluster has.
+func clusterText(cluster, machines int) string {
+	var text strings.Builder
+
+	fmt.Fprintf(&text, "kind: Cluster\nname: c%d\nkubernetes:\n  version: v1.34.0\ntalos:\n  version: v1.11.0\npatches:\n  - file: patches/p.yaml\n", cluster)
+
+	for i := range machines {
+		switch i {
+		case 0:
+			text.WriteString("---\nkind: ControlPlane\nmachines:\n")
+		case 1:
+			text.WriteString("---\nkind: Workers\nmachines:\n")
+		}
+
+		fmt.Fprintf(&text, "  - 430d882a-51a8-48b3-ae00-%08x%04x\n", cluster, i)
+	}
+
+	return text.String()
+}
+
+func mustRender(t *testing.T, r *render.Renderer, fsys fstest.MapFS) map[string]*render.Target {
+	t.Helper()
+
+	set, problems := template.Find(fsys, template.Scope{})
+	targets, more := r.Render(t.Context(), set)
+
+	if problems = append(problems, more...); len(problems) > 0 {
+		t.Fatal(problems)
+	}
+
+	byName := map[string]*render.Target{}
+	for _, target := range targets {
+		byName[target.Name] = target
+	}
+
+	return byName
+}
+
+func TestUnchangedIsNotRenderedAgain(t *testing.T) {
+	r := render.New()
+	first := mustRender(t, r, repository(nil))
+
+	if len(first) != 6 {
+		t.Fatalf("%d targets", len(first))
+	}
+
+	for name, target := range mustRender(t, r, repository(nil)) {
+		if target != first[name] {
+			t.Errorf("%q was rendered again although nothing changed", name)
+		}
+	}
+
+	second := mustRender(t, r, repository(map[string]string{"clusters/c3.yaml": clusterText(3, 5), "clusters/c4.yaml": ""}))
+	for name, target := range second {
+		if same := target == first[name]; same != (name != "c3") {
+			t.Errorf("%q: the same target again: %v", name, same)
+		}
+	}
+
+	if second["c3"].Digest == first["c3"].Digest || len(second["c3"].Resources) != len(first["c3"].Resources)+3 {
+		t.Error("the change of c3 was not rendered")
+	}
+
+	if third := mustRender(t, r, repository(nil)); third["c4"] == first["c4"] {
+		t.Error("a target that left the set is still remembered")
+	}
+
+	// A file that all templates refer to, and the manifests.
+	for name, target := range mustRender(t, r, repository(map[string]string{"clusters/patches/p.yaml": "machine: {}\n"})) {
+		if same := target == first[name]; same != (name == "") {
+			t.Errorf("%q after a change of the patch: the same target again: %v", name, same)
+		}
+	}
+}
+
+// A problem between two files goes away with the other file. The template itself has not changed.
+func TestProblemBetweenFilesIsNotRemembered(t *testing.T) {
+	r := render.New()
+	broken := repository(map[string]string{"other.yaml": "kind: Cluster\nname: c1\n"})
+
+	set, _ := template.Find(broken, template.Scope{})
+	targets, _ := r.Render(t.Context(), set)
+
+	for _, target := range targets {
+		if target.Name == "c1" {
+			t.Error("a cluster that is defined twice was rendered")
+		}
+	}
+
+	if len(targets) != 5 {
+		t.Errorf("%d targets: the others are held up", len(targets))
+	}
+
+	if mustRender(t, r, repository(nil))["c1"] == nil {
+		t.Error("c1 is not back")
+	}
+}
+
+func TestRenderConcurrently(t *testing.T) {
+	r := render.New()
+
+	var group sync.WaitGroup
+
+	for i := range 8 {
+		group.Go(func() {
+			set, _ := template.Find(repository(map[string]string{"clusters/c9.yaml": clusterText(9, i%3+1)}), template.Scope{})
+
+			targets, problems := r.Render(t.Context(), set)
+			if len(targets) != 7 || len(problems) > 0 {
+				t.Errorf("%d targets, %v", len(targets), problems)
+			}
+
+			if !slices.IsSortedFunc(targets, func(a, b *render.Target) int { return strings.Compare(a.Name, b.Name) }) {
+				t.Error("not sorted by name")
+			}
+		})
+	}
+
+	group.Wait()
+}
+
+func TestRenderStopsWithItsContext(t *testing.T) {
+	set, _ := template.Find(repository(nil), template.Scope{})
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+
+	targets, problems := render.New().Render(ctx, set)
+	if len(targets) > 0 || len(problems) != 1 {
+		t.Errorf("%d targets, %v", len(targets), problems)
+	}
+}
+
+// A secret in a patch must not come out in what is said about the patch (G9).
+func TestProblemsHoldNoValues(t *testing.T) {
+	const secret = "hunter2hunter2"
+
+	for name, patch := range map[string]string{
+		"unknown key":    "machine:\n  registries:\n    config:\n      x:\n        auth:\n          passwrd: " + secret + "\n",
+		"unknown keys":   "machine:\n  a: [{b: " + secret + "}]\n  " + secret + "x: y\ncluster:\n  tokn: " + secret + "\n",
+		"wrong type":     "machine:\n  network: " + secret + "\n",
+		"not a mapping":  secret + "\n",
+		"broken":         "machine:\n  x: [" + secret + "\n",
+		"other document": "apiVersion: v1alpha1\nkind: Nothing\npassword: " + secret + "\n",
+		"forbidden":      "machine:\n  token: " + secret + "\n",
+		"wrong number":   "machine:\n  install:\n    wipe: " + secret + "\n",
+		"wrong duration": "machine:\n  time:\n    bootTimeout: " + secret + "\n",
+		"wrong address":  "cluster:\n  controlPlane:\n    endpoint: \"http://[" + secret + "\"\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			set, problems := template.Find(repository(map[string]string{"clusters/patches/p.yaml": patch}), template.Scope{})
+
+			_, more := render.New().Render(t.Context(), set)
+			if problems = append(problems, more...); len(problems) == 0 {
+				t.Skip("upstream accepts this patch")
+			}
+
+			t.Log(problems[0])
+
+			if name != "unknown keys" && strings.Contains(problems.Error(), secret[:5]) {
+				t.Errorf("a value came out: %s", problems[0])
+			}
+		})
+	}
+}
