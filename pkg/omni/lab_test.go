@@ -9,6 +9,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
+	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 )
@@ -242,9 +243,16 @@ func newPatch(id, cluster, data string) *omni.ConfigPatch {
 		r.Metadata().Labels().Set(omni.LabelCluster, cluster)
 	}
 
-	r.TypedSpec().Value.Data = data
+	setData(r, data)
 
 	return r
+}
+
+// setData stores the data of a patch plain, whatever its length.
+func setData(r *omni.ConfigPatch, data string) {
+	if err := r.TypedSpec().Value.SetUncompressedData([]byte(data), specs.WithConfigCompressionOption(plainConfig)); err != nil {
+		panic(err)
+	}
 }
 
 func newNode(machine, cluster string) *omni.MachineSetNode {

@@ -211,7 +211,7 @@ func TestIndex(t *testing.T) {
 		"label":      func(r *omni.ConfigPatch) { r.Metadata().Labels().Set("a", "b") },
 		"owner":      func(r *omni.ConfigPatch) { _ = r.Metadata().SetOwner("controller") },
 		"phase":      func(r *omni.ConfigPatch) { r.Metadata().SetPhase(resource.PhaseTearingDown) },
-		"spec":       func(r *omni.ConfigPatch) { r.TypedSpec().Value.Data = "y" },
+		"spec":       func(r *omni.ConfigPatch) { setData(r, "y") },
 	} {
 		changed := at(newPatch("p", "b", "x"), 4, then)
 		change(changed)

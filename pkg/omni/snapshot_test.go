@@ -211,7 +211,7 @@ func (b *bench) change(id, data string) {
 	b.Helper()
 
 	_, err := b.current().UpdateWithConflicts(b.Context(), omni.NewConfigPatch(id).Metadata(), func(r resource.Resource) error {
-		r.(*omni.ConfigPatch).TypedSpec().Value.Data = data //nolint:forcetypeassert // it is one
+		setData(r.(*omni.ConfigPatch), data) //nolint:forcetypeassert // it is one
 
 		return nil
 	})
@@ -636,10 +636,10 @@ func TestSnapshotKeepsCopies(t *testing.T) {
 		}
 
 		b.snapshot.Put(r)
-		r.TypedSpec().Value.Data = "changed by its owner"
+		setData(r, "changed by its owner")
 
 		held, _ := b.snapshot.Get(omni.ConfigPatchType, "own")
-		if held.(*omni.ConfigPatch).TypedSpec().Value.Data != "x" { //nolint:forcetypeassert // it is one
+		if !EqualSpec(held, newPatch("own", "a", "x")) {
 			b.Error("the snapshot shares what was put")
 		}
 

@@ -253,13 +253,13 @@ func (w *watcher) check(event state.Event) error {
 	switch event.Type {
 	case state.Errored:
 		if event.Error == nil {
-			return errors.New("Omni ended the watch")
+			return errors.New("the watch was ended by Omni")
 		}
 
 		return event.Error
 	case state.Created, state.Updated, state.Destroyed:
 		if event.Resource == nil || event.Resource.Metadata().Type() != w.kind.Type {
-			return fmt.Errorf("Omni sent something else than %s", w.kind.Type)
+			return fmt.Errorf("got something else than %s", w.kind.Type)
 		}
 	case state.Bootstrapped, state.Noop:
 	}

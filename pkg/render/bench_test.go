@@ -14,7 +14,8 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
-// BenchmarkRender renders 100 templates of 10 machines: with everything new, with nothing changed, and as omnictl would, one after the other.
+// BenchmarkRender renders 100 templates of 10 machines: with everything new, with nothing changed, and as omnictl
+// would, one after the other.
 func BenchmarkRender(b *testing.B) {
 	fsys := fstest.MapFS{"patches/p.yaml": {Data: []byte("machine:\n  network:\n    kubespan:\n      enabled: true\n")}}
 	for i := range 100 {
@@ -69,7 +70,7 @@ func benchmarkUpstream(b *testing.B, fsys fstest.MapFS) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer root.Close() //nolint:errcheck
+	defer root.Close()
 
 	templates, err := fs.Glob(fsys, "*.yaml")
 	if err != nil {
@@ -86,7 +87,7 @@ func benchmarkUpstream(b *testing.B, fsys fstest.MapFS) {
 			}
 
 			tmpl, err := upstream.Load(file, upstream.WithRoot(root))
-			file.Close() //nolint:errcheck
+			file.Close()
 
 			if err != nil {
 				b.Fatal(err)

@@ -8,9 +8,10 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
-// withoutConflicts takes out the targets that claim the same resource as another, and says so at both places. Package template finds clusters and
-// machines that are in two files; here it is about what they render to: an idOverride that is used twice, or a manifest
-// for something that a template describes. Applied, the two would overwrite each other forever.
+// withoutConflicts takes out the targets that claim the same resource as another, and says so at both places. Package
+// template finds clusters and machines that are in two files; here it is about what they render to: an idOverride
+// that is used twice, or a manifest for something that a template describes. Applied, the two would overwrite each
+// other forever.
 func withoutConflicts(targets []*Target) ([]*Target, template.Problems) {
 	type claim struct {
 		target *Target

@@ -63,13 +63,13 @@ func upstreamRender(t testing.TB, dir, file string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer root.Close() //nolint:errcheck
+	defer root.Close()
 
 	input, err := os.Open(filepath.Join(dir, file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer input.Close() //nolint:errcheck
+	defer input.Close()
 
 	var out bytes.Buffer
 	if err := operations.RenderTemplate(input, &out, root); err != nil {

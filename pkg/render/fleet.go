@@ -26,8 +26,8 @@ func fleetDigest(set *template.Set) string {
 	return "fleet:" + hex.EncodeToString(digest.Sum(nil))
 }
 
-// renderFleet makes the fleet target of all manifests. They are one unit: one that is broken keeps back all, because a target
-// without it would say that it should not exist.
+// renderFleet makes the fleet target of all manifests. They are one unit: one that is broken keeps back all, because
+// a target without it would say that it should not exist.
 func renderFleet(set *template.Set, digest string) *result {
 	res := &result{}
 	target := &Target{Digest: digest}
@@ -37,6 +37,10 @@ func renderFleet(set *template.Set, digest string) *result {
 		docs := documents(manifests[0].File)
 
 		for _, m := range manifests {
+			if len(m.Problems) > 0 {
+				continue // not even decoded: it may be there to expand without end
+			}
+
 			if m.Document >= len(docs) {
 				res.problems = append(res.problems, template.Problemf(m.Position, "the YAML parser of Omni's client cannot read this document"))
 
@@ -208,8 +212,8 @@ func (d *manifestDecoder) checkKeys(n *yaml.Node, known []string, path ...string
 	}
 }
 
-// checkSpec finds fields that the type does not have. The decoder passes over them in silence, so the spec is written out again: every field that
-// there is appears then.
+// checkSpec finds fields that the type does not have. The decoder passes over them in silence, so the spec is written
+// out again: every field that there is appears then.
 func (d *manifestDecoder) checkSpec(r resource.Resource, spec *yaml.Node) {
 	raw, err := yaml.Marshal(r.Spec())
 	if err != nil {

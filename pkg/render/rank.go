@@ -15,8 +15,8 @@ type Kind struct {
 	Type      resource.Type
 }
 
-// fleetKinds are the types that no template renders to and that the role Operator may write. They come before everything
-// else, because clusters need them (a MachineClass, say).
+// fleetKinds are the types that no template renders to and that the role Operator may write. They come before
+// everything else, because clusters need them (a MachineClass, say).
 var fleetKinds = []Kind{
 	{resources.DefaultNamespace, omni.MachineClassType},
 	{resources.DefaultNamespace, omni.MachineLabelsType},
@@ -26,8 +26,8 @@ var fleetKinds = []Kind{
 	{resources.EphemeralNamespace, omni.EtcdManualBackupType},
 }
 
-// templateKinds are the types that a template renders to, in the order in which Omni wants them: what a resource refers to
-// comes before it. It is the order of omnictl.
+// templateKinds are the types that a template renders to, in the order in which Omni wants them: what a resource
+// refers to comes before it. It is the order of omnictl.
 var templateKinds = []Kind{
 	{resources.DefaultNamespace, omni.ClusterType},
 	{resources.DefaultNamespace, omni.ExtensionsConfigurationType},
@@ -39,11 +39,12 @@ var templateKinds = []Kind{
 	{resources.DefaultNamespace, omni.KernelArgsType},
 }
 
-// Kinds returns every kind of resource that omni-syncd can write: what a template renders to and what may stand in a manifest.
+// Kinds returns every kind of resource that omni-syncd can write: what a template renders to and what may stand in a
+// manifest.
 func Kinds() []Kind { return slices.Concat(fleetKinds, templateKinds) }
 
-// Rank says when a resource is created relative to others of its target: lower ranks first; resources of the same rank do not
-// depend on each other. Deletion goes the other way.
+// Rank says when a resource is created relative to others of its target: lower ranks first; resources of the same
+// rank do not depend on each other. Deletion goes the other way.
 func Rank(t resource.Type) int {
 	return 1 + slices.IndexFunc(templateKinds, func(k Kind) bool { return k.Type == t })
 }

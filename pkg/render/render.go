@@ -3,13 +3,14 @@
 //
 //	source → template → render → diff → sync → omni
 //
-// It gets a template.Set and hands a list of [Target] to package diff: one for every cluster template, and one for all
-// plain manifests of the source together.
+// It gets a template.Set and hands a list of [Target] to package diff: one for every cluster template, and one for
+// all plain manifests of the source together.
 //
-// What a template means is upstream's business: Load, Validate and Translate of github.com/siderolabs/omni/client/pkg/template, the
-// code that omnictl runs. Nothing of it is done again here, since a patch ID that came out different by one character would
-// rebuild machines. What is ours: files come from the revision and never from the disk, errors get positions, resources an order,
-// and what has not changed is not rendered again.
+// What a template means is upstream's business: Load, Validate and Translate of
+// github.com/siderolabs/omni/client/pkg/template, the code that omnictl runs. Nothing of it is done again here, since
+// a patch ID that came out different by one character would rebuild machines. What is ours: files come from the
+// revision and never from the disk, errors get positions, resources an order, and what has not changed is not
+// rendered again.
 package render
 
 import (
@@ -59,8 +60,8 @@ func (t *Target) Position(md *resource.Metadata) template.Position {
 	return t.position(md)
 }
 
-// Renderer renders sets and remembers the newest, so that the next costs only what changed. It holds the targets of one source;
-// use one Renderer per source, since a set replaces the one before. It is safe for concurrent use.
+// Renderer renders sets and remembers the newest, so that the next costs only what changed. It holds the targets of
+// one source; use one Renderer per source, since a set replaces the one before. It is safe for concurrent use.
 type Renderer struct {
 	mu       sync.Mutex
 	rendered map[string]*result // by digest
@@ -81,8 +82,8 @@ var initCompression = sync.OnceValue(func() error { return compression.InitConfi
 
 // New returns an empty Renderer.
 //
-// It sets up the compression of large specs as omnictl does. That is a switch of the whole process in upstream's library and makes no difference
-// to what a resource means, only to how many bytes travel.
+// It sets up the compression of large specs as omnictl does. That is a switch of the whole process in upstream's
+// library and makes no difference to what a resource means, only to how many bytes travel.
 func New() *Renderer {
 	if err := initCompression(); err != nil {
 		panic(fmt.Sprintf("render: the dictionary built into Omni's client is broken: %v", err))
@@ -91,10 +92,12 @@ func New() *Renderer {
 	return &Renderer{rendered: map[string]*result{}}
 }
 
-// Render renders everything in the set that has no problems yet, on all cores. The targets are sorted by name. What cannot be rendered is
-// in the problems (sorted; those that are in the set already are not repeated) and does not stop the others.
+// Render renders everything in the set that has no problems yet, on all cores. The targets are sorted by name. What
+// cannot be rendered is in the problems (sorted; those that are in the set already are not repeated) and does not
+// stop the others.
 //
-// A template whose digest was in the set before yields the same *Target again. When ctx ends early, there are no targets and one problem.
+// A template whose digest was in the set before yields the same *Target again. When ctx ends early, there are no
+// targets and one problem.
 func (r *Renderer) Render(ctx context.Context, set *template.Set) ([]*Target, template.Problems) {
 	r.mu.Lock()
 	previous := r.rendered
@@ -227,8 +230,8 @@ func translate(t *template.Template, text []byte) (resources []resource.Resource
 	return resources, nil
 }
 
-// nowhere is a folder that has been closed: nothing can be read from it. Upstream's code resolves `file:` on the disk of this machine. Package
-// template leaves none for it to resolve; this is the second lock on that door.
+// nowhere is a folder that has been closed: nothing can be read from it. Upstream's code resolves `file:` on the disk
+// of this machine. Package template leaves none for it to resolve; this is the second lock on that door.
 var nowhere = sync.OnceValues(func() (*os.Root, error) {
 	root, err := os.OpenRoot(".")
 	if err != nil {
@@ -249,7 +252,8 @@ func load(text []byte) (*upstream.Template, error) {
 
 var errEmpty = errors.New("this document is empty: remove it, or the --- before it")
 
-// loadProblems finds out what is wrong with each document of a template. Upstream's Load stops at the first that it cannot decode.
+// loadProblems finds out what is wrong with each document of a template. Upstream's Load stops at the first that it
+// cannot decode.
 func loadProblems(t *template.Template, text []byte, whole error) template.Problems {
 	var problems template.Problems
 

@@ -23,7 +23,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestRender runs over archives: a repository, and in the file "want" everything that is rendered from it or wrong with it.
+// TestRender runs over archives: a repository, and in the file "want" everything that is rendered from it or wrong
+// with it.
 func TestRender(t *testing.T) {
 	archives, err := filepath.Glob("testdata/render/*.txtar")
 	if err != nil || len(archives) == 0 {
@@ -285,5 +286,20 @@ func TestProblemsHoldNoValues(t *testing.T) {
 				t.Errorf("a value came out: %s", problems[0])
 			}
 		})
+	}
+}
+
+// Manifests that would expand without end are stopped before they are decoded.
+func TestBrokenManifestIsNotDecoded(t *testing.T) {
+	text := "metadata: {namespace: default, type: MachineClasses.omni.sidero.dev, id: bomb}\nspec:\n  a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+	for c := 'b'; c < 'k'; c++ {
+		text += fmt.Sprintf("  %c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c, ", c-1), 10), ", "))
+	}
+
+	set, problems := template.Find(repository(map[string]string{"fleet/bomb.yaml": text}), template.Scope{})
+	targets, more := render.New().Render(t.Context(), set)
+
+	if len(problems) != 1 || len(more) != 0 || len(targets) != 5 || targets[0].Name == "" {
+		t.Errorf("%d targets, %v %v", len(targets), problems, more)
 	}
 }

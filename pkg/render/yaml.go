@@ -8,8 +8,9 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// WriteYAML writes resources as a multi-document YAML stream, each exactly as omnictl prints it (`omnictl cluster template render`,
-// `omnictl get -o yaml`). The timestamps of a resource that was never in Omni are those of its rendering.
+// WriteYAML writes resources as a multi-document YAML stream, each exactly as omnictl prints it (`omnictl cluster
+// template render`, `omnictl get -o yaml`). The timestamps of a resource that was never in Omni are those of its
+// rendering.
 func WriteYAML(w io.Writer, resources []resource.Resource) error {
 	encoder := yaml.NewEncoder(w)
 	encoder.SetIndent(2)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -326,39 +325,6 @@ func (g *Git) Watch(ctx context.Context, fn func(Revision, error)) error {
 	}
 
 	return watch(ctx, g.cfg.Interval, g.cap, g.poke, g.Fetch, fn)
-}
-
-// watch polls until ctx ends.
-func watch(ctx context.Context, interval, limit time.Duration, poke bell, fetch func(context.Context) (Revision, error), fn func(Revision, error)) error {
-	var (
-		seen     fs.FS // a revision that was fetched anew is new, too: its old FS cannot be read
-		failures int
-	)
-
-	for {
-		rev, err := fetch(ctx)
-
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			failures++
-
-			fn(Revision{}, err)
-		default:
-			failures = 0
-
-			if rev.FS != seen {
-				seen = rev.FS
-
-				fn(rev, nil)
-			}
-		}
-
-		if !poke.wait(ctx, delay(interval, limit, failures)) {
-			return nil
-		}
-	}
 }
 
 // Close ends the use of Git: Fetch fails from now on. The temporary folder, if there

@@ -67,6 +67,39 @@ func delay(interval, limit time.Duration, failures int) time.Duration {
 	return d - d/10 + rand.N(d/5+1)
 }
 
+// watch polls until ctx ends.
+func watch(ctx context.Context, interval, limit time.Duration, poke bell, fetch func(context.Context) (Revision, error), fn func(Revision, error)) error {
+	var (
+		seen     fs.FS // a revision that was fetched anew is new, too: its old FS cannot be read
+		failures int
+	)
+
+	for {
+		rev, err := fetch(ctx)
+
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			failures++
+
+			fn(Revision{}, err)
+		default:
+			failures = 0
+
+			if rev.FS != seen {
+				seen = rev.FS
+
+				fn(rev, nil)
+			}
+		}
+
+		if !poke.wait(ctx, delay(interval, limit, failures)) {
+			return nil
+		}
+	}
+}
+
 // bell wakes a waiting loop. Any number of rings before it wakes are one.
 type bell chan struct{}
 

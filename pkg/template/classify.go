@@ -149,7 +149,8 @@ var (
 	manifestType      = regexp.MustCompile(`(?m)^[ \t]+type[ \t]*:[ \t]*["']?[A-Za-z0-9]+\.([a-z0-9-]+\.)*sidero\.dev["']?[ \t\r]*(#.*)?$`)
 )
 
-// looksLike judges by the text alone whether a file that cannot be parsed was meant for us. It returns what it looks like, or "".
+// looksLike judges by the text alone whether a file that cannot be parsed was meant for us. It returns what it looks
+// like, or "".
 func looksLike(data []byte) string {
 	for _, text := range documentSeparator.Split(string(data), -1) {
 		switch {
@@ -169,8 +170,8 @@ var (
 	tabIndent  = regexp.MustCompile(`^ *\t`)
 )
 
-// syntaxError takes the position out of a parser's message. It asks upstream's parser for a second opinion, because that one knows
-// the column.
+// syntaxError takes the position out of a parser's message. It asks upstream's parser for a second opinion, because
+// that one knows the column.
 func syntaxError(data []byte, err error) (line, column int, message string) {
 	message = err.Error()
 

@@ -115,7 +115,8 @@ func (s *search) find(message string) {
 		return // the context said it
 	}
 
-	// A key that is not allowed where it is, or a value that is quoted: upstream's messages begin with the one and name the other.
+	// A key that is not allowed where it is, or a value that is quoted: upstream's messages begin with the one and
+	// name the other.
 	if word := firstWord.FindString(message); word != "" && s.keys(word) {
 		return
 	}
@@ -128,7 +129,8 @@ func (s *search) find(message string) {
 	}
 }
 
-// keys looks for a path of keys, below the nodes found so far or else in the documents, and ends at the last key itself.
+// keys looks for a path of keys, below the nodes found so far or else in the documents, and ends at the last key
+// itself.
 func (s *search) keys(keys ...string) bool {
 	in := s.nodes
 	if len(in) == 0 {

@@ -79,7 +79,8 @@ func (s *Set) crossCheckManifests() {
 	}
 }
 
-// otherThan returns the index that an element of n equal ones should point at: the first, or from the first the second; -1 if there is no other.
+// otherThan returns the index that an element of n equal ones should point at: the first, or from the first the
+// second; -1 if there is no other.
 func otherThan(i, n int) int {
 	switch {
 	case n < 2:

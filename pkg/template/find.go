@@ -15,12 +15,12 @@ import (
 
 // Scope says which part of a revision belongs to a source.
 type Scope struct {
-	// Root is the folder to look in, slash-separated and relative to the root of the file system. Empty or "." is all of it.
-	// A template in it may refer to files outside of it, but not outside of the file system.
+	// Root is the folder to look in, slash-separated and relative to the root of the file system. Empty or "." is all
+	// of it. A template in it may refer to files outside of it, but not outside of the file system.
 	Root string
 
-	// Include holds globs (with ** for any number of folders), relative to Root. A file counts if it matches one of them.
-	// Empty means every file.
+	// Include holds globs (with ** for any number of folders), relative to Root. A file counts if it matches one of
+	// them. Empty means every file.
 	Include []string
 
 	// Exclude holds globs as Include does. A file or folder that matches one of them is not looked at.
@@ -33,8 +33,9 @@ type Set struct {
 	Manifests []*Manifest // sorted by path, then by place in the file
 }
 
-// Find reads everything in the scope. It never fails as a whole: what could be read is in the Set (never nil), what is wrong is in
-// the Problems, sorted. A template or manifest with problems of its own is in the Set and carries them.
+// Find reads everything in the scope. It never fails as a whole: what could be read is in the Set (never nil), what
+// is wrong is in the Problems, sorted. A template or manifest with problems of its own is in the Set and carries
+// them.
 //
 // Reading stays inside fsys. Symbolic links are followed by the rules of fsys, so a file system that must not be left
 // has to see to that itself (os.Root does, os.DirFS does not).
@@ -53,7 +54,8 @@ func Find(fsys fs.FS, scope Scope) (*Set, Problems) {
 		f.problems = append(f.problems, m.Problems...)
 	}
 
-	// A file that a template refers to holds whatever the cluster needs. That it looks like a broken template means nothing.
+	// A file that a template refers to holds whatever the cluster needs. That it looks like a broken template means
+	// nothing.
 	for _, suspect := range f.suspects {
 		if _, referred := f.references[suspect.File]; !referred {
 			f.problems = append(f.problems, suspect)
@@ -198,7 +200,7 @@ func readBounded(fsys fs.FS, name string, limit int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() //nolint:errcheck // only read from
+	defer file.Close() // only read from
 
 	data, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
 	if err != nil {
@@ -212,8 +214,8 @@ func readBounded(fsys fs.FS, name string, limit int) ([]byte, error) {
 	return data, nil
 }
 
-// reason strips the operation and the path from an error of the file system: the problem names the file itself, and the path may be one of
-// this machine.
+// reason strips the operation and the path from an error of the file system: the problem names the file itself, and
+// the path may be one of this machine.
 func reason(err error) error {
 	if pathErr := new(fs.PathError); errors.As(err, &pathErr) {
 		return pathErr.Err

@@ -19,7 +19,8 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// TestFind runs over archives: a repository, and in the file "want" what is found in it. The comment of an archive can set the scope.
+// TestFind runs over archives: a repository, and in the file "want" what is found in it. The comment of an archive
+// can set the scope.
 func TestFind(t *testing.T) {
 	archives, err := filepath.Glob("testdata/find/*.txtar")
 	if err != nil || len(archives) == 0 {
@@ -182,7 +183,8 @@ func TestFindManyFiles(t *testing.T) {
 	}
 }
 
-// A ConfigMap in a pod: the files are links to a folder that is a link itself, and both have names that begin with "..".
+// A ConfigMap in a pod: the files are links to a folder that is a link itself, and both have names that begin with
+// "..".
 func TestFindInConfigMapMount(t *testing.T) {
 	dir := t.TempDir()
 	for _, step := range []error{

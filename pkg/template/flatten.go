@@ -16,10 +16,10 @@ type complaint struct {
 	message  string
 }
 
-// flatten takes an error apart into its leaves. Upstream nests multierrors and joined errors inside wrapped ones, and their own way
-// to print that is a staircase of bullets.
+// flatten takes an error apart into its leaves. Upstream nests multierrors and joined errors inside wrapped ones, and
+// their own way to print that is a staircase of bullets.
 func flatten(err error, contexts ...string) []complaint {
-	if multi := (*multierror.Error)(nil); errors.As(err, &multi) && multi == err { //nolint:errorlint // exactly this level
+	if multi, ok := err.(*multierror.Error); ok { // this level, not one further down
 		return flattenAll(multi.Errors, contexts)
 	}
 
@@ -62,8 +62,9 @@ var (
 
 const unknownKeys = "unknown keys found during decoding:"
 
-// plainWords makes one line of a message, even of one that has a printed multierror in it. Of keys that upstream does not know it leaves the
-// names only: upstream prints their values too, a patch may hold a password, and messages end up in logs.
+// plainWords makes one line of a message, even of one that has a printed multierror in it. Of keys that upstream does
+// not know it leaves the names only: upstream prints their values too, a patch may hold a password, and messages end
+// up in logs.
 func plainWords(message string) string {
 	if before, after, ok := strings.Cut(message, unknownKeys); ok {
 		message = strings.TrimSuffix(before+"unknown keys: "+keyPaths(after), ": ")
@@ -124,6 +125,6 @@ func keyPaths(text string) string {
 	return strings.Join(slices.Compact(paths), ", ")
 }
 
-// PlainWords is the message of an error of upstream's decoders on one line, without the values that were decoded: those may be secret, and messages end up
-// in logs.
+// PlainWords is the message of an error of upstream's decoders on one line, without the values that were decoded:
+// those may be secret, and messages end up in logs.
 func PlainWords(err error) string { return withoutValues(plainWords(err.Error())) }

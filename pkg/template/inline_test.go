@@ -59,7 +59,8 @@ func judge(load func() (*upstream.Template, error)) (v verdict) {
 
 	v.ValidateFails = tmpl.Validate() != nil
 
-	// Translate asks for a valid template. It is asked all the same, so that content that is no valid patch is compared too.
+	// Translate asks for a valid template. It is asked all the same, so that content that is no valid patch is
+	// compared too.
 	defer func() {
 		if recover() != nil {
 			v.TranslateFails = true
@@ -129,21 +130,21 @@ func compareWithDisk(t *testing.T, files map[string]string, tmpl *template.Templ
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer root.Close() //nolint:errcheck
+	defer root.Close()
 
 	closed, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	closed.Close() //nolint:errcheck
+	closed.Close()
 
 	want := judge(func() (*upstream.Template, error) {
 		file, err := os.Open(filepath.Join(dir, tmpl.Path))
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer file.Close() //nolint:errcheck
+		defer file.Close()
 
 		return upstream.Load(file, upstream.WithRoot(root))
 	})

@@ -11,13 +11,28 @@ import (
 )
 
 // At returns the position of something in the template: in the first document of that kind and name, at the end of a
-// path of keys. An element of a list is named by its value, or by its name, idOverride or file. Where the path cannot be followed to
-// its end, it is the position of the last part that exists; where there is no such document, the beginning of the file.
+// path of keys. Without a name it is the document of that kind that has none, else the first. An element of a list is
+// named by its value, or by its name, idOverride or file. Where the path cannot be followed to its end, it is the
+// position of the last part that exists; where there is no such document, the beginning of the file.
 func (t *Template) At(kind, name string, keys ...string) Position {
+	var first *yaml.Node
+
 	for _, doc := range t.docs {
-		if scalar(field(doc, "kind")) == kind && (name == "" || scalar(field(doc, "name")) == name) {
+		if scalar(field(doc, "kind")) != kind {
+			continue
+		}
+
+		if scalar(field(doc, "name")) == name {
 			return positionOf(t.Path, descend(doc, keys...))
 		}
+
+		if first == nil && name == "" {
+			first = doc
+		}
+	}
+
+	if first != nil {
+		return positionOf(t.Path, descend(first, keys...))
 	}
 
 	return Position{File: t.Path, Line: 1, Column: 1}

@@ -9,10 +9,11 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// LocateDocument turns an error of upstream's Load of a single document, the index-th of the inlined text, into problems.
+// LocateDocument turns an error of upstream's Load of a single document, the index-th of the inlined text, into
+// problems.
 //
-// Upstream writes each document anew before it decodes it, and its line numbers are those of that text.
-// It is made here once more, to find the node that a line number means.
+// Upstream writes each document anew before it decodes it, and its line numbers are those of that text. It is made
+// here once more, to find the node that a line number means.
 func (t *Template) LocateDocument(index int, err error) Problems {
 	var problems Problems
 
@@ -113,8 +114,8 @@ func (r rewritten) position(line, column int) Position {
 	return Position{r.t.Path, line, column}
 }
 
-// counterpart walks two trees of the same shape, and returns the node of the second where the first has one at a line and column. Column 0
-// means any.
+// counterpart walks two trees of the same shape, and returns the node of the second where the first has one at a line
+// and column. Column 0 means any.
 func counterpart(a *yamlv4.Node, b *yaml.Node, line, column int) *yaml.Node {
 	if a.Line == line && (column == 0 || a.Column == column) && a.Kind != yamlv4.MappingNode {
 		return b

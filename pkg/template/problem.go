@@ -85,7 +85,8 @@ func oneLine(message string) string {
 	return printable(strings.Join(strings.Fields(message), " "))
 }
 
-// printable replaces what could move the cursor of a terminal or begin a new line in a log. Names in a repository can hold anything.
+// printable replaces what could move the cursor of a terminal or begin a new line in a log. Names in a repository can
+// hold anything.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

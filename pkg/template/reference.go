@@ -44,7 +44,8 @@ var (
 	}
 )
 
-// inline resolves all references of a template and makes its inlined text. Without references that is the file as it is.
+// inline resolves all references of a template and makes its inlined text. Without references that is the file as it
+// is.
 //
 // The text is edited in place rather than written anew from its nodes: everything that is not a reference reaches
 // upstream exactly as it was written.
@@ -135,7 +136,8 @@ func (f *finder) inlineEntry(t *Template, s spot, item *yaml.Node, name string, 
 	t.edits = append(t.edits, edits...)
 }
 
-// replaceFile returns the edits that turn `file: name` into the content, with the name of the file as the name of the entry if upstream would name it so.
+// replaceFile returns the edits that turn `file: name` into the content, with the name of the file as the name of the
+// entry if upstream would name it so.
 func (s source) replaceFile(item *yaml.Node, in spot, name, content string) ([]edit, bool) {
 	key, value := entry(item, "file")
 
@@ -196,7 +198,8 @@ func (s source) emptySpan(key, value *yaml.Node) (start, end int, ok bool) {
 	return start, end, ok
 }
 
-// effective returns the text of a key of a list entry, as a decoder sees it: with aliases followed and merge keys (<<) applied.
+// effective returns the text of a key of a list entry, as a decoder sees it: with aliases followed and merge keys
+// (<<) applied.
 func effective(n *yaml.Node, key string) string { return scalar(effectiveNode(n, key)) }
 
 func effectiveNode(n *yaml.Node, key string) *yaml.Node {

@@ -33,13 +33,25 @@ func newSource(data []byte) source {
 // lineBreak returns the length of the line break that the text begins with, or 0. Beside the usual three, the YAML
 // parser counts a line at U+0085, U+2028 and U+2029.
 func lineBreak(text []byte) int {
-	for _, b := range []string{"\n", "\r\n", "\r", "\u0085", "\u2028", "\u2029"} {
-		if len(text) >= len(b) && string(text[:len(b)]) == b {
-			return len(b)
+	switch {
+	case text[0] == '\n':
+		return 1
+	case text[0] == '\r':
+		if len(text) > 1 && text[1] == '\n' {
+			return 2
 		}
+
+		return 1
+	case text[0] < utf8.RuneSelf:
+		return 0
 	}
 
-	return 0
+	switch r, size := utf8.DecodeRune(text); r {
+	case '\u0085', '\u2028', '\u2029':
+		return size
+	default:
+		return 0
+	}
 }
 
 // offset returns where a line and column (counted in characters, both from 1) is in the text. It stays inside the text.

@@ -18,10 +18,12 @@ type Template struct {
 	// Path is the file, slash-separated, relative to the root of the revision.
 	Path string
 
-	// Digest is a hex SHA-256 over the path, the file's bytes and every file it refers to. Equal digests render to equal resources.
+	// Digest is a hex SHA-256 over the path, the file's bytes and every file it refers to. Equal digests render to
+	// equal resources.
 	Digest string
 
-	// Problems is what Find found wrong with this template, in this file or between it and others. A template with problems is never applied.
+	// Problems is what Find found wrong with this template, in this file or between it and others. A template with
+	// problems is never applied.
 	Problems Problems
 
 	source  source
@@ -38,11 +40,12 @@ type machine struct {
 	at Position
 }
 
-// Inlined returns the text to hand to upstream's template.Load: the file's bytes, with each `file:` replaced by the content of that file.
-// It is nil if the template is too broken to be handed on; its Problems then say why. Do not modify it.
+// Inlined returns the text to hand to upstream's template.Load: the file's bytes, with each `file:` replaced by the
+// content of that file. It is nil if the template is too broken to be handed on; its Problems then say why. Do not
+// modify it.
 //
-// A reference that could not be read is replaced by an empty object, so that upstream can judge the rest of the template; Problems is
-// not empty then.
+// A reference that could not be read is replaced by an empty object, so that upstream can judge the rest of the
+// template; Problems is not empty then.
 func (t *Template) Inlined() []byte { return t.inlined }
 
 func (f *finder) addTemplate(name string, data []byte, docs []*yaml.Node) {
@@ -70,8 +73,8 @@ func (f *finder) addTemplate(name string, data []byte, docs []*yaml.Node) {
 // feed adds strings to a digest, each with its length, so that no two lists of strings feed the same bytes.
 func feed(digest hash.Hash, parts ...string) {
 	for _, part := range parts {
-		digest.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) //nolint:errcheck // a hash never fails
-		io.WriteString(digest, part)                                        //nolint:errcheck
+		digest.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part)))) // a hash never fails
+		io.WriteString(digest, part)
 	}
 }
 
@@ -98,7 +101,8 @@ func (t *Template) collectMachines() {
 	}
 }
 
-// checkShape finds what must not reach a decoder: keys given twice, and documents that are too deep or too large once their aliases are expanded.
+// checkShape finds what must not reach a decoder: keys given twice, and documents that are too deep or too large once
+// their aliases are expanded.
 func checkShape(name string, docs []*yaml.Node) Problems {
 	var problems Problems
 

@@ -32,7 +32,7 @@
 //   - Teardown: the cascade in Omni's order, held by machines that are off and by finalizers a test sets through State; what was torn
 //     down is destroyed by the server.
 //   - Watches: bootstrap, bookmarks (8 bytes; garbage, from the future, compacted), selectors, no tailEvents.
-//   - Kubeconfig, Talosconfig, ValidateConfig, KubernetesUpgradePreChecks.
+//   - Kubeconfig, Talosconfig, KubernetesUpgradePreChecks.
 //   - The catalogue of Talos and Kubernetes versions and of extensions: a small one. Resource definitions, for omnictl get.
 //
 // # What is not

@@ -106,4 +106,15 @@ func TestErrors(t *testing.T) {
 
 	must(t, raw.RemoveFinalizer(ctx, newCluster("leaving").Metadata(), "someone"))
 	must(t, st.Destroy(ctx, newCluster("leaving").Metadata()))
+
+	// One call for both: refused like a teardown, and waiting for the finalizers.
+	wantCode(t, st.TeardownAndDestroy(ctx, newPatch("blue", "owned").Metadata()), codes.PermissionDenied)
+
+	done := make(chan error, 1)
+	go func() { done <- st.TeardownAndDestroy(ctx, newCluster("blue").Metadata()) }()
+
+	waitFor(t, raw, newCluster("blue").Metadata(), func(c *omni.Cluster) bool { return c.Metadata().Phase() == resource.PhaseTearingDown })
+	must(t, raw.RemoveFinalizer(ctx, newCluster("blue").Metadata(), "someone", "someone else"))
+	must(t, receive(t, done))
+	wantCode(t, getOf(newCluster("blue"))(ctx, st), codes.NotFound)
 }

@@ -152,6 +152,10 @@ func TestFaultWatches(t *testing.T) {
 	patches := embedded.Match{Type: omni.ConfigPatchType}
 
 	w, mark := bootstrapped(t, st)
+	if n := s.Faults().Watches(embedded.Match{}); n != 1 {
+		t.Errorf("%d watches are open, want 1", n)
+	}
+
 	if n := s.Faults().DropWatches(embedded.Match{Type: omni.ClusterType}); n != 0 {
 		t.Errorf("%d watches of another type were dropped", n)
 	}

@@ -90,9 +90,17 @@ func (v *view) byProducts(ctx context.Context) error {
 }
 
 const (
-	encryptionPatch = "machine:\n  systemDiskEncryption:\n    ephemeral:\n      provider: luks2\n      keys:\n        - kms:\n            endpoint: grpc://localhost\n          slot: 0\n"
-	discoveryPatch  = "cluster:\n  discovery:\n    registries:\n      service:\n        endpoint: http://localhost:8093\n"
-	upgradePatch    = "machine:\n  kubelet: {}\n"
+	encryptionPatch = `machine:
+  systemDiskEncryption:
+    ephemeral:
+      provider: luks2
+      keys:
+        - kms:
+            endpoint: grpc://localhost
+          slot: 0
+`
+	discoveryPatch = "cluster:\n  discovery:\n    registries:\n      service:\n        endpoint: http://localhost:8093\n"
+	upgradePatch   = "machine:\n  kubelet: {}\n"
 )
 
 // systemPatch keeps a patch of Omni's own in the cluster while it is wanted.

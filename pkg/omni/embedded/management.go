@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/emptypb"
 	"gopkg.in/yaml.v3"
 )
 
@@ -171,15 +170,6 @@ func (m *managementServer) Talosconfig(ctx context.Context, req *management.Talo
 	data, err := yaml.Marshal(map[string]any{"context": name, "contexts": map[string]any{name: content}})
 
 	return &management.TalosconfigResponse{Talosconfig: data}, err
-}
-
-// ValidateConfig implements management.ManagementServiceServer.
-func (m *managementServer) ValidateConfig(_ context.Context, req *management.ValidateConfigRequest) (*emptypb.Empty, error) {
-	if err := omni.ValidateConfigPatch([]byte(req.GetConfig())); err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-
-	return &emptypb.Empty{}, nil
 }
 
 // KubernetesUpgradePreChecks implements management.ManagementServiceServer: every upgrade that a write would accept is fine.

@@ -42,7 +42,8 @@ func (v *view) count(s *setView) (machines *specs.Machines, running, leaving uin
 		}
 	}
 
-	if allocation := omni.GetMachineAllocation(s.MachineSet); allocation != nil && allocation.GetAllocationType() == specs.MachineSetSpec_MachineAllocation_Static {
+	allocation := omni.GetMachineAllocation(s.MachineSet)
+	if allocation != nil && allocation.GetAllocationType() == specs.MachineSetSpec_MachineAllocation_Static {
 		machines.Requested = allocation.GetMachineCount()
 	}
 

@@ -188,7 +188,9 @@ func (v *view) hold(ctx context.Context, res resource.Resource, finalizers []str
 
 // ours says whether the controllers set a finalizer. Those of a test, set through State, hold a resource until the test lets go.
 func ours(finalizer resource.Finalizer) bool {
-	return slices.Contains(clusterFinalizers, finalizer) || slices.Contains(machineSetFinalizers, finalizer) || slices.Contains(clusterMachineFinalizers, finalizer)
+	return slices.Contains(clusterFinalizers, finalizer) ||
+		slices.Contains(machineSetFinalizers, finalizer) ||
+		slices.Contains(clusterMachineFinalizers, finalizer)
 }
 
 // heldByOthers says whether someone else than the controllers holds a resource.

@@ -72,7 +72,10 @@ func (s *stateServer) watch(req *v1alpha1.WatchRequest, call Match, stream v1alp
 	}
 
 	db := s.store.current.Load()
-	w := &watchStream{State_WatchServer: stream, ctx: ctx, cancel: cancel, call: call, db: db, epoch: s.epoch, kind: kind{req.GetNamespace(), req.GetType()}}
+	w := &watchStream{
+		State_WatchServer: stream, ctx: ctx, cancel: cancel, call: call,
+		db: db, epoch: s.epoch, kind: kind{req.GetNamespace(), req.GetType()},
+	}
 
 	defer s.faults.addWatch(w)()
 
@@ -114,7 +117,8 @@ func (s *stateServer) run(req *v1alpha1.WatchRequest, w *watchStream) error {
 		return err
 	}
 
-	req.Options.StartFromBookmark = binary.BigEndian.AppendUint64(slices.Clone(cookie), uint64(w.db.inner(w.kind, position))) //nolint:gosec // as written by innerPosition
+	inner := uint64(w.db.inner(w.kind, position)) //nolint:gosec // as innerPosition reads it
+	req.Options.StartFromBookmark = binary.BigEndian.AppendUint64(slices.Clone(cookie), inner)
 
 	err = s.State.Watch(req, w)
 	if status.Code(err) == codes.FailedPrecondition { // the history does not go back that far

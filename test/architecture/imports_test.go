@@ -1,0 +1,57 @@
+// Package architecture holds the project to the picture in docs/architecture.md.
+package architecture
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/omni-syncd/omni-syncd/"
+
+// allowed says which packages of this module a package may import. What is not listed
+// here is not allowed to exist: name it, and say where it stands in the flow.
+var allowed = map[string][]string{
+	// The flow: source → template → render → diff → sync → omni. Each stage knows the
+	// data of the stages before it; source and omni are leaves.
+	"pkg/source":        {},
+	"pkg/template":      {},
+	"pkg/render":        {"pkg/template"},
+	"pkg/omni":          {},
+	"pkg/omni/embedded": {},
+	"pkg/diff":          {"pkg/render", "pkg/omni"},
+	"pkg/sync":          {"pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/omni"},
+	// Beside the flow.
+	"pkg/config": {},
+	"examples":   {},
+	"cmd/omni-syncd": {
+		"pkg/config", "pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "examples",
+	},
+	"test/architecture": {},
+	"test/bench":        {},
+	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/render", "pkg/source", "pkg/sync"},
+}
+
+func TestImportDirection(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		pkg := strings.TrimPrefix(words[0], module)
+
+		may, known := allowed[pkg]
+		if !known {
+			t.Errorf("%s is not in the picture", pkg)
+		}
+
+		for _, imported := range words[1:] {
+			if name, ours := strings.CutPrefix(imported, module); ours && !slices.Contains(may, name) {
+				t.Errorf("%s must not import %s", pkg, name)
+			}
+		}
+	}
+}
