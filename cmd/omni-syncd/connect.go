@@ -7,15 +7,12 @@ import (
 	"os"
 	"strings"
 
-	"github.com/siderolabs/omni/client/pkg/omni/resources"
-	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
-	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
 
@@ -90,27 +87,11 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-// kinds is what the snapshot holds: everything that omni-syncd may write, and what it
-// reads to judge health and to notice that a refused target may now be accepted.
-func kinds() []omni.Kind {
-	var kinds []omni.Kind
-
-	for _, kind := range render.Kinds() {
-		kinds = append(kinds, omni.Kind{Namespace: kind.Namespace, Type: kind.Type})
-	}
-
-	for _, typ := range []string{omnires.ClusterStatusType, omnires.TalosVersionType, omnires.KubernetesVersionType} {
-		kinds = append(kinds, omni.Kind{Namespace: resources.DefaultNamespace, Type: typ})
-	}
-
-	return kinds
-}
-
 // drive runs an engine with its snapshot beside it until the engine ends or until
 // returns. It is the one place where components are started: all of them stop with ctx.
 func drive(ctx context.Context, conn *omni.Conn, cfg sync.Config, until func(context.Context, *sync.Engine) error) error {
 	cfg.State = conn.State()
-	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: cfg.State, Kinds: kinds(), Logger: logger(cfg.Logger)})
+	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: cfg.State, Kinds: sync.Kinds(), Logger: logger(cfg.Logger)})
 	engine := sync.New(cfg)
 
 	ctx, stop := context.WithCancel(ctx)

@@ -10,6 +10,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -247,7 +249,7 @@ func serveTLS(t *testing.T, cert tls.Certificate, allow func(context.Context, st
 	web := httptest.NewUnstartedServer(srv)
 	web.EnableHTTP2 = true
 	web.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
-	web.Config.ErrorLog = nil
+	web.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes are meant to fail
 	web.StartTLS()
 	t.Cleanup(web.Close)
 	t.Cleanup(web.CloseClientConnections)
@@ -275,6 +277,7 @@ func TestConn(t *testing.T) {
 		http.Error(w, "no", http.StatusMethodNotAllowed)
 	}))
 	notOmni.EnableHTTP2 = true
+	notOmni.Config.ErrorLog = log.New(io.Discard, "", 0)
 	notOmni.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
 	notOmni.StartTLS()
 	t.Cleanup(notOmni.Close)

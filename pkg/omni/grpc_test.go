@@ -17,7 +17,6 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
 	"github.com/cosi-project/runtime/pkg/state/protobuf/server"
-	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"google.golang.org/grpc"
 )
@@ -291,115 +290,49 @@ func (w *writer) check(err error) bool {
 	return err == nil
 }
 
-// settle changes one resource of each kind behind the snapshot and waits until it shows. Since a watch is in order,
-// everything before it shows as well.
+// settle changes one resource of each kind behind the snapshot and waits until the follower has seen it. Since a watch is
+// in order, everything before it shows as well. Twice, because a bootstrap is told in no order.
 func (w *writer) settle(f *follower) {
 	w.Helper()
-	w.settled++
 
-	st, value := w.lab.current(), fmt.Sprint(w.settled)
+	for range 2 {
+		w.settled++
 
-	for _, r := range []resource.Resource{newCluster("mark"), newPatch("mark", "", ""), newNode("mark", "mark"), omni.NewKernelArgs("mark")} {
-		err := st.Modify(w.Context(), r, func(r resource.Resource) error {
-			r.Metadata().Annotations().Set("settled", value)
-
-			return nil
-		})
-		if err != nil {
-			w.Fatal(err)
+		for _, r := range []resource.Resource{newCluster("mark"), newPatch("mark", "", ""), newNode("mark", "mark"), omni.NewKernelArgs("mark")} {
+			w.mark(f, r, fmt.Sprint(w.settled))
 		}
+	}
+}
 
-		for {
-			f.mu.Lock()
-			told := f.told
-			f.mu.Unlock()
+func (w *writer) mark(f *follower, r resource.Resource, value string) {
+	w.Helper()
 
-			if held, ok := w.snapshot.Get(r.Metadata().Type(), "mark"); ok {
-				if at, _ := held.Metadata().Annotations().Get("settled"); at == value {
-					break
-				}
+	err := w.lab.current().Modify(w.Context(), r, func(r resource.Resource) error {
+		r.Metadata().Annotations().Set("settled", value)
+
+		return nil
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+
+	timeout := time.After(30 * time.Second)
+
+	for {
+		f.mu.Lock()
+		told, seen := f.told, f.seen[ref{r.Metadata().Type(), "mark"}]
+		f.mu.Unlock()
+
+		if seen != nil {
+			if at, _ := seen.Metadata().Annotations().Get("settled"); at == value {
+				return
 			}
+		}
 
-			select {
-			case <-told:
-			case <-time.After(30 * time.Second):
-				w.Fatalf("%s did not settle: %v, %+v", r.Metadata().Type(), w.snapshot.Err(), w.snapshot.Stats())
-			}
+		select {
+		case <-told:
+		case <-timeout:
+			w.Fatalf("%s did not settle: %v, %+v", r.Metadata().Type(), w.snapshot.Err(), w.snapshot.Stats())
 		}
 	}
-}
-
-// The benchmarks hold 10,000 resources in 100 clusters, as a large fleet has.
-func fleet(b *testing.B) (*lab, []Kind) {
-	b.Helper()
-
-	var all backup
-
-	created := time.Unix(1_000, 0)
-
-	for c := range 100 {
-		cluster := fmt.Sprintf("cluster-%03d", c)
-		all = append(all, at(newCluster(cluster), 1, created))
-
-		for p := range 49 {
-			all = append(all, at(newPatch(fmt.Sprintf("%s-%d", cluster, p), cluster, strings.Repeat("machine: {}\n", 20)), 1, created))
-		}
-
-		for m := range 50 {
-			all = append(all, at(newNode(fmt.Sprintf("machine-%d-%d", c, m), cluster), 1, created))
-		}
-	}
-
-	l := newLab()
-	l.core = inmem.NewStateWithOptions(inmem.WithBackingStore(all))(resources.DefaultNamespace)
-
-	return l, labKinds
-}
-
-func BenchmarkBootstrap(b *testing.B) {
-	l, kinds := fleet(b)
-	st := serveState(b, server.NewState(l))
-
-	for b.Loop() {
-		ctx, cancel := context.WithCancel(b.Context())
-		s := NewSnapshot(SnapshotConfig{State: st, Kinds: kinds})
-		done := make(chan error, 1)
-
-		go func() { done <- s.Run(ctx) }()
-
-		if err := s.WaitReady(ctx); err != nil {
-			b.Fatal(err)
-		}
-
-		if n := len(s.List(omni.ConfigPatchType)); n != 4_900 {
-			b.Fatalf("%d patches", n)
-		}
-
-		cancel()
-		<-done
-	}
-
-	b.ReportMetric(10_000, "resources")
-}
-
-func BenchmarkCluster(b *testing.B) {
-	l, kinds := fleet(b)
-	s := NewSnapshot(SnapshotConfig{State: state.WrapCore(l), Kinds: kinds})
-	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error, 1)
-
-	go func() { done <- s.Run(ctx) }()
-
-	if err := s.WaitReady(ctx); err != nil {
-		b.Fatal(err)
-	}
-
-	for b.Loop() {
-		if n := len(s.Cluster("cluster-042")); n != 100 {
-			b.Fatalf("%d resources", n)
-		}
-	}
-
-	cancel()
-	<-done
 }

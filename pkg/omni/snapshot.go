@@ -3,8 +3,6 @@ package omni
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -212,82 +210,6 @@ func (s *Snapshot) notify(changes []Change) {
 	}
 }
 
-// Ready reports that every kind has been read and no watch has been down for longer than StaleAfter.
-func (s *Snapshot) Ready() bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-
-	return s.ready
-}
-
-// WaitReady returns nil as soon as the snapshot is ready. It returns an error for which [Rejected] is true as soon as
-// Omni refuses a kind, because it takes a human to change that (Run keeps trying all the same). If ctx ends first, the
-// error says what was still missing and wraps ctx's.
-func (s *Snapshot) WaitReady(ctx context.Context) error {
-	for {
-		s.mu.RLock()
-		again := s.waiting
-		s.mu.RUnlock()
-
-		err := s.Err()
-		if err == nil || Rejected(err) {
-			return err
-		}
-
-		select {
-		case <-again:
-		case <-ctx.Done():
-			return fmt.Errorf("%w (%w)", err, ctx.Err())
-		}
-	}
-}
-
-// Err says why the snapshot is not ready, in one line for people; nil if it is. It wraps the cause, so [Rejected] tells a
-// missing permission from an Omni that is away.
-func (s *Snapshot) Err() error {
-	if s.Ready() {
-		return nil
-	}
-
-	return s.reason()
-}
-
-// reason describes the kind that is worst off: one that Omni refuses, else the one that is down the longest.
-func (s *Snapshot) reason() error {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-
-	var missing []*watcher
-
-	for _, w := range s.watchers {
-		if !w.usable(time.Now()) {
-			missing = append(missing, w)
-		}
-	}
-
-	if len(missing) == 0 {
-		return errors.New("waiting for Omni's resources")
-	}
-
-	slices.SortFunc(missing, compareTrouble)
-
-	worst, others := missing[0], ""
-	if n := len(missing) - 1; n > 0 {
-		others = fmt.Sprintf(" (and %d more)", n)
-	}
-
-	text := fmt.Sprintf("waiting for %s%s: ", worst.kind.Type, others)
-
-	switch err := worst.err; {
-	case err == nil:
-		return errors.New(text + "being read")
-	case Rejected(err):
-		return explained{text: text + Message(err) + "; " + remedy(err), err: err}
-	default:
-		return explained{text: text + Message(err), err: err}
-	}
-}
-
 // Progress says how many of the kinds have been read completely for the first time.
 func (s *Snapshot) Progress() (done, total int) {
 	s.mu.RLock()
@@ -345,33 +267,4 @@ func (s *Snapshot) Stats() []KindStats {
 	}
 
 	return stats
-}
-
-// updateReady works out readiness and tells if it changed.
-func (s *Snapshot) updateReady() {
-	s.mu.Lock()
-
-	ready, now := true, time.Now()
-
-	for _, w := range s.watchers {
-		ready = ready && w.usable(now)
-	}
-
-	changed := ready != s.ready
-	s.ready = ready
-
-	if changed {
-		s.wakeWaiting()
-	}
-	s.mu.Unlock()
-
-	if changed {
-		s.notify([]Change{{}})
-	}
-}
-
-// wakeWaiting lets every WaitReady look again. The lock is held.
-func (s *Snapshot) wakeWaiting() {
-	close(s.waiting)
-	s.waiting = make(chan struct{})
 }

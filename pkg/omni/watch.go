@@ -1,7 +1,6 @@
 package omni
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -321,104 +320,4 @@ func (w *watcher) mark() uint64 {
 	w.snapshot.seq++
 
 	return w.snapshot.seq
-}
-
-// up says that the watch is followed again.
-func (w *watcher) up(resumed bool) {
-	s := w.snapshot
-	w.steady = time.Now()
-
-	s.mu.Lock()
-	wasLost := w.err != nil
-	w.downSince, w.err = time.Time{}, nil
-
-	if resumed {
-		w.stats.Resumes++
-	}
-
-	held := len(s.index.types[w.kind.Type])
-	s.mu.Unlock()
-
-	s.updateReady()
-
-	if wasLost {
-		s.cfg.Logger.Info("watching "+w.kind.Type+" again", zap.Bool("resumed", resumed), zap.Int("held", held))
-	}
-}
-
-// down says that the watch is not followed: it failed with err, or is just being read if err is nil.
-func (w *watcher) down(err error) {
-	s := w.snapshot
-
-	s.mu.Lock()
-	fresh := w.downSince.IsZero()
-
-	if fresh {
-		w.downSince = time.Now()
-	}
-
-	if err != nil {
-		w.err = err
-		w.stats.Failures++
-	}
-
-	if Rejected(err) {
-		s.wakeWaiting()
-	}
-	s.mu.Unlock()
-
-	if fresh && w.bootstrapped {
-		// Not stopped when the watch comes up: it only looks, and then there is nothing to see.
-		time.AfterFunc(s.cfg.StaleAfter, s.updateReady)
-	}
-}
-
-// stop says that nobody watches any more.
-func (w *watcher) stop() {
-	w.snapshot.mu.Lock()
-	w.bootstrapped, w.err = false, errStopped
-	w.snapshot.mu.Unlock()
-
-	w.snapshot.updateReady()
-}
-
-// longDown reports that the watch has been down for so long that the snapshot is stale.
-func (w *watcher) longDown() bool {
-	w.snapshot.mu.RLock()
-	defer w.snapshot.mu.RUnlock()
-
-	return !w.usable(time.Now())
-}
-
-// usable reports that this kind does not keep the snapshot from being ready. The Snapshot's lock is held.
-func (w *watcher) usable(now time.Time) bool {
-	return w.bootstrapped && (w.downSince.IsZero() || now.Sub(w.downSince) < w.snapshot.cfg.StaleAfter)
-}
-
-// compareTrouble sorts what needs a human first, then what has been down the longest.
-func compareTrouble(a, b *watcher) int {
-	rank := func(w *watcher) int {
-		switch {
-		case Rejected(w.err):
-			return 0
-		case w.err != nil:
-			return 1
-		default:
-			return 2
-		}
-	}
-
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.downSince.Compare(b.downSince), cmp.Compare(a.kind.Type, b.kind.Type))
-}
-
-// remedy says what to do about a watch that Omni refuses.
-func remedy(err error) string {
-	switch code(err) { //nolint:exhaustive // only these have one
-	case codes.Unauthenticated:
-		return "the service account key is unknown to this Omni, has expired or was revoked"
-	case codes.PermissionDenied:
-		return "the service account needs at least the role Reader, for all clusters"
-	default:
-		return "is this Omni older than v1.9?"
-	}
 }

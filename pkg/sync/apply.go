@@ -37,7 +37,7 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 
 	sig := signature(plan)
 	if e.board.repeats(t.Key, sig) {
-		return &RetryError{fmt.Errorf("Omni does not keep what is written: %s again", plan.Summary())}
+		return &RetryError{Err: fmt.Errorf("Omni does not keep what is written: %s again", plan.Summary())}
 	}
 
 	if reason := e.board.refused(t.Key, sig); reason != "" {
@@ -134,7 +134,7 @@ func (e *Engine) writeAll(ctx context.Context, t *target, phase []diff.Change) e
 // result, although its watch lags behind.
 func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) error {
 	if err := ctx.Err(); err != nil {
-		return &RetryError{err}
+		return &RetryError{Err: err}
 	}
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Timeout)
@@ -142,9 +142,9 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 
 	err := e.send(ctx, change)
 
-	var wait *WaitError
-	if errors.As(err, &wait) {
-		return wait
+	var retry *RetryError
+	if errors.As(err, &retry) {
+		return retry
 	}
 
 	if err != nil {
@@ -211,8 +211,8 @@ func (e *Engine) destroy(ctx context.Context, md *resource.Metadata) error {
 	case omni.NotFound(err):
 		e.Snapshot.Removed(md)
 	case err != nil && omni.Conflict(err):
-		// A finalizer was set meanwhile: the watch brings it, and later its end.
-		return &WaitError{Reason: diff.Kind(md.Type()) + " " + md.ID() + " is being destroyed"}
+		// A finalizer was set meanwhile. The watch brings it, so this is no news.
+		return &RetryError{Err: fmt.Errorf("%s %s is being destroyed", diff.Kind(md.Type()), md.ID()), Expected: true}
 	case err != nil:
 		return err
 	case md.Phase() == resource.PhaseTearingDown:

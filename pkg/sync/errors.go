@@ -9,7 +9,11 @@ import (
 
 // RetryError is a failure that time heals: transport, a conflict with another writer.
 // The engine plans the target again, with backoff.
-type RetryError struct{ Err error }
+type RetryError struct {
+	Err error
+	// Expected is set for a race that is part of normal work and worth no warning.
+	Expected bool
+}
 
 func (e *RetryError) Error() string { return e.Err.Error() }
 func (e *RetryError) Unwrap() error { return e.Err }
@@ -42,33 +46,25 @@ func classified(err error, verb, resource string) error {
 	}
 
 	if omni.Conflict(err) {
-		return &RetryError{fmt.Errorf("%s %s: somebody else changed it meanwhile: %s", verb, resource, omni.Message(err))}
+		return &RetryError{Err: fmt.Errorf("%s %s: somebody else changed it meanwhile: %s", verb, resource, omni.Message(err))}
 	}
 
-	return &RetryError{fmt.Errorf("%s %s: %s", verb, resource, omni.Message(err))}
+	return &RetryError{Err: fmt.Errorf("%s %s: %s", verb, resource, omni.Message(err))}
 }
 
 // joined makes one error of those of a phase. One that time heals decides, since the
-// rest may only be its consequence; then one that does not; a mere wait comes last.
+// rest may only be its consequence.
 func joined(errs []error) error {
 	err := errors.Join(errs...)
 
-	var (
-		retry   *RetryError
-		stalled *StalledError
-		wait    *WaitError
-	)
+	var retry *RetryError
 
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &retry):
-		return &RetryError{err}
-	case errors.As(err, &stalled):
-		return &StalledError{err}
-	case errors.As(err, &wait):
-		return wait
+		return &RetryError{Err: err, Expected: len(errs) == 1 && retry.Expected}
 	default:
-		return &RetryError{err}
+		return &StalledError{err}
 	}
 }

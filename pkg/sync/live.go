@@ -2,11 +2,30 @@ package sync
 
 import (
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	omnisnapshot "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
+
+// Kinds is what the Snapshot of an [Engine] has to hold: everything that omni-syncd may
+// write, and what it reads to judge health and to notice that Omni may now accept what
+// it refused.
+func Kinds() []omnisnapshot.Kind {
+	var kinds []omnisnapshot.Kind
+
+	for _, kind := range render.Kinds() {
+		kinds = append(kinds, omnisnapshot.Kind(kind))
+	}
+
+	for _, typ := range []resource.Type{omni.ClusterStatusType, omni.TalosVersionType, omni.KubernetesVersionType} {
+		kinds = append(kinds, omnisnapshot.Kind{Namespace: resources.DefaultNamespace, Type: typ})
+	}
+
+	return kinds
+}
 
 // live collects, from memory, everything in Omni that a target's plan depends on. It
 // fails if the snapshot is not whole: nothing is ever planned from a partial view (G2).

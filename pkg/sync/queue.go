@@ -88,6 +88,7 @@ func (e *Engine) report(t *target, err error) {
 	log := e.logFor(t)
 
 	var (
+		retry   *RetryError
 		wait    *WaitError
 		stalled *StalledError
 	)
@@ -112,6 +113,8 @@ func (e *Engine) report(t *target, err error) {
 		if e.board.failed(t, err.Error(), true) {
 			log.Error("stalled until the next revision or change", zap.Error(err))
 		}
+	case errors.As(err, &retry) && retry.Expected:
+		e.board.waiting(t, err.Error(), false)
 	default:
 		e.board.failed(t, err.Error(), false)
 		log.Warn("failed, will be tried again", zap.Error(err))

@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	},
 	"test/architecture": {},
 	"test/bench":        {},
-	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/render", "pkg/source", "pkg/sync"},
+	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync"},
 }
 
 func TestImportDirection(t *testing.T) {

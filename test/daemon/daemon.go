@@ -9,13 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/siderolabs/omni/client/pkg/omni/resources"
-	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
-	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
@@ -88,7 +85,7 @@ func Start(tb testing.TB, o *Omni, change func(*sync.Config, *omni.SnapshotConfi
 	group, ctx := errgroup.WithContext(ctx)
 	d := &Daemon{feed: &feed{revisions: make(chan fed)}, cancel: cancel, group: group}
 
-	live := omni.SnapshotConfig{State: o.Conn.State(), Kinds: kinds()}
+	live := omni.SnapshotConfig{State: o.Conn.State(), Kinds: sync.Kinds()}
 	cfg := sync.Config{
 		State: o.Conn.State(), RetryMin: 10 * time.Millisecond,
 		Sources: []sync.SourceConfig{{Name: Source, Source: d.feed, Prune: true, MaxDelete: 1}},
@@ -106,16 +103,6 @@ func Start(tb testing.TB, o *Omni, change func(*sync.Config, *omni.SnapshotConfi
 	tb.Cleanup(func() { d.Stop(tb) })
 
 	return d
-}
-
-// kinds are what the stages write, and the status that health is read from.
-func kinds() []omni.Kind {
-	var kinds []omni.Kind
-	for _, kind := range render.Kinds() {
-		kinds = append(kinds, omni.Kind{Namespace: kind.Namespace, Type: kind.Type})
-	}
-
-	return append(kinds, omni.Kind{Namespace: resources.DefaultNamespace, Type: omnires.ClusterStatusType})
 }
 
 // Stop ends the daemon in order, as a signal does. A second call does nothing.

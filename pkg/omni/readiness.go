@@ -1,0 +1,218 @@
+package omni
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+)
+
+// Ready reports that every kind has been read and no watch has been down for longer than StaleAfter.
+func (s *Snapshot) Ready() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+
+	return s.ready
+}
+
+// WaitReady returns nil as soon as the snapshot is ready. It returns an error for which [Rejected] is true as soon as
+// Omni refuses a kind, because it takes a human to change that (Run keeps trying all the same). If ctx ends first, the
+// error says what was still missing and wraps ctx's.
+func (s *Snapshot) WaitReady(ctx context.Context) error {
+	for {
+		s.mu.RLock()
+		again := s.waiting
+		s.mu.RUnlock()
+
+		err := s.Err()
+		if err == nil || Rejected(err) {
+			return err
+		}
+
+		select {
+		case <-again:
+		case <-ctx.Done():
+			return fmt.Errorf("%w (%w)", err, ctx.Err())
+		}
+	}
+}
+
+// Err says why the snapshot is not ready, in one line for people; nil if it is. It wraps the cause, so [Rejected] tells a
+// missing permission from an Omni that is away.
+func (s *Snapshot) Err() error {
+	if s.Ready() {
+		return nil
+	}
+
+	return s.reason()
+}
+
+// reason describes the kind that is worst off: one that Omni refuses, else the one that is down the longest.
+func (s *Snapshot) reason() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+
+	var missing []*watcher
+
+	for _, w := range s.watchers {
+		if !w.usable(time.Now()) {
+			missing = append(missing, w)
+		}
+	}
+
+	if len(missing) == 0 {
+		return errors.New("waiting for Omni's resources")
+	}
+
+	slices.SortFunc(missing, compareTrouble)
+
+	worst, others := missing[0], ""
+	if n := len(missing) - 1; n > 0 {
+		others = fmt.Sprintf(" (and %d more)", n)
+	}
+
+	text := fmt.Sprintf("waiting for %s%s: ", worst.kind.Type, others)
+
+	switch err := worst.err; {
+	case err == nil:
+		return errors.New(text + "being read")
+	case Rejected(err):
+		return explained{text: text + Message(err) + "; " + remedy(err), err: err}
+	default:
+		return explained{text: text + Message(err), err: err}
+	}
+}
+
+// updateReady works out readiness and tells if it changed.
+func (s *Snapshot) updateReady() {
+	s.mu.Lock()
+
+	ready, now := true, time.Now()
+
+	for _, w := range s.watchers {
+		ready = ready && w.usable(now)
+	}
+
+	changed := ready != s.ready
+	s.ready = ready
+
+	if changed {
+		s.wakeWaiting()
+	}
+	s.mu.Unlock()
+
+	if changed {
+		s.notify([]Change{{}})
+	}
+}
+
+// wakeWaiting lets every WaitReady look again. The lock is held.
+func (s *Snapshot) wakeWaiting() {
+	close(s.waiting)
+	s.waiting = make(chan struct{})
+}
+
+// up says that the watch is followed again.
+func (w *watcher) up(resumed bool) {
+	s := w.snapshot
+	w.steady = time.Now()
+
+	s.mu.Lock()
+	wasLost := w.err != nil
+	w.downSince, w.err = time.Time{}, nil
+
+	if resumed {
+		w.stats.Resumes++
+	}
+
+	held := len(s.index.types[w.kind.Type])
+	s.mu.Unlock()
+
+	s.updateReady()
+
+	if wasLost {
+		s.cfg.Logger.Info("watching "+w.kind.Type+" again", zap.Bool("resumed", resumed), zap.Int("held", held))
+	}
+}
+
+// down says that the watch is not followed: it failed with err, or is just being read if err is nil.
+func (w *watcher) down(err error) {
+	s := w.snapshot
+
+	s.mu.Lock()
+	fresh := w.downSince.IsZero()
+
+	if fresh {
+		w.downSince = time.Now()
+	}
+
+	if err != nil {
+		w.err = err
+		w.stats.Failures++
+	}
+
+	if Rejected(err) {
+		s.wakeWaiting()
+	}
+	s.mu.Unlock()
+
+	if fresh && w.bootstrapped {
+		// Not stopped when the watch comes up: it only looks, and then there is nothing to see.
+		time.AfterFunc(s.cfg.StaleAfter, s.updateReady)
+	}
+}
+
+// stop says that nobody watches any more.
+func (w *watcher) stop() {
+	w.snapshot.mu.Lock()
+	w.bootstrapped, w.err = false, errStopped
+	w.snapshot.mu.Unlock()
+
+	w.snapshot.updateReady()
+}
+
+// longDown reports that the watch has been down for so long that the snapshot is stale.
+func (w *watcher) longDown() bool {
+	w.snapshot.mu.RLock()
+	defer w.snapshot.mu.RUnlock()
+
+	return !w.usable(time.Now())
+}
+
+// usable reports that this kind does not keep the snapshot from being ready. The Snapshot's lock is held.
+func (w *watcher) usable(now time.Time) bool {
+	return w.bootstrapped && (w.downSince.IsZero() || now.Sub(w.downSince) < w.snapshot.cfg.StaleAfter)
+}
+
+// compareTrouble sorts what needs a human first, then what has been down the longest.
+func compareTrouble(a, b *watcher) int {
+	rank := func(w *watcher) int {
+		switch {
+		case Rejected(w.err):
+			return 0
+		case w.err != nil:
+			return 1
+		default:
+			return 2
+		}
+	}
+
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.downSince.Compare(b.downSince), cmp.Compare(a.kind.Type, b.kind.Type))
+}
+
+// remedy says what to do about a watch that Omni refuses.
+func remedy(err error) string {
+	switch code(err) { //nolint:exhaustive // only these have one
+	case codes.Unauthenticated:
+		return "the service account key is unknown to this Omni, has expired or was revoked"
+	case codes.PermissionDenied:
+		return "the service account needs at least the role Reader, for all clusters"
+	default:
+		return "is this Omni older than v1.9?"
+	}
+}

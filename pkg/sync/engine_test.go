@@ -1,0 +1,547 @@
+package sync_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/google/go-cmp/cmp"
+	"github.com/siderolabs/omni/client/pkg/omni/resources"
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"google.golang.org/grpc/codes"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+	"github.com/omni-syncd/omni-syncd/test/daemon"
+)
+
+// cluster returns the template of a small cluster.
+func cluster(name, kubernetes string, machines ...string) *fstest.MapFile {
+	text := fmt.Sprintf("kind: Cluster\nname: %s\nkubernetes: {version: v%s}\ntalos: {version: v1.12.0}\n---\nkind: ControlPlane\nmachines:\n", name, kubernetes)
+	for _, m := range machines {
+		text += "  - " + m + "\n"
+	}
+
+	return &fstest.MapFile{Data: []byte(text)}
+}
+
+func machine(n int) string { return fmt.Sprintf("5f3a1c00-0000-4000-8000-%012d", n) }
+
+// fleet returns the templates of some clusters with one machine each.
+func fleet(kubernetes string, names ...string) fstest.MapFS {
+	files := fstest.MapFS{}
+	for _, name := range names {
+		files[name+".yaml"] = cluster(name, kubernetes, machine(int(name[0])))
+	}
+
+	return files
+}
+
+// syncs returns the sync status by target.
+func syncs(s sync.Status) map[string]sync.SyncStatus {
+	got := map[string]sync.SyncStatus{}
+	for i := range s.Targets {
+		got[s.Targets[i].Target] = s.Targets[i].Sync
+	}
+
+	return got
+}
+
+func message(s sync.Status, target string) string {
+	for i := range s.Targets {
+		if s.Targets[i].Target == target {
+			return s.Targets[i].Message
+		}
+	}
+
+	return ""
+}
+
+// live returns the IDs of the resources of a type that carry no owner.
+func live(t *testing.T, o *daemon.Omni, typ resource.Type) []string {
+	t.Helper()
+
+	list, err := o.State().List(t.Context(), resource.NewMetadata(resources.DefaultNamespace, typ, "", resource.VersionUndefined))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var ids []string
+
+	for _, r := range list.Items {
+		if r.Metadata().Owner() == "" {
+			ids = append(ids, r.Metadata().ID())
+		}
+	}
+
+	return ids
+}
+
+func expect(t *testing.T, what string, want, got any) {
+	t.Helper()
+
+	if d := cmp.Diff(want, got); d != "" {
+		t.Fatalf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+func synced(names ...string) map[string]sync.SyncStatus {
+	want := map[string]sync.SyncStatus{}
+	for _, name := range names {
+		want[name] = sync.Synced
+	}
+
+	return want
+}
+
+// G3, G4: what did not change costs nothing, and what changed costs exactly that.
+func TestG3_NoOpIsFree(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := daemon.Start(t, o, nil)
+
+	expect(t, "first", synced("a", "b", "c"), syncs(d.Apply(t, fleet("1.34.3", "a", "b", "c"))))
+
+	before := o.Calls()
+	expect(t, "again", synced("a", "b", "c"), syncs(d.Apply(t, fleet("1.34.3", "a", "b", "c"))))
+	expect(t, "calls of a revision without a change", embedded.Calls{}, o.Calls().Since(before))
+
+	files := fleet("1.34.3", "a", "b", "c")
+	files["b.yaml"] = cluster("b", "1.35.0", machine('b'))
+	files["README.md"] = &fstest.MapFile{Data: []byte("not a template")}
+
+	before = o.Calls()
+	d.Apply(t, files)
+	expect(t, "calls of one changed field", embedded.Calls{embedded.VerbUpdate: 1}, o.Calls().Since(before))
+}
+
+// G6: clusters that Omni refuses, templates that are broken and deletions that hang do
+// not touch the others, and are tried again when they can succeed.
+func TestG6_Isolation(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := daemon.Start(t, o, nil)
+
+	files := fleet("1.34.3", "a")
+	files["b.yaml"] = cluster("b", "9.9.9", machine('b'))
+	files["c.yaml"] = cluster("c", "latest", machine('c'))
+
+	status := d.Apply(t, files)
+	expect(t, "status", map[string]sync.SyncStatus{"a": sync.Synced, "b": sync.OutOfSync, "c": sync.Unknown}, syncs(status))
+
+	if got := message(status, "b"); !strings.Contains(got, "Omni refused to create Cluster b (b.yaml:") || !strings.Contains(got, "9.9.9") {
+		t.Errorf("message of b: %s", got)
+	}
+
+	// What was refused is not sent again while nothing changes.
+	before := o.Calls()
+	relabel(t, o, "a", "x", "1")
+	d.Until(t, func(s sync.Status) bool { return s.Settled() && hasLabel(t, o, "a", "x") == false })
+
+	if calls := o.Calls().Since(before); calls[embedded.VerbCreate] != 0 {
+		t.Errorf("a refused cluster was sent again: %v", calls)
+	}
+
+	// Omni learns the version: b is accepted without a new revision.
+	offer(t, o, "9.9.9")
+	d.Until(t, func(s sync.Status) bool { return syncs(s)["b"] == sync.Synced })
+}
+
+// offer makes Omni offer a Kubernetes version.
+func offer(t *testing.T, o *daemon.Omni, version string) {
+	t.Helper()
+
+	if _, err := o.State().UpdateWithConflicts(t.Context(), omnires.NewTalosVersion("1.12.0").Metadata(), func(r resource.Resource) error {
+		spec := r.(*omnires.TalosVersion).TypedSpec().Value
+		spec.CompatibleKubernetesVersions = append(spec.CompatibleKubernetesVersions, version)
+
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	offered := omnires.NewKubernetesVersion(version)
+	offered.TypedSpec().Value.Version = version
+
+	if err := o.State().Create(t.Context(), offered); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func relabel(t *testing.T, o *daemon.Omni, cluster, key, value string) {
+	t.Helper()
+
+	md := omnires.NewCluster(cluster).Metadata()
+	if _, err := o.State().UpdateWithConflicts(t.Context(), md, func(r resource.Resource) error {
+		r.Metadata().Labels().Set(key, value)
+
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hasLabel(t *testing.T, o *daemon.Omni, cluster, key string) bool {
+	t.Helper()
+
+	r, err := o.State().Get(t.Context(), omnires.NewCluster(cluster).Metadata())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	_, ok := r.Metadata().Labels().Get(key)
+
+	return ok
+}
+
+// G2, G11: none of these ways in which templates can vanish deletes a cluster.
+func TestG2_NothingVanishesByAccident(t *testing.T) {
+	all := func() fstest.MapFS { return fleet("1.34.3", "a", "b") }
+
+	for _, test := range []struct {
+		name   string
+		files  func() fstest.MapFS
+		change func(*sync.SourceConfig)
+		keep   string
+	}{
+		{"an empty revision", func() fstest.MapFS { return fstest.MapFS{} }, nil, "not whole"},
+		{"only other files", func() fstest.MapFS { return fstest.MapFS{"x.yaml": {Data: []byte("replicas: 1")}} }, nil, "not whole"},
+		{"a broken file beside", func() fstest.MapFS {
+			files := fleet("1.34.3", "a")
+			files["x.yaml"] = &fstest.MapFile{Data: []byte("kind: Cluster\nname: [")}
+
+			return files
+		}, nil, "not whole"},
+		{"the template itself is broken", func() fstest.MapFS {
+			files := all()
+			files["b.yaml"] = cluster("b", "latest", machine('b'))
+
+			return files
+		}, nil, ""},
+		{"the path is renamed", all, func(c *sync.SourceConfig) { c.Scope.Root = "elsewhere" }, "not whole"},
+		{"prune is off", func() fstest.MapFS { return fleet("1.34.3", "a") }, func(c *sync.SourceConfig) { c.Prune = false }, "prune is off"},
+		{"more than maxDelete at once", func() fstest.MapFS { return fleet("1.34.3", "z") }, nil, "2 clusters left Git at once"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+
+			first := daemon.Start(t, o, nil)
+			expect(t, "at first", synced("a", "b"), syncs(first.Apply(t, all())))
+			first.Stop(t)
+
+			// A new process, so that nothing is remembered (G10).
+			d := daemon.Start(t, o, func(cfg *sync.Config, _ *omni.SnapshotConfig) {
+				if test.change != nil {
+					test.change(&cfg.Sources[0])
+				}
+			})
+			status := d.Apply(t, test.files())
+
+			for _, name := range []string{"a", "b"} {
+				if !slices.Contains(live(t, o, omnires.ClusterType), name) {
+					t.Errorf("%s was deleted", name)
+				}
+			}
+
+			if got := message(status, "b"); !strings.Contains(got, test.keep) {
+				t.Errorf("message of b: %q, want %q\n%s", got, test.keep, daemon.Describe(status))
+			}
+		})
+	}
+}
+
+// G2: a source that fails keeps what it said last, and drift is still put right.
+func TestG2_FailedFetchKeepsLastRevision(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{})
+	d := daemon.Start(t, o, nil)
+	d.Apply(t, fleet("1.34.3", "a"))
+
+	d.Fail(errors.New("the server is down"))
+	status := d.Until(t, func(s sync.Status) bool { return s.Sources[0].Error != "" })
+	expect(t, "revision in force", "test@1", status.Sources[0].Revision)
+
+	if status.Synced() {
+		t.Error("a source that fails must not count as synced")
+	}
+
+	relabel(t, o, "a", "x", "1")
+	d.Until(t, func(s sync.Status) bool { return s.Settled() && !hasLabel(t, o, "a", "x") })
+}
+
+// G10: a daemon that starts finds what left Git while it was away.
+func TestG10_RestartFindsRemovedClusters(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{})
+	first := daemon.Start(t, o, nil)
+	expect(t, "at first", synced("a", "b"), syncs(first.Apply(t, fleet("1.34.3", "a", "b"))))
+	first.Stop(t)
+
+	second := daemon.Start(t, o, nil)
+	expect(t, "after the restart", synced("a"), syncs(second.Apply(t, fleet("1.34.3", "a"))))
+	expect(t, "clusters", []string{"a"}, live(t, o, omnires.ClusterType))
+	expect(t, "machines", []string{machine('a')}, live(t, o, omnires.MachineSetNodeType))
+}
+
+// A deletion that waits for a machine that is off never ends with a deadline, says whom
+// it waits for, does not delay anybody, and ends by itself.
+func TestG6_DeletionThatHangs(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{HealthyMachines: true})
+	d := daemon.Start(t, o, nil)
+	d.Apply(t, fleet("1.34.3", "a", "b"))
+	d.Until(t, func(s sync.Status) bool { return healthOf(s, "b") == sync.Healthy })
+
+	if err := o.SetMachinePower(t.Context(), machine('b'), false); err != nil {
+		t.Fatal(err)
+	}
+
+	d.Feed(fleet("1.34.3", "a", "c"))
+
+	status := d.Until(t, func(s sync.Status) bool {
+		return syncs(s)["c"] == sync.Synced && strings.Contains(message(s, "b"), "held by")
+	})
+	if status.Settled() {
+		t.Error("a teardown that is under way is not the end")
+	}
+
+	if err := o.SetMachinePower(t.Context(), machine('b'), true); err != nil {
+		t.Fatal(err)
+	}
+
+	expect(t, "in the end", synced("a", "c"), syncs(d.Until(t, func(s sync.Status) bool { return s.Settled() && len(s.Targets) == 2 })))
+}
+
+func healthOf(s sync.Status, target string) sync.Health {
+	for i := range s.Targets {
+		if s.Targets[i].Target == target {
+			return s.Targets[i].Health
+		}
+	}
+
+	return ""
+}
+
+// G7: nothing is destroyed after a create or update of the same target failed.
+func TestG7_NoDestroyAfterFailure(t *testing.T) {
+	var writes writeLog
+
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true, OnWrite: writes.add})
+	d := daemon.Start(t, o, nil)
+	d.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1), machine(2))})
+
+	remove := o.Faults().Add(embedded.Fault{
+		Match: embedded.Match{Verb: embedded.VerbCreate, Type: omnires.MachineSetNodeType},
+		Code:  codes.InvalidArgument, Message: "no",
+	})
+	status := d.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1), machine(3))})
+	expect(t, "status", map[string]sync.SyncStatus{"a": sync.OutOfSync}, syncs(status))
+	expect(t, "machines", []string{machine(1), machine(2)}, live(t, o, omnires.MachineSetNodeType))
+
+	remove()
+	d.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.35.0", machine(1), machine(3))})
+	d.Until(t, func(s sync.Status) bool { return s.Synced() })
+
+	// Creates, then updates, then destroys. This Omni leaves the last step to the client.
+	expect(t, "order", []string{"Create " + machine(3), "Update a", "Teardown " + machine(2), "Destroy " + machine(2)}, writes.last(4))
+}
+
+// G5: on a conflict the plan is made again from what is there, never written over it.
+func TestG5_ConflictIsPlannedAgain(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := daemon.Start(t, o, nil)
+	d.Apply(t, fleet("1.34.3", "a"))
+
+	// Somebody sets a lock in the instant between the plan and its write.
+	hit := make(chan struct{})
+	release := make(chan struct{})
+	o.Faults().Add(embedded.Fault{
+		Match: embedded.Match{Verb: embedded.VerbUpdate, Type: omnires.ClusterType, ID: "a"}, Times: 1,
+		Until: release, Hit: func() { close(hit) },
+	})
+
+	d.Feed(fleet("1.35.0", "a"))
+	<-hit
+
+	md := omnires.NewCluster("a").Metadata()
+	if _, err := o.State().UpdateWithConflicts(t.Context(), md, func(r resource.Resource) error {
+		r.Metadata().Annotations().Set(omnires.ClusterLocked, "")
+
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	close(release)
+
+	status := d.Until(t, func(s sync.Status) bool { return s.Settled() && s.Sources[0].Revision == "test@2" })
+	if !strings.Contains(message(status, "a"), "locked") {
+		t.Errorf("message: %s", message(status, "a"))
+	}
+
+	r, err := o.State().Get(t.Context(), md)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if _, locked := r.Metadata().Annotations().Get(omnires.ClusterLocked); !locked || r.(*omnires.Cluster).TypedSpec().Value.KubernetesVersion != "1.34.3" {
+		t.Error("the lock was lost, or the locked cluster changed")
+	}
+}
+
+// Whatever goes wrong on the way to Omni, once it ends the state is what Git says.
+func TestConvergesAfterFaults(t *testing.T) {
+	for name, fault := range map[string]embedded.Fault{
+		"unavailable":               {Code: codes.Unavailable},
+		"applied, the answer lost":  {Code: codes.Unavailable, Applied: true},
+		"deadline":                  {Code: codes.DeadlineExceeded},
+		"out of resources":          {Code: codes.ResourceExhausted},
+		"internal":                  {Code: codes.Internal},
+		"conflict":                  {Code: codes.FailedPrecondition},
+		"slow":                      {Delay: 30 * time.Millisecond},
+		"aborted after it happened": {Code: codes.Aborted, Applied: true},
+	} {
+		for _, verb := range []string{embedded.VerbCreate, embedded.VerbUpdate, embedded.VerbTeardown} {
+			t.Run(name+"/"+verb, func(t *testing.T) {
+				t.Parallel()
+
+				o := daemon.StartOmni(t, embedded.Config{Step: time.Millisecond})
+				d := daemon.Start(t, o, nil)
+
+				f := fault
+				f.Verb, f.Times, f.Skip = verb, 4, 1
+				o.Faults().Add(f)
+
+				d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1), machine(2)), "b.yaml": cluster("b", "1.34.3", machine(5))})
+				d.Until(t, func(s sync.Status) bool { return s.Settled() && s.Synced() && len(s.Targets) == 2 })
+
+				d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.35.0", machine(1), machine(3))})
+				d.Until(t, func(s sync.Status) bool { return s.Settled() && s.Synced() && len(s.Targets) == 1 })
+
+				expect(t, "clusters", []string{"a"}, live(t, o, omnires.ClusterType))
+				expect(t, "machines", []string{machine(1), machine(3)}, live(t, o, omnires.MachineSetNodeType))
+			})
+		}
+	}
+}
+
+// Every way in which a watch can break: nothing is missed, and drift is still seen.
+func TestConvergesAfterBrokenWatches(t *testing.T) {
+	for name, hurt := range map[string]func(context.Context, *daemon.Omni) error{
+		"dropped": func(_ context.Context, o *daemon.Omni) error { o.Faults().DropWatches(embedded.Match{}); return nil },
+		"errored": func(_ context.Context, o *daemon.Omni) error {
+			o.Faults().FailWatches(embedded.Match{}, "compacted")
+
+			return nil
+		},
+		"silent":                  func(_ context.Context, o *daemon.Omni) error { o.Faults().SilenceWatches(embedded.Match{}); return nil },
+		"restarted":               func(ctx context.Context, o *daemon.Omni) error { return o.Restart(ctx, embedded.RestartOptions{}) },
+		"restored to an old copy": restore,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			o := daemon.StartOmni(t, embedded.Config{Step: time.Millisecond})
+			d := daemon.Start(t, o, func(_ *sync.Config, s *omni.SnapshotConfig) { s.Relist = 2 * time.Second })
+			d.Apply(t, fleet("1.34.3", "a"))
+
+			if err := hurt(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+
+			// Drift while the watches are hurt, and a new revision after it.
+			err := teardown(t.Context(), o.State(), omnires.NewMachineSetNode(machine('a'), omnires.NewMachineSet("a-control-planes")).Metadata())
+			if err != nil && !state.IsNotFoundError(err) {
+				t.Fatal(err)
+			}
+
+			d.Feed(fleet("1.35.0", "a", "b"))
+			d.Until(t, func(s sync.Status) bool {
+				return s.Settled() && s.Synced() && maps.Equal(syncs(s), synced("a", "b")) &&
+					slices.Equal(running(t, o), []string{machine('a'), machine('b')})
+			})
+		})
+	}
+}
+
+// restore puts the database back to a copy from before somebody else's cluster was made.
+func restore(ctx context.Context, o *daemon.Omni) error {
+	backup, err := o.Backup(ctx)
+	if err != nil {
+		return err
+	}
+
+	for i := range 20 {
+		if err := o.State().Create(ctx, omnires.NewMachineClass(fmt.Sprintf("later-%d", i))); err != nil {
+			return err
+		}
+	}
+
+	return o.Restore(ctx, backup)
+}
+
+func teardown(ctx context.Context, st state.State, md *resource.Metadata) error {
+	_, err := st.Teardown(ctx, md)
+
+	return err
+}
+
+// running returns the machines that are in a cluster and not on their way out.
+func running(t *testing.T, o *daemon.Omni) []string {
+	t.Helper()
+
+	list, err := o.State().List(t.Context(), resource.NewMetadata(resources.DefaultNamespace, omnires.MachineSetNodeType, "", resource.VersionUndefined))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var ids []string
+
+	for _, r := range list.Items {
+		if r.Metadata().Phase() == resource.PhaseRunning {
+			ids = append(ids, r.Metadata().ID())
+		}
+	}
+
+	return ids
+}
+
+// G1: whatever happens, nothing without our mark is destroyed by us.
+func TestG1_OnlyMarkedIsDestroyed(t *testing.T) {
+	var writes writeLog
+
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true, OnWrite: writes.add})
+	d := daemon.Start(t, o, nil)
+	d.Apply(t, fleet("1.34.3", "a"))
+
+	foreign := omnires.NewConfigPatch("500-ui")
+	foreign.Metadata().Labels().Set(omnires.LabelCluster, "a")
+
+	other := omnires.NewConfigPatch("300-other")
+	other.Metadata().Labels().Set(omnires.LabelCluster, "a")
+	other.Metadata().Annotations().Set(diff.MarkSource, "other")
+
+	unmarked := omnires.NewCluster("unmarked")
+
+	for _, r := range []resource.Resource{foreign, other, unmarked} {
+		if err := o.State().Create(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	d.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.35.0", machine(7))})
+
+	for _, w := range writes.all() {
+		if strings.HasPrefix(w, "Teardown") && w != "Teardown "+machine('a') {
+			t.Errorf("%s: that is not ours", w)
+		}
+	}
+
+	expect(t, "patches", []string{"300-other", "500-ui"}, live(t, o, omnires.ConfigPatchType))
+	expect(t, "clusters", []string{"a", "unmarked"}, live(t, o, omnires.ClusterType))
+}
