@@ -28,6 +28,7 @@ type omniFlags struct {
 	endpoint string
 	keyFile  string
 	caFile   string
+	insecure bool
 }
 
 func (f *omniFlags) bind(cmd *cobra.Command) {
@@ -35,6 +36,7 @@ func (f *omniFlags) bind(cmd *cobra.Command) {
 	flags.StringVar(&f.endpoint, "omni-endpoint", "", "URL of Omni (default $"+envEndpoint+")")
 	flags.StringVar(&f.keyFile, "omni-key-file", "", "file with the service account key (default $"+envKey+")")
 	flags.StringVar(&f.caFile, "omni-ca-file", "", "certificates (PEM) to trust besides the system's")
+	flags.BoolVar(&f.insecure, "omni-insecure", false, "allow http:// to another machine (kubeconfigs travel in the clear)")
 }
 
 // dial connects as the flags, else the configuration, else the environment say, and
@@ -64,6 +66,7 @@ func (f *omniFlags) dial(ctx context.Context, cfg config.Omni) (*omni.Conn, erro
 		Endpoint:          endpoint,
 		ServiceAccountKey: key,
 		CAFile:            firstOf(f.caFile, cfg.CAFile),
+		Insecure:          f.insecure,
 		UserAgent:         "omni-syncd/" + versionString(),
 	})
 	if err != nil {

@@ -36,10 +36,7 @@ func (f *logFlags) build(w io.Writer) (*zap.Logger, error) {
 		cfg.TimeKey, cfg.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
 		encoder = zapcore.NewJSONEncoder(cfg)
 	case "text":
-		cfg := zap.NewDevelopmentEncoderConfig()
-		cfg.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
-		cfg.ConsoleSeparator = "  "
-		encoder = zapcore.NewConsoleEncoder(cfg)
+		encoder = newTextEncoder()
 	default:
 		return nil, fmt.Errorf("--log-format %q: use text or json", f.format)
 	}

@@ -48,10 +48,10 @@ func (c *Conn) explain(err error) string {
 		return fmt.Sprintf("connecting to Omni at %s was interrupted", c.endpoint)
 	case contains("certificate signed by unknown authority", "certificate is not trusted"):
 		if c.usesCA {
-			return fmt.Sprintf("Omni at %s shows a certificate that neither the system nor the file of --omni-ca vouches for: %s", c.endpoint, message)
+			return fmt.Sprintf("Omni at %s shows a certificate that neither the system nor the file of --omni-ca-file vouches for: %s", c.endpoint, message)
 		}
 
-		return fmt.Sprintf("Omni at %s shows a certificate of an authority this system does not know; give its PEM file with --omni-ca: %s", c.endpoint, message)
+		return fmt.Sprintf("Omni at %s shows a certificate of an authority this system does not know; give its PEM file with --omni-ca-file: %s", c.endpoint, message)
 	case contains("x509:", "tls:"):
 		return fmt.Sprintf("no secure connection to Omni at %s: %s", c.endpoint, message)
 	case code(err) == codes.Unauthenticated:

@@ -225,7 +225,7 @@ func rootCAs(file string) (*x509.CertPool, error) {
 	}
 
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate: --omni-ca takes a PEM file with BEGIN CERTIFICATE", file)
+		return nil, fmt.Errorf("%s holds no certificate: --omni-ca-file takes a PEM file with BEGIN CERTIFICATE", file)
 	}
 
 	return pool, nil

@@ -302,8 +302,8 @@ func TestConn(t *testing.T) {
 		rejected     bool
 	}{
 		"good":                    {good, ca, "", false},
-		"unknown authority":       {good, "", "give its PEM file with --omni-ca", false},
-		"another authority":       {good, otherCA, "neither the system nor the file of --omni-ca", false},
+		"unknown authority":       {good, "", "give its PEM file with --omni-ca-file", false},
+		"another authority":       {good, otherCA, "neither the system nor the file of --omni-ca-file", false},
 		"clear text to TLS":       {strings.Replace(good, "https", "http", 1), "", "127.0.0.1", false},
 		"TLS to clear text":       {strings.Replace(plain.URL, "http", "https", 1), ca, "no secure connection", false},
 		"clear text, no Omni":     {plain.URL, "", "not as an Omni does", false},

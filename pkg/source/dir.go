@@ -236,7 +236,7 @@ func (d *Dir) Watch(ctx context.Context, fn func(Revision, error)) error {
 
 			if rev.FS != seen {
 				if seen != nil {
-					d.cfg.Logger.Info("new revision", zap.String("revision", rev.ID))
+					d.cfg.Logger.Debug("read", zap.String("revision", rev.ID))
 				}
 
 				seen = rev.FS

@@ -283,12 +283,13 @@ func (g *Git) download(ctx context.Context, view *view, commit plumbing.Hash) er
 	return nil
 }
 
-// announce writes the line that says what changed.
+// announce notes what changed. Whoever takes the revision tells people about it; only a
+// branch that was forced is news that nobody else can tell.
 func (g *Git) announce(ctx context.Context, view *view, rev Revision, head *object.Commit) {
 	log := g.cfg.Logger.With(zap.String("revision", rev.ID), zap.String("author", rev.Author), zap.String("message", rev.Message))
 
 	if g.last.ID == "" || g.last.ID == rev.ID {
-		log.Info("fetched")
+		log.Debug("fetched")
 
 		return
 	}
@@ -297,7 +298,7 @@ func (g *Git) announce(ctx context.Context, view *view, rev Revision, head *obje
 
 	for _, parent := range head.ParentHashes {
 		if parent == g.commit {
-			log.Info("new revision")
+			log.Debug("fetched")
 
 			return
 		}
@@ -309,7 +310,7 @@ func (g *Git) announce(ctx context.Context, view *view, rev Revision, head *obje
 		return
 	}
 
-	log.Info("new revision")
+	log.Debug("fetched")
 }
 
 // Watch calls fn with the first and every new revision, and with Revision{} and the

@@ -44,6 +44,12 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 		return &StalledError{errors.New(reason)}
 	}
 
+	if left := e.board.grace(t.Key, finishing(plan), e.Grace); left > 0 {
+		e.queue.AddAfter(t.Key, left)
+
+		return &WaitError{Reason: "Omni is destroying " + diff.Name(&plan.Changes[0])}
+	}
+
 	for _, phase := range plan.Phases() {
 		if err := e.writeAll(ctx, t, phase); err != nil {
 			e.board.refuse(t.Key, sig)
@@ -232,6 +238,18 @@ func describe(change *diff.Change) string {
 	}
 
 	return strings.Join(parts, ", ")
+}
+
+// finishing identifies a plan that does nothing but push what is already torn down and
+// held by nobody; "" for any other.
+func finishing(plan *diff.Plan) string {
+	for i := range plan.Changes {
+		if change := &plan.Changes[i]; change.Action != diff.Destroy || change.Old.Metadata().Phase() != resource.PhaseTearingDown {
+			return ""
+		}
+	}
+
+	return signature(plan)
 }
 
 // signature identifies what a plan writes, to notice one that comes back.

@@ -54,6 +54,9 @@ type Config struct {
 	Timeout time.Duration
 	// RetryMin and RetryMax bound the backoff of a target that fails. Defaults 500 ms, 1 m.
 	RetryMin, RetryMax time.Duration
+	// Grace is how long Omni gets to destroy by itself what is torn down and held by
+	// nobody, as v1.9 does, before the engine does it. Default 2 s.
+	Grace time.Duration
 	// DryRun makes every plan and writes nothing: the plans are in the [Status].
 	DryRun bool
 	// Logger is told what was applied and what failed; never a value that may be secret.
@@ -66,6 +69,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Timeout, 30*time.Second)
 	setDefault(&c.RetryMin, 500*time.Millisecond)
 	setDefault(&c.RetryMax, time.Minute)
+	setDefault(&c.Grace, 2*time.Second)
 
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

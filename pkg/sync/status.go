@@ -83,6 +83,10 @@ type TargetStatus struct {
 	// refused is the signature of the plan that Omni refused; it is not sent again before
 	// something changes that the refusal may have been about.
 	refused string
+	// finishing is the signature of the deletion that Omni is left to end by itself, and
+	// finishingSince is since when.
+	finishing      string
+	finishingSince time.Time
 	// waits is set while the target waits, for whatever.
 	waits bool
 	// written is the signature of the last plan that was written and not yet confirmed
@@ -343,6 +347,24 @@ func (b *board) refused(key Key, signature string) string {
 	}
 
 	return ""
+}
+
+// grace returns how much longer Omni is left alone with the end of a deletion; 0 if it
+// had its time, or if there is none (finishing is "").
+func (b *board) grace(key Key, finishing string, limit time.Duration) time.Duration {
+	var left time.Duration
+
+	b.update(key, func(t *TargetStatus) {
+		if t.finishing != finishing {
+			t.finishing, t.finishingSince = finishing, time.Now()
+		}
+
+		if finishing != "" {
+			left = limit - time.Since(t.finishingSince)
+		}
+	})
+
+	return left
 }
 
 // remove forgets a target that is gone and reports whether there was one.
