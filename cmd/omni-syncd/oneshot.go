@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/omni-syncd/omni-syncd/pkg/config"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
 // oneShot is what diff and sync share: the flags, and one pass over the sources.
@@ -84,6 +88,8 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 			})
 		})
 
+	relocate(cfg, last)
+
 	switch {
 	case err == nil:
 		return last, nil
@@ -94,6 +100,31 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 	default:
 		return last, err
 	}
+}
+
+// relocate gives the problems of a directory the paths under which the person who named
+// it finds the files.
+func relocate(cfg *config.Config, status sync.Status) {
+	for i := range cfg.Sources {
+		if cfg.Sources[i].Dir == nil {
+			continue
+		}
+
+		for j := range status.Sources {
+			if src := &status.Sources[j]; src.Name == cfg.Sources[i].Name {
+				src.Problems = inDirectory(cfg.Sources[i].Dir.Path, src.Problems)
+			}
+		}
+	}
+}
+
+func inDirectory(dir string, problems template.Problems) template.Problems {
+	problems = slices.Clone(problems)
+	for i := range problems {
+		problems[i].File = filepath.Join(dir, problems[i].File)
+	}
+
+	return problems
 }
 
 // unsettled says what a status still waits for.

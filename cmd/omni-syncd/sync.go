@@ -23,6 +23,10 @@ or a Git URL.`,
   omni-syncd sync https://git.example.com/platform/fleet.git --path clusters --dry-run`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if dryRun && !cmd.Flags().Changed("log-level") {
+				once.log.level = "error" // the plan says it all
+			}
+
 			status, err := once.pass(cmd, args, dryRun)
 			if err != nil {
 				return err

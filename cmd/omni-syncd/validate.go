@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -83,11 +82,8 @@ func renderOnce(cmd *cobra.Command, src *sourceFlags, args []string) ([]*render.
 
 	problems = append(problems, refused...)
 
-	// People and editors want the paths of a directory as they would open them.
 	if cfg.Dir != nil {
-		for i := range problems {
-			problems[i].File = filepath.Join(cfg.Dir.Path, problems[i].File)
-		}
+		problems = inDirectory(cfg.Dir.Path, problems)
 	}
 
 	return targets, problems.Sorted(), nil

@@ -102,3 +102,25 @@ func write(t *testing.T, path, text string) {
 		t.Fatal(err)
 	}
 }
+
+// The example is the one in the documentation, and it is a valid configuration.
+func TestExample(t *testing.T) {
+	example, err := os.ReadFile("../../deploy/config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := config.Parse(example); err != nil {
+		t.Error(err)
+	}
+
+	docs, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	_, shown, _ := strings.Cut(string(example), "\n") // without its comment
+	if !strings.Contains(string(docs), shown) {
+		t.Error("docs/configuration.md shows another example")
+	}
+}
