@@ -76,7 +76,7 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 
 			go func() {
 				defer close(gone)
-				showProgress(shown, cmd.ErrOrStderr(), progress.current)
+				showProgress(shown, cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr()), progress.current)
 			}()
 
 			defer func() { hide(); <-gone }()

@@ -34,8 +34,7 @@ func useColor(stream any) bool {
 // showProgress tells w what the program is doing until ctx ends: on a terminal one line
 // that is drawn over and over, elsewhere one line per step. Work of less than a second
 // shows nothing. current returns the step and how far it is.
-func showProgress(ctx context.Context, w io.Writer, current func() (step, detail string)) {
-	terminal := isTerminal(w)
+func showProgress(ctx context.Context, w io.Writer, terminal bool, current func() (step, detail string)) {
 	ticker := time.NewTicker(quiet / 5)
 
 	defer ticker.Stop()

@@ -13,6 +13,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/siderolabs/go-api-signature/pkg/pgp"
+	"github.com/siderolabs/go-api-signature/pkg/serviceaccount"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"github.com/siderolabs/omni/client/pkg/template/operations"
@@ -30,6 +32,8 @@ var storyCommands = map[string]storyCommand{
 	"upstream-diff": cmdUpstreamDiff,
 	"upstream-sync": cmdUpstreamSync,
 	"no-calls":      cmdNoCalls,
+	"other-key":     cmdOtherKey,
+	"write-key":     cmdWriteKey,
 }
 
 func init() { storyCommands["within"] = cmdWithin } // it calls the others
@@ -262,6 +266,21 @@ func cmdNoCalls(ts *testscript.TestScript, _ bool, args []string) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		ts.Fatalf("calls although nothing changed: %v (%v)", server.Calls().Since(before), err)
 	}
+}
+
+// other-key NAME: sets a variable to a well-formed service account key that no Omni knows.
+func cmdOtherKey(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := pgp.GenerateKey("other", "", "other@serviceaccount.omni.sidero.dev", time.Hour)
+	ts.Check(err)
+
+	encoded, err := serviceaccount.Encode("other", key)
+	ts.Check(err)
+	ts.Setenv(args[0], encoded)
+}
+
+// write-key FILE KEY: writes a key as people do, with a line end.
+func cmdWriteKey(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(args[1]+"\n"), 0o600))
 }
 
 // within DURATION COMMAND...: runs another story command and fails if it takes longer.

@@ -218,6 +218,10 @@ func value(v reflect.Value) string {
 	}
 
 	if text, ok := v.Interface().(string); ok {
+		if strings.Contains(text, "\n") {
+			return lines(text) // a manifest, which may hold secrets
+		}
+
 		return short(text)
 	}
 

@@ -121,6 +121,10 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, set *templat
 		}
 	}
 
+	if previous == nil {
+		e.queueSource(src) // what was noticed in Omni before
+	}
+
 	e.queueRemoved(src)
 	e.board.updateSource(src.Name, func(s *SourceStatus) {
 		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, problems

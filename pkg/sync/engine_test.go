@@ -545,3 +545,32 @@ func TestG1_OnlyMarkedIsDestroyed(t *testing.T) {
 	expect(t, "patches", []string{"300-other", "500-ui"}, live(t, o, omnires.ConfigPatchType))
 	expect(t, "clusters", []string{"a", "unmarked"}, live(t, o, omnires.ClusterType))
 }
+
+// A cluster of ours that comes back behind the daemon's back, from a restored database,
+// is dealt with as one that left Git.
+func TestG10_MarkedClusterAppears(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{})
+	d := daemon.Start(t, o, nil)
+	d.Apply(t, fleet("1.34.3", "a"))
+
+	old := omnires.NewCluster("old")
+	old.Metadata().Annotations().Set(diff.MarkSource, daemon.Source)
+
+	class := omnires.NewMachineClass("old")
+	class.Metadata().Annotations().Set(diff.MarkSource, daemon.Source)
+	class.Metadata().Annotations().Set(diff.MarkFleet, "")
+
+	for _, r := range []resource.Resource{old, class} {
+		if err := o.State().Create(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	for _, md := range []*resource.Metadata{old.Metadata(), class.Metadata()} {
+		if _, err := o.State().WatchFor(t.Context(), md, state.WithEventTypes(state.Destroyed)); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	d.Until(t, func(s sync.Status) bool { return s.Settled() && maps.Equal(syncs(s), synced("a")) })
+}

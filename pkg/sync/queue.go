@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"go.uber.org/zap"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
@@ -29,7 +30,7 @@ func (e *Engine) work(ctx context.Context, reconcile func(*target) error) error 
 		}
 
 		if ctx.Err() == nil {
-			e.process(key, reconcile)
+			e.process(ctx, key, reconcile)
 		}
 
 		e.queue.Done(key)
@@ -38,7 +39,7 @@ func (e *Engine) work(ctx context.Context, reconcile func(*target) error) error 
 
 // process reconciles one target once and decides, from the type of the error, when to
 // come back to it.
-func (e *Engine) process(key Key, reconcile func(*target) error) {
+func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) error) {
 	t := e.lookup(key)
 	if t == nil {
 		return // queued again by the first revision
@@ -62,6 +63,8 @@ func (e *Engine) process(key Key, reconcile func(*target) error) {
 	)
 
 	switch {
+	case ctx.Err() != nil:
+		return // stopped half-way; the next start goes on from what Omni holds
 	case errors.Is(err, errAgain):
 		e.queue.Add(key)
 
@@ -162,8 +165,11 @@ func (e *Engine) notice(change omni.Change) {
 	}
 
 	for _, src := range e.sources {
-		if e.board.has(Key{src.Name, change.Cluster}) {
-			e.queue.Add(Key{src.Name, change.Cluster})
+		if key := (Key{src.Name, change.Cluster}); e.board.has(key) {
+			e.queue.Add(key)
+		} else if key, ok := e.appeared(src, change); ok {
+			e.board.ensure(key)
+			e.queue.Add(key)
 		}
 
 		// A change that belongs to no cluster (a MachineClass, a version that Omni now
@@ -171,6 +177,21 @@ func (e *Engine) notice(change omni.Change) {
 		if change.Cluster == "" {
 			e.queueStalled(src.Name)
 		}
+	}
+}
+
+// appeared returns the target of a cluster or fleet resource that carries the mark of a
+// source and that the engine does not know of: a restored database can bring it back.
+func (e *Engine) appeared(src *sourceState, change omni.Change) (Key, bool) {
+	r, ok := e.Snapshot.Get(change.Type, change.ID)
+
+	switch {
+	case !ok || diff.SourceOf(r) != src.Name:
+		return Key{}, false
+	case diff.IsFleet(r):
+		return Key{src.Name, ""}, true
+	default:
+		return Key{src.Name, change.ID}, change.Type == omnires.ClusterType
 	}
 }
 
