@@ -2,6 +2,7 @@ package sync
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -27,7 +28,7 @@ type sourceState struct {
 	// templates: only then does a missing template mean that it was taken out (G2).
 	whole   bool
 	targets map[string]*render.Target
-	// broken holds the templates of the revision that cannot be used, and why.
+	// broken holds the targets of the revision that cannot be used, and why.
 	broken map[string]error
 	// fleetFirst is set while the fleet resources of a new revision were not tried yet:
 	// clusters may need them (a MachineClass), so clusters are held back that long.
@@ -80,7 +81,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, set *templat
 	previous := src.targets
 	src.revision, src.targets = revision, next
 	src.whole = len(problems) == 0 && len(targets) > 0
-	src.broken = brokenTemplates(set, next, problems)
+	src.broken = brokenTargets(set, next, problems)
 	src.fleetFirst = changed(previous[""], next[""])
 	broken := src.broken
 	src.mu.Unlock()
@@ -135,28 +136,44 @@ func changed(previous, next *render.Target) bool {
 	return next != nil && (previous == nil || previous.Digest != next.Digest)
 }
 
-// brokenTemplates returns the clusters whose templates were found but cannot be
-// rendered, with the first problem of each.
-func brokenTemplates(set *template.Set, targets map[string]*render.Target, problems template.Problems) map[string]error {
+// brokenTargets returns the targets that were found and cannot be rendered, with the
+// first problem of each.
+func brokenTargets(set *template.Set, targets map[string]*render.Target, problems template.Problems) map[string]error {
 	broken := map[string]error{}
 
-	for _, t := range set.Templates {
-		if t.Name == "" || targets[t.Name] != nil {
-			continue
+	add := func(name, path string) {
+		if targets[name] != nil || broken[name] != nil {
+			return
 		}
 
-		broken[t.Name] = fmt.Errorf("%s: the template has problems", t.Path)
+		broken[name] = fmt.Errorf("%s: the file has problems", path)
 
 		for _, problem := range problems {
-			if problem.File == t.Path {
-				broken[t.Name] = problem
+			if problem.File == path {
+				broken[name] = problem
 
-				break
+				return
 			}
 		}
 	}
 
+	for _, t := range set.Templates {
+		if t.Name != "" {
+			add(t.Name, t.Path)
+		}
+	}
+
+	for _, m := range set.Manifests {
+		if len(m.Problems) > 0 || mentions(problems, m.Path) {
+			add("", m.Path)
+		}
+	}
+
 	return broken
+}
+
+func mentions(problems template.Problems, path string) bool {
+	return slices.ContainsFunc(problems, func(p template.Problem) bool { return p.File == path })
 }
 
 // queueRemoved queues what carries the mark of a source and is not in its revision. It

@@ -574,3 +574,27 @@ func TestG10_MarkedClusterAppears(t *testing.T) {
 
 	d.Until(t, func(s sync.Status) bool { return s.Settled() && maps.Equal(syncs(s), synced("a")) })
 }
+
+// G2: a broken manifest keeps the fleet resources as they are, and says where it is broken.
+func TestG2_BrokenManifestKeepsFleet(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := daemon.Start(t, o, nil)
+
+	const class = "metadata: {namespace: default, type: MachineClasses.omni.sidero.dev, id: %s}\nspec: {matchlabels: [size = %s]}\n"
+
+	files := fleet("1.34.3", "a")
+	files["small.yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, class, "small", "small")}
+	files["large.yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, class, "large", "large")}
+	expect(t, "first", synced("", "a"), syncs(d.Apply(t, files)))
+
+	files = fleet("1.34.3", "a", "b")
+	files["small.yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, class+"  unknown: 1\n", "small", "small")}
+
+	status := d.Apply(t, files)
+	expect(t, "then", map[string]sync.SyncStatus{"": sync.Unknown, "a": sync.Synced, "b": sync.Synced}, syncs(status))
+	expect(t, "classes", []string{"large", "small"}, live(t, o, omnires.MachineClassType))
+
+	if got := message(status, ""); !strings.HasPrefix(got, "small.yaml:3:") {
+		t.Errorf("message: %s", got)
+	}
+}
