@@ -580,7 +580,7 @@ func TestG2_BrokenManifestKeepsFleet(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
 	d := daemon.Start(t, o, nil)
 
-	const class = "metadata: {namespace: default, type: MachineClasses.omni.sidero.dev, id: %s}\nspec: {matchlabels: [size = %s]}\n"
+	const class = "metadata: {namespace: default, type: MachineClasses.omni.sidero.dev, id: %s}\nspec:\n  matchlabels: [size = %s]\n"
 
 	files := fleet("1.34.3", "a")
 	files["small.yaml"] = &fstest.MapFile{Data: fmt.Appendf(nil, class, "small", "small")}
@@ -594,7 +594,7 @@ func TestG2_BrokenManifestKeepsFleet(t *testing.T) {
 	expect(t, "then", map[string]sync.SyncStatus{"": sync.Unknown, "a": sync.Synced, "b": sync.Synced}, syncs(status))
 	expect(t, "classes", []string{"large", "small"}, live(t, o, omnires.MachineClassType))
 
-	if got := message(status, ""); !strings.HasPrefix(got, "small.yaml:3:") {
+	if got := message(status, ""); !strings.HasPrefix(got, "small.yaml:4:3: ") {
 		t.Errorf("message: %s", got)
 	}
 }

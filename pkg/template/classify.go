@@ -143,14 +143,14 @@ func parse(data []byte) (docs []*yaml.Node, err error) {
 
 var (
 	documentSeparator = regexp.MustCompile(`(?m)^---(\s|$)`)
-	templateKind      = regexp.MustCompile(`(?m)^kind:[ \t]*["']?(Cluster|ControlPlane|Workers|Machine)["']?[ \t\r]*(#.*)?$`)
+	templateKind      = regexp.MustCompile(`(?m)(^|[{,][ \t]*)kind[ \t]*:[ \t]*["']?(Cluster|ControlPlane|Workers|Machine)["']?[ \t\r]*([,}#].*)?$`)
 	kubernetesObject  = regexp.MustCompile(`(?m)^apiVersion[ \t]*:`)
-	manifestMetadata  = regexp.MustCompile(`(?m)^metadata[ \t]*:`)
-	manifestType      = regexp.MustCompile(`(?m)^[ \t]+type[ \t]*:[ \t]*["']?[A-Za-z0-9]+\.([a-z0-9-]+\.)*sidero\.dev["']?[ \t\r]*(#.*)?$`)
+	manifestMetadata  = regexp.MustCompile(`(?m)(^|[{,][ \t]*)metadata[ \t]*:`)
+	manifestType      = regexp.MustCompile(`(?m)(^[ \t]+|[{,][ \t]*)type[ \t]*:[ \t]*["']?[A-Za-z0-9]+\.([a-z0-9-]+\.)*sidero\.dev["']?[ \t\r]*([,}#].*)?$`)
 )
 
-// looksLike judges by the text alone whether a file that cannot be parsed was meant for us. It returns what it looks
-// like, or "".
+// looksLike judges by the text alone, in block or in flow style, whether a file that cannot be parsed was meant for us.
+// It returns what it looks like, or "".
 func looksLike(data []byte) string {
 	for _, text := range documentSeparator.Split(string(data), -1) {
 		switch {

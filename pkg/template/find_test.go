@@ -140,6 +140,8 @@ func TestFindBounds(t *testing.T) {
 		"an anchor in itself":    {map[string]string{"c.yaml": cluster("  - &a {name: x, inline: {b: *a}}\n")}, "c.yaml:8:30: anchor \"a\" contains itself"},
 		"aliases in a manifest":  {map[string]string{"m.yaml": "metadata: {namespace: default, type: MachineClasses.omni.sidero.dev, id: x}\nspec:\n" + bomb("  ", 9)}, "m.yaml:1:1: this document has more than 250000 nodes"},
 		"folders in each other":  {map[string]string{strings.Repeat("d/", 70) + "c.yaml": valid}, "more than 64 folders inside each other"},
+		"flow style":             {map[string]string{"c.yaml": "{kind: Cluster, name: [\n"}, "this looks like a cluster template, but it is not valid YAML"},
+		"flow style manifest":    {map[string]string{"c.yaml": "metadata: {namespace: default, type: MachineClasses.omni.sidero.dev, id: a}\nspec: {}\n  x: 1\n"}, "this looks like an Omni manifest, but it is not valid YAML"},
 		"a fault in its bytes":   {map[string]string{"c.yaml": "kind: Cluster\nname: \xff\n"}, "c.yaml:1:1: this looks like a cluster template, but it is not valid YAML"},
 		"a fault in other bytes": {map[string]string{"c.yaml": "kind: Secret\nname: \xff\n"}, ""},
 	} {
