@@ -77,7 +77,7 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 	}
 
 	if len(args) == 0 {
-		return nil, fmt.Errorf("which source? name a directory or a Git URL: %s .", cmd.CommandPath())
+		return nil, fmt.Errorf("which source? name a directory or a Git URL, like `%s ./clusters`", cmd.CommandPath())
 	}
 
 	src, err := f.single(args[0])

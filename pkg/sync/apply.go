@@ -37,7 +37,7 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 
 	sig := signature(plan)
 	if e.board.repeats(t.Key, sig) {
-		return &RetryError{Err: fmt.Errorf("Omni does not keep what is written: %s again", plan.Summary())}
+		return &RetryError{Err: fmt.Errorf("what was written did not last in Omni: %s again", plan.Summary())}
 	}
 
 	if reason := e.board.refused(t.Key, sig); reason != "" {

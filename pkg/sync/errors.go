@@ -42,7 +42,7 @@ func (e *StalledError) Unwrap() error { return e.Err }
 // type that says what happens next.
 func classified(err error, verb, resource string) error {
 	if omni.Rejected(err) {
-		return &StalledError{fmt.Errorf("Omni refused to %s %s: %s", verb, resource, omni.Message(err))}
+		return &StalledError{fmt.Errorf("refused by Omni: %s %s: %s", verb, resource, omni.Message(err))}
 	}
 
 	if omni.Conflict(err) {
