@@ -98,6 +98,8 @@ func (c *computation) converge(want resource.Resource) {
 		c.elsewhere(have)
 	case isTearingDown(have):
 		c.vanish(have)
+	case machineSetOf(have) != machineSetOf(want):
+		c.replace(have)
 	default:
 		merge(want, have, c.fleet)
 
@@ -117,10 +119,31 @@ func (c *computation) elsewhere(have resource.Resource) {
 	}
 
 	if SourceOf(have) == c.Source && !IsFleet(have) {
-		c.wait(have, reason)
+		c.plan.Waiting = append(c.plan.Waiting, Waiting{Resource: have, Reason: reason, Elsewhere: true})
 	} else {
 		c.conflict(have, reason)
 	}
+}
+
+// replace handles a machine that changes its machine set, which Omni does not let an
+// update do: it leaves the old one first, and a later plan brings it into the new one.
+func (c *computation) replace(have resource.Resource) {
+	if SourceOf(have) == c.Source {
+		c.finish(have)
+	} else {
+		c.conflict(have, "it is in the machine set "+machineSetOf(have)+" and would have to leave it, but was not made by omni-syncd")
+	}
+}
+
+// machineSetOf returns the machine set of a MachineSetNode; "" for everything else.
+func machineSetOf(r resource.Resource) string {
+	if r.Metadata().Type() != omni.MachineSetNodeType {
+		return ""
+	}
+
+	name, _ := r.Metadata().Labels().Get(omni.LabelMachineSet)
+
+	return name
 }
 
 // remove plans what happens to live resources that Git does not describe.
@@ -201,11 +224,8 @@ func (c *computation) goesAlong(have resource.Resource, doomed map[ref]bool) (re
 		}
 	}
 
-	if have.Metadata().Type() == omni.MachineSetNodeType {
-		name, _ := have.Metadata().Labels().Get(omni.LabelMachineSet)
-		if root := (ref{omni.MachineSetType, name}); doomed[root] {
-			return root, true
-		}
+	if root := (ref{omni.MachineSetType, machineSetOf(have)}); doomed[root] {
+		return root, true
 	}
 
 	return ref{}, false
@@ -246,12 +266,7 @@ func (c *computation) vanish(have resource.Resource) {
 
 // parentTearingDown reports whether want belongs to a machine set that goes away.
 func (c *computation) parentTearingDown(want resource.Resource) bool {
-	if want.Metadata().Type() != omni.MachineSetNodeType {
-		return false
-	}
-
-	name, _ := want.Metadata().Labels().Get(omni.LabelMachineSet)
-	parent, ok := c.live[ref{omni.MachineSetType, name}]
+	parent, ok := c.live[ref{omni.MachineSetType, machineSetOf(want)}]
 
 	return ok && isTearingDown(parent)
 }
@@ -299,7 +314,7 @@ func compare(have, want resource.Resource) Action {
 // withoutMarks returns the annotations that say more than to whom a resource belongs.
 func withoutMarks(annotations map[string]string) map[string]string {
 	rest := maps.Clone(annotations)
-	for _, mark := range []string{MarkSource, MarkFleet, MarkLocked, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
+	for _, mark := range []string{MarkSource, MarkFleet, MarkApplied, MarkLocked, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
 		delete(rest, mark)
 	}
 

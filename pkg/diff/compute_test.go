@@ -130,6 +130,7 @@ func class(options ...option) resource.Resource {
 func fleetMark(r resource.Resource) {
 	ours(r)
 	r.Metadata().Annotations().Set(diff.MarkFleet, "")
+	r.Metadata().Annotations().Set(diff.MarkApplied, "[]")
 	r.Metadata().Annotations().Set(diff.MarkGitOps, "omni-syncd")
 }
 

@@ -1,6 +1,8 @@
 package diff
 
 import (
+	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -16,6 +18,10 @@ const (
 	// MarkFleet tells the fleet resources of a source from those of its clusters, so
 	// that a plain ConfigPatch with a cluster label is not pruned with the cluster's own.
 	MarkFleet = "omni-syncd/fleet"
+	// MarkApplied remembers which labels and annotations of a fleet resource come from
+	// Git, as a JSON list of "label/key" and "annotation/key": they go when they leave Git,
+	// while those of other people stay.
+	MarkApplied = "omni-syncd/applied"
 	// MarkLocked remembers that a machine's lock comes from Git, so that taking it out
 	// of Git unlocks the machine while a lock set in Omni's UI stays.
 	MarkLocked = "omni-syncd/locked"
@@ -52,6 +58,7 @@ func marked(desired resource.Resource, source string, fleet bool) resource.Resou
 
 		if fleet {
 			annotations.Set(MarkFleet, "")
+			annotations.Set(MarkApplied, applied(desired))
 		}
 
 		if fleet || r.Metadata().Type() == omni.ClusterType {
@@ -81,9 +88,14 @@ func merge(want, live resource.Resource, fleet bool) {
 	to.SetPhase(from.Phase())
 	to.Finalizers().Set(*from.Finalizers())
 
-	keep := func(key string) bool { return fleet || strings.HasPrefix(key, omni.SystemLabelPrefix) }
+	wasOurs := appliedTo(live)
+	keep := func(kind, key string) bool {
+		return strings.HasPrefix(key, omni.SystemLabelPrefix) || fleet && !wasOurs[kind+key]
+	}
 
-	to.Labels().Do(func(labels kvutils.TempKV) { keepMissing(labels, from.Labels().Raw(), keep) })
+	to.Labels().Do(func(labels kvutils.TempKV) {
+		keepMissing(labels, from.Labels().Raw(), func(key string) bool { return keep(appliedLabel, key) })
+	})
 
 	// A lock that Git once set and no longer sets is taken away; any other lock stays (G8).
 	unlock := hasAnnotation(live, MarkLocked) && !hasAnnotation(want, omni.MachineLocked)
@@ -94,9 +106,49 @@ func merge(want, live resource.Resource, fleet bool) {
 				return false
 			}
 
-			return keep(key)
+			return keep(appliedAnnotation, key)
 		})
 	})
+}
+
+const (
+	appliedLabel      = "label/"
+	appliedAnnotation = "annotation/"
+)
+
+// applied returns the value of MarkApplied for a desired resource.
+func applied(desired resource.Resource) string {
+	keys := []string{}
+
+	for _, key := range desired.Metadata().Labels().Keys() {
+		keys = append(keys, appliedLabel+key)
+	}
+
+	for _, key := range desired.Metadata().Annotations().Keys() {
+		keys = append(keys, appliedAnnotation+key)
+	}
+
+	slices.Sort(keys)
+	value, _ := json.Marshal(keys) // a list of strings cannot fail
+
+	return string(value)
+}
+
+// appliedTo returns what MarkApplied of a live resource names; nothing if somebody broke it.
+func appliedTo(live resource.Resource) map[string]bool {
+	value, _ := live.Metadata().Annotations().Get(MarkApplied)
+
+	var keys []string
+	if err := json.Unmarshal([]byte(value), &keys); err != nil {
+		return nil
+	}
+
+	ours := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		ours[key] = true
+	}
+
+	return ours
 }
 
 // keepMissing copies into to what from has, to lacks and keep names.
@@ -116,7 +168,7 @@ func released(live resource.Resource) resource.Resource {
 	r := live.DeepCopy()
 
 	r.Metadata().Annotations().Do(func(annotations kvutils.TempKV) {
-		for _, key := range []string{MarkSource, MarkFleet, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
+		for _, key := range []string{MarkSource, MarkFleet, MarkApplied, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
 			annotations.Delete(key)
 		}
 	})

@@ -73,6 +73,8 @@ type Waiting struct {
 	Resource resource.Resource
 	// Reason says what is awaited, in words.
 	Reason string
+	// Elsewhere is set for a resource that another target has to let go of first.
+	Elsewhere bool
 }
 
 // Plan is what has to happen to one target. The zero value of every field means "nothing".

@@ -217,7 +217,7 @@ func TestGitForcePush(t *testing.T) {
 				url = serve(t, r).url(r)
 			}
 
-			core, logs := observer.New(zapcore.InfoLevel)
+			core, logs := observer.New(zapcore.DebugLevel)
 			g := newTestGit(t, GitConfig{URL: url, Logger: zap.New(core)})
 			fetch(t, g)
 

@@ -16,55 +16,53 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
-// apply carries a plan out, phase by phase: nothing of a phase is written before the
-// one in front of it has succeeded as a whole, so nothing is destroyed after a failed
-// create or update (G7). It returns nil if the plan is empty, errAgain if it wrote
-// everything, and else an error whose type says what happens next.
+// apply takes the next step of a plan: it writes its first phase. The rest is planned
+// again, since meanwhile a newer revision may have come, the cluster may have been locked
+// or Omni may have gone out of sight. Nothing of a phase is written before the one in
+// front of it is in Omni as a whole, so nothing is destroyed after a failed create or
+// update (G7).
+//
+// It returns nil if the plan is empty, errAgain if it wrote the phase, and else an error
+// whose type says what happens next.
 func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 	e.board.planned(t, plan, e.health(t.Target))
 
-	if err := guard(t, plan); err != nil {
+	switch err := e.guard(t, plan); {
+	case err != nil:
+		return err
+	case len(plan.Changes) == 0:
+		return e.awaited(t, plan)
+	case e.DryRun:
+		return &WaitError{Reason: plan.Summary(), Blocked: true}
+	case e.superseded(t):
+		return errAgain
+	}
+
+	phase := plan.Phases()[0]
+	step := signature(phase)
+
+	if err := e.hold(t, plan, step); err != nil {
 		return err
 	}
 
-	if len(plan.Changes) == 0 {
-		return e.awaited(t, plan)
-	}
+	e.board.started(t.Key, plan)
 
-	if e.DryRun {
-		return &WaitError{Reason: plan.Summary(), Blocked: true}
-	}
-
-	sig := signature(plan)
-	if e.board.repeats(t.Key, sig) {
-		return &RetryError{Err: fmt.Errorf("what was written did not last in Omni: %s again", plan.Summary())}
-	}
-
-	if reason := e.board.refused(t.Key, sig); reason != "" {
-		return &StalledError{errors.New(reason)}
-	}
-
-	if left := e.board.grace(t.Key, finishing(plan), e.Grace); left > 0 {
-		e.queue.AddAfter(t.Key, left)
-
-		return &WaitError{Reason: "Omni is destroying " + diff.Name(&plan.Changes[0])}
-	}
-
-	for _, phase := range plan.Phases() {
-		if err := e.writeAll(ctx, t, phase); err != nil {
-			e.board.refuse(t.Key, sig)
-
-			return err
+	if err := e.writeAll(ctx, t, phase); err != nil {
+		var stalled *StalledError
+		if errors.As(err, &stalled) {
+			e.board.refuse(t.Key, step, err.Error())
 		}
+
+		return err
 	}
 
-	e.board.wrote(t.Key, sig)
+	e.board.wrote(t.Key, step, e.RetryMax)
 
 	return errAgain
 }
 
 // guard keeps a plan that must not be applied from being applied.
-func guard(t *target, plan *diff.Plan) error {
+func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	switch {
 	case len(plan.Conflicts) > 0:
 		conflict := plan.Conflicts[0]
@@ -72,6 +70,10 @@ func guard(t *target, plan *diff.Plan) error {
 
 		if t.desired != nil {
 			where = t.desired.Position(conflict.Resource.Metadata()).String() + ": "
+		}
+
+		for _, c := range plan.Conflicts {
+			e.blocked.add(t.Key, c.Resource) // its owner may let go of it
 		}
 
 		return &StalledError{fmt.Errorf("%s%s is not ours: %s%s", where, diff.Name(conflict.Resource), conflict.Reason, andMore(len(plan.Conflicts)))}
@@ -82,14 +84,45 @@ func guard(t *target, plan *diff.Plan) error {
 	}
 }
 
+// hold keeps a step back that was refused, that somebody undoes again and again, or that
+// Omni is about to take by itself.
+func (e *Engine) hold(t *target, plan *diff.Plan, step string) error {
+	known := e.board.get(t.Key)
+	if known.stalled && known.refused == step {
+		return &StalledError{errors.New(known.refusal)}
+	}
+
+	if left := known.backoff(step, e.RetryMin, e.RetryMax); left > 0 {
+		e.queue.AddAfter(t.Key, left)
+
+		return &WaitError{Reason: "somebody undoes this in Omni again and again, next try soon: " + plan.Summary()}
+	}
+
+	if left := e.board.grace(t.Key, finishing(plan), e.Grace); left > 0 {
+		e.queue.AddAfter(t.Key, left)
+
+		return &WaitError{Reason: "Omni is destroying " + diff.Name(&plan.Changes[0])}
+	}
+
+	return nil
+}
+
 // awaited returns why a target with nothing to write is not done yet; nil if it is.
 func (e *Engine) awaited(t *target, plan *diff.Plan) error {
 	switch {
 	case len(plan.Waiting) > 0:
-		e.blocked.add(t.Key, plan.Waiting)
+		// What another cluster has to let go of may stay there for ever.
+		blocked := true
+
+		for _, w := range plan.Waiting {
+			e.blocked.add(t.Key, w.Resource)
+
+			blocked = blocked && w.Elsewhere
+		}
+
 		waiting := plan.Waiting[0]
 
-		return &WaitError{Reason: fmt.Sprintf("%s: %s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)))}
+		return &WaitError{Blocked: blocked, Reason: fmt.Sprintf("%s: %s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)))}
 	case len(plan.Kept) > 0:
 		return &WaitError{Reason: "not in Git any more, kept: " + t.keep, Blocked: true}
 	default:
@@ -249,15 +282,15 @@ func finishing(plan *diff.Plan) string {
 		}
 	}
 
-	return signature(plan)
+	return signature(plan.Changes)
 }
 
-// signature identifies what a plan writes, to notice one that comes back.
-func signature(plan *diff.Plan) string {
+// signature identifies what some changes write, to notice those that come back.
+func signature(changes []diff.Change) string {
 	var s strings.Builder
 
-	for i := range plan.Changes {
-		change := &plan.Changes[i]
+	for i := range changes {
+		change := &changes[i]
 		fmt.Fprintf(&s, "%s %s %s\n", change.Action, diff.Name(change), describe(change))
 	}
 

@@ -2,6 +2,7 @@ package sync
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -9,17 +10,51 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 )
 
-// board holds the status. Its lock is held for memory accesses only.
+// board holds the status of everything, and what the engine remembers of each target
+// between two passes. Its lock is held for memory accesses only.
 type board struct {
 	mu      sync.Mutex
 	ready   bool
 	sources map[string]SourceStatus
-	targets map[Key]TargetStatus
+	targets map[Key]record
 	newer   chan struct{}
 }
 
+// record is one target: what people see of it, and the engine's memory.
+type record struct {
+	TargetStatus
+
+	// stalled targets are tried again when something in Omni changes that they may
+	// depend on.
+	stalled bool
+	// waits is set while the target waits, for whatever.
+	waits bool
+	// synced is the last revision that the target was Synced with. It tells drift from a
+	// new revision.
+	synced string
+	// written remembers what was written lately, by signature, to notice somebody who
+	// undoes it again and again. A new revision clears it.
+	written map[string]attempt
+	// refused is the signature of the phase that Omni refused, and refusal is why. It is
+	// not sent again before something changes that the refusal may have been about.
+	refused, refusal string
+	// finishing is the signature of the deletion that Omni is left to end by itself, and
+	// finishingSince is since when.
+	finishing      string
+	finishingSince time.Time
+}
+
+// attempt is a write that was done times times, the last time at at.
+type attempt struct {
+	times int
+	at    time.Time
+}
+
+// maxAttempts bounds how many different writes are remembered of a target.
+const maxAttempts = 64
+
 func newBoard() *board {
-	return &board{sources: map[string]SourceStatus{}, targets: map[Key]TargetStatus{}, newer: make(chan struct{})}
+	return &board{sources: map[string]SourceStatus{}, targets: map[Key]record{}, newer: make(chan struct{})}
 }
 
 func (b *board) read() (Status, <-chan struct{}) {
@@ -32,8 +67,8 @@ func (b *board) read() (Status, <-chan struct{}) {
 		status.Sources = append(status.Sources, s)
 	}
 
-	for _, t := range b.targets {
-		status.Targets = append(status.Targets, t)
+	for _, r := range b.targets {
+		status.Targets = append(status.Targets, r.TargetStatus)
 	}
 
 	slices.SortFunc(status.Sources, func(a, b SourceStatus) int { return cmp.Compare(a.Name, b.Name) })
@@ -58,168 +93,57 @@ func (b *board) setReady(ready bool) {
 	b.changed()
 }
 
-func (b *board) setSource(s SourceStatus) {
-	b.updateSource(s.Name, func(status *SourceStatus) { *status = s })
-}
-
 func (b *board) updateSource(name string, fn func(*SourceStatus)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
 	s := b.sources[name]
+	s.Name = name
 	fn(&s)
 	b.sources[name] = s
 	b.changed()
 }
 
-// update changes the status of a target, which is made if need be, and reports whether
-// it is news: another sync state, operation or message.
-func (b *board) update(key Key, fn func(*TargetStatus)) bool {
+// get returns a copy of what is known of a target; the zero record if nothing is.
+func (b *board) get(key Key) record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	t, ok := b.targets[key]
+	return b.targets[key]
+}
+
+func (b *board) has(key Key) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	_, ok := b.targets[key]
+
+	return ok
+}
+
+// update changes a target, which is made if need be, and reports whether that is news:
+// another sync state, operation, message or revision.
+func (b *board) update(key Key, fn func(*record)) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	r, ok := b.targets[key]
 	if !ok {
-		t = TargetStatus{Key: key, Sync: Unknown, Health: HealthUnknown}
+		r.TargetStatus = TargetStatus{Key: key, Sync: Unknown, Health: HealthUnknown}
 	}
 
-	old := t
-	fn(&t)
+	old := r
+	fn(&r)
 
-	news := old.Sync != t.Sync || old.Operation != t.Operation || old.Message != t.Message || old.Revision != t.Revision
+	news := old.Sync != r.Sync || old.Operation != r.Operation || old.Message != r.Message || old.Revision != r.Revision
 	if news || !ok {
-		t.Since = time.Now()
+		r.Since = time.Now()
 	}
 
-	b.targets[key] = t
+	b.targets[key] = r
 	b.changed()
 
 	return news
-}
-
-func (b *board) ensure(key Key) { b.update(key, func(*TargetStatus) {}) }
-
-func (b *board) pending(key Key, path, revision string) {
-	b.update(key, func(t *TargetStatus) {
-		t.Path, t.Revision, t.Settled, t.stalled, t.written, t.refused = path, revision, false, false, "", ""
-		t.Message = "waiting for its turn"
-	})
-}
-
-func (b *board) revision(key Key, revision string) {
-	b.update(key, func(t *TargetStatus) { t.Revision = revision; t.everSynced = revision })
-}
-
-func (b *board) planned(t *target, plan *diff.Plan, health Health) {
-	b.update(t.Key, func(s *TargetStatus) {
-		s.Plan, s.Health, s.Path, s.Revision = plan, health, t.path(), t.revision
-
-		if len(plan.Changes) > 0 {
-			s.Sync, s.Operation, s.Message, s.Settled = OutOfSync, Running, plan.Summary(), false
-			s.Done, s.Total = 0, len(plan.Changes)
-		}
-	})
-}
-
-func (b *board) progress(key Key) { b.update(key, func(t *TargetStatus) { t.Done++ }) }
-
-func (b *board) wrote(key Key, signature string) {
-	b.update(key, func(t *TargetStatus) { t.written = signature })
-}
-
-// repeats reports whether a plan was written just now and came back unchanged.
-func (b *board) repeats(key Key, signature string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-
-	return b.targets[key].written == signature
-}
-
-func (b *board) succeeded(t *target) bool {
-	return b.update(t.Key, func(s *TargetStatus) {
-		s.Sync, s.Message, s.Settled, s.stalled, s.waits, s.written = Synced, "", true, false, false, ""
-		s.everSynced = t.revision
-
-		if s.Operation != "" {
-			s.Operation = Succeeded
-		}
-	})
-}
-
-func (b *board) waiting(t *target, reason string, blocked bool) bool {
-	var waited bool
-
-	news := b.update(t.Key, func(s *TargetStatus) {
-		waited = s.waits
-		s.Message, s.Settled, s.Revision, s.waits = reason, blocked, t.revision, true
-
-		if s.Plan != nil {
-			s.Sync = OutOfSync
-		}
-	})
-
-	// A teardown changes what it waits for many times a second: told once.
-	return news && (blocked || !waited)
-}
-
-func (b *board) failed(t *target, message string, stalled bool) bool {
-	return b.update(t.Key, func(s *TargetStatus) {
-		s.Operation, s.Message, s.Settled, s.stalled, s.Revision = Failed, message, stalled, stalled, t.revision
-		s.waits, s.written = false, ""
-
-		if s.Plan == nil || t.broken != nil {
-			s.Sync = Unknown
-		} else {
-			s.Sync = OutOfSync
-		}
-	})
-}
-
-// reason says why something is written: the revision is new to the target, or somebody
-// changed it in Omni.
-func (b *board) reason(key Key) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-
-	if t := b.targets[key]; t.everSynced == t.Revision {
-		return "drift in Omni"
-	}
-
-	return "new revision"
-}
-
-func (b *board) refuse(key Key, signature string) {
-	b.update(key, func(t *TargetStatus) { t.refused = signature })
-}
-
-// refused returns why Omni refused a plan that has not changed since; "" if it did not.
-func (b *board) refused(key Key, signature string) string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-
-	if t := b.targets[key]; t.stalled && t.refused == signature {
-		return t.Message
-	}
-
-	return ""
-}
-
-// grace returns how much longer Omni is left alone with the end of a deletion; 0 if it
-// had its time, or if there is none (finishing is "").
-func (b *board) grace(key Key, finishing string, limit time.Duration) time.Duration {
-	var left time.Duration
-
-	b.update(key, func(t *TargetStatus) {
-		if t.finishing != finishing {
-			t.finishing, t.finishingSince = finishing, time.Now()
-		}
-
-		if finishing != "" {
-			left = limit - time.Since(t.finishingSince)
-		}
-	})
-
-	return left
 }
 
 // remove forgets a target that is gone and reports whether there was one.
@@ -234,48 +158,187 @@ func (b *board) remove(key Key) bool {
 	return ok
 }
 
-func (b *board) has(key Key) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-
-	_, ok := b.targets[key]
-
-	return ok
-}
-
-func (b *board) synced(key Key) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-
-	return b.targets[key].Sync == Synced
-}
-
 // keys returns the targets of a source.
 func (b *board) keys(source string) []Key {
-	return b.filter(func(t *TargetStatus) bool { return t.Source == source })
+	return b.filter(func(r *record) bool { return r.Source == source })
 }
 
-// pardon returns the stalled targets of a source and lets their plans be sent again.
-func (b *board) pardon(source string) []Key {
-	keys := b.filter(func(t *TargetStatus) bool { return t.Source == source && t.stalled })
-	for _, key := range keys {
-		b.update(key, func(t *TargetStatus) { t.refused, t.Settled = "", false })
-	}
-
-	return keys
-}
-
-func (b *board) filter(match func(*TargetStatus) bool) []Key {
+func (b *board) filter(match func(*record) bool) []Key {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
 	var keys []Key
 
-	for key, t := range b.targets {
-		if match(&t) {
+	for key, r := range b.targets {
+		if match(&r) {
 			keys = append(keys, key)
 		}
 	}
 
 	return keys
+}
+
+// ensure makes a target known.
+func (b *board) ensure(key Key) { b.update(key, func(*record) {}) }
+
+// pending notes that a revision brings work for a target, and forgets what the last one
+// left behind.
+func (b *board) pending(key Key, path, revision string) {
+	b.update(key, func(r *record) {
+		r.Path, r.Revision, r.Message, r.Settled = path, revision, "waiting for its turn", false
+		r.stalled, r.written, r.refused = false, nil, ""
+	})
+}
+
+// carryOver notes that a revision changes nothing for a target.
+func (b *board) carryOver(key Key, revision string) {
+	b.update(key, func(r *record) { r.Revision, r.synced = revision, revision })
+}
+
+// planned takes the newest plan of a target.
+func (b *board) planned(t *target, plan *diff.Plan, health Health) {
+	b.update(t.Key, func(r *record) { r.Plan, r.Health, r.Path, r.Revision = plan, health, t.path(), t.from.revision })
+}
+
+// started notes that the changes of a plan are being written.
+func (b *board) started(key Key, plan *diff.Plan) {
+	b.update(key, func(r *record) {
+		if r.Operation != Running {
+			r.Done = 0
+		}
+
+		r.Sync, r.Operation, r.Message, r.Settled = OutOfSync, Running, plan.Summary(), false
+		r.Total = r.Done + len(plan.Changes)
+	})
+}
+
+// progress counts a write that came back.
+func (b *board) progress(key Key) { b.update(key, func(r *record) { r.Done++ }) }
+
+// wrote notes that a phase was written.
+func (b *board) wrote(key Key, signature string, limit time.Duration) {
+	b.update(key, func(r *record) {
+		again := r.written[signature]
+		if time.Since(again.at) > 2*limit {
+			again.times = 0
+		}
+
+		// The map of an older copy of the record is left alone.
+		written := maps.Clone(r.written)
+		if written == nil || len(written) >= maxAttempts {
+			written = map[string]attempt{}
+		}
+
+		written[signature] = attempt{again.times + 1, time.Now()}
+		r.written = written
+	})
+}
+
+// backoff returns how long a phase that was written before has to wait: somebody undid
+// it, and a fight is lost more slowly than it is fought.
+func (r *record) backoff(signature string, least, limit time.Duration) time.Duration {
+	again, ok := r.written[signature]
+	if !ok || time.Since(again.at) > 2*limit {
+		return 0
+	}
+
+	delay := limit
+	if again.times < 20 { // 2^20 times any sensible delay is over any limit
+		delay = min(least<<(again.times-1), limit)
+	}
+
+	return delay - time.Since(again.at)
+}
+
+// refuse notes that Omni refused a phase, and why. It counts while the target is stalled.
+func (b *board) refuse(key Key, signature, why string) {
+	b.update(key, func(r *record) { r.refused, r.refusal = signature, why })
+}
+
+// stalled returns the targets of a source that Omni refused.
+func (b *board) stalled(source string) []Key {
+	return b.filter(func(r *record) bool { return r.Source == source && r.stalled })
+}
+
+// reopen notes that something changed that a target may have waited for: it is no longer
+// settled, and what was refused may be sent again.
+func (b *board) reopen(key Key) {
+	b.update(key, func(r *record) { r.refused, r.Settled = "", false })
+}
+
+// unread notes that nothing is known of a target while Omni cannot be read.
+func (b *board) unread(t *target, reason string) {
+	b.update(t.Key, func(r *record) { r.Sync, r.Message, r.Settled = Unknown, reason, false })
+}
+
+// grace returns how much longer Omni is left alone with the end of a deletion; 0 if it
+// had its time, or if there is none (finishing is "").
+func (b *board) grace(key Key, finishing string, limit time.Duration) time.Duration {
+	var left time.Duration
+
+	b.update(key, func(r *record) {
+		if r.finishing != finishing {
+			r.finishing, r.finishingSince = finishing, time.Now()
+		}
+
+		if finishing != "" {
+			left = limit - time.Since(r.finishingSince)
+		}
+	})
+
+	return left
+}
+
+// succeeded notes that a plan was empty: the one proof of being Synced.
+func (b *board) succeeded(t *target) bool {
+	return b.update(t.Key, func(r *record) {
+		r.Sync, r.Message, r.Settled = Synced, "", true
+		r.stalled, r.waits, r.synced = false, false, t.from.revision
+
+		if r.Operation != "" {
+			r.Operation = Succeeded
+		}
+	})
+}
+
+// waiting notes what a target waits for, and reports whether that is worth a log line: a
+// teardown changes what it waits for many times a second.
+func (b *board) waiting(t *target, reason string, blocked bool) bool {
+	var waited bool
+
+	news := b.update(t.Key, func(r *record) {
+		waited = r.waits
+		r.Message, r.Settled, r.Revision = reason, blocked, t.from.revision
+		r.stalled, r.waits = false, true
+
+		if r.Plan != nil {
+			r.Sync = OutOfSync
+		}
+	})
+
+	return news && (blocked || !waited)
+}
+
+// failed notes that a pass failed; a stalled one ended for now.
+func (b *board) failed(t *target, message string, stalled bool) bool {
+	return b.update(t.Key, func(r *record) {
+		r.Operation, r.Message, r.Settled, r.Revision = Failed, message, stalled, t.from.revision
+		r.stalled, r.waits = stalled, false
+
+		if r.Plan == nil || t.broken != nil {
+			r.Sync = Unknown
+		} else {
+			r.Sync = OutOfSync
+		}
+	})
+}
+
+// reason says why something is written: the revision is new to the target, or somebody
+// changed it in Omni.
+func (b *board) reason(key Key) string {
+	if r := b.get(key); r.synced == r.Revision {
+		return "drift in Omni"
+	}
+
+	return "new revision"
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -15,34 +16,47 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
-// sourceState is what a source says should be. The lock is held for map lookups only,
-// never over I/O.
+// sourceState is a source and what it says should be.
 type sourceState struct {
 	SourceConfig
 
 	renderer *render.Renderer
+	// desired is nil before the first revision. It is replaced as a whole: whoever
+	// decides something takes it once, so that nothing is decided from two revisions.
+	desired atomic.Pointer[desired]
+}
 
-	mu       sync.Mutex
-	revision source.Revision
+// desired is one accepted revision.
+type desired struct {
+	revision string
 	// whole says that every file of the revision could be read and that it holds
 	// templates: only then does a missing template mean that it was taken out (G2).
 	whole   bool
 	targets map[string]*render.Target
 	// broken holds the targets of the revision that cannot be used, and why.
 	broken map[string]error
-	// fleetFirst is set while the fleet resources of a new revision were not tried yet:
+	// fleetPending is set while the fleet resources of the revision were not tried yet:
 	// clusters may need them (a MachineClass), so clusters are held back that long.
-	fleetFirst bool
+	fleetPending atomic.Bool
+
+	mu sync.Mutex
+	// left are the clusters that were found to have left Git with this revision. It only
+	// grows: what maxDelete forbids is not allowed one by one (G11).
+	left map[string]bool
 }
+
+// wants reports whether the revision describes a target, if only in a broken file.
+func (d *desired) wants(name string) bool { return d.targets[name] != nil || d.broken[name] != nil }
 
 // target is one unit of work, as it stands when a worker takes it.
 type target struct {
 	Key
 
-	desired  *render.Target // nil when the target is not in Git
-	revision string
-	broken   error
-	// keep says why what left Git must not be destroyed; "" if it may.
+	from    *desired
+	desired *render.Target // nil when the target is not in Git
+	broken  error
+	// keep says why what left Git must not be destroyed; "" if it may. It is decided
+	// together with the look at Omni (Engine.live).
 	keep string
 }
 
@@ -72,64 +86,85 @@ func (e *Engine) failed(src *sourceState, err error) {
 // accept takes what a revision renders to as the desired state of a source and queues
 // every target that it changes.
 func (e *Engine) accept(src *sourceState, revision source.Revision, set *template.Set, targets []*render.Target, problems template.Problems) {
-	next := make(map[string]*render.Target, len(targets))
+	previous := src.desired.Load()
+	if previous == nil {
+		previous = &desired{}
+	}
+
+	next := &desired{
+		revision: revision.ID,
+		whole:    len(problems) == 0 && len(targets) > 0,
+		targets:  make(map[string]*render.Target, len(targets)),
+		left:     map[string]bool{},
+	}
+
 	for _, t := range targets {
-		next[t.Name] = t
+		next.targets[t.Name] = t
 	}
 
-	src.mu.Lock()
-	previous := src.targets
-	src.revision, src.targets = revision, next
-	src.whole = len(problems) == 0 && len(targets) > 0
-	src.broken = brokenTargets(set, next, problems)
-	src.fleetFirst = changed(previous[""], next[""])
-	broken := src.broken
-	src.mu.Unlock()
+	next.broken = brokenTargets(set, next.targets, problems)
+	next.fleetPending.Store(changed(previous.targets[""], next.targets[""]) ||
+		previous.fleetPending.Load() && next.targets[""] != nil)
 
-	fields := []zap.Field{zap.String("source", src.Name), zap.String("revision", revision.ID), zap.Int("targets", len(targets))}
-	if revision.Author != "" {
-		fields = append(fields, zap.String("author", revision.Author), zap.String("message", revision.Message))
-	}
-
-	e.Logger.Info("new revision", fields...)
-
-	for _, problem := range problems {
-		e.Logger.Warn("problem in the revision", zap.String("source", src.Name), zap.String("revision", revision.ID), zap.Error(problem))
-	}
+	src.desired.Store(next)
+	e.announce(src, revision, len(targets), problems)
 
 	// Every target gets a status before the source counts as fetched, so that nobody who
 	// waits for the source to settle sees it half done.
-	for name, t := range next {
-		key := Key{src.Name, name}
-		if changed(previous[name], t) || !e.board.synced(key) {
-			e.board.pending(key, t.Path, revision.ID)
-			e.queue.Forget(key) // a new revision is tried at once, whatever the backoff was
-			e.queue.Add(key)
-		} else {
-			e.board.revision(key, revision.ID)
-		}
-	}
-
-	for name := range broken {
-		e.board.pending(Key{src.Name, name}, "", revision.ID)
-		e.queue.Add(Key{src.Name, name})
-	}
-
-	for name := range previous {
-		if next[name] == nil {
-			e.board.pending(Key{src.Name, name}, "", revision.ID)
-			e.queue.Add(Key{src.Name, name})
-		}
-	}
-
-	if previous == nil {
-		e.queueSource(src) // what was noticed in Omni before
+	for _, key := range e.affected(src, previous, next) {
+		e.queue.Forget(key) // a new revision is tried at once, whatever the backoff was
+		e.queue.Add(key)
 	}
 
 	e.queueRemoved(src)
 	e.board.updateSource(src.Name, func(s *SourceStatus) {
 		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, problems
 	})
+}
+
+// announce logs a revision and what is wrong with it.
+func (e *Engine) announce(src *sourceState, revision source.Revision, targets int, problems template.Problems) {
+	log := e.Logger.With(zap.String("source", src.Name), zap.String("revision", revision.ID))
+
+	fields := []zap.Field{zap.Int("targets", targets)}
+	if revision.Author != "" {
+		fields = append(fields, zap.String("author", revision.Author), zap.String("message", revision.Message))
+	}
+
+	log.Info("new revision", fields...)
+
+	for _, problem := range problems {
+		log.Warn("problem in the revision", zap.Error(problem))
+	}
+}
+
+// affected notes the new revision with every target of a source and returns those that
+// it brings work for: what changed, what left, what is broken, and what was not done yet.
+func (e *Engine) affected(src *sourceState, previous, next *desired) []Key {
+	var keys []Key
+
+	for name, t := range next.targets {
+		key := Key{src.Name, name}
+		if known := e.board.get(key); known.Sync == Synced && known.Settled && !changed(previous.targets[name], t) {
+			e.board.carryOver(key, next.revision)
+		} else {
+			e.board.pending(key, t.Path, next.revision)
+			keys = append(keys, key)
+		}
+	}
+
+	for name := range next.broken {
+		e.board.ensure(Key{src.Name, name})
+	}
+
+	for _, key := range e.board.keys(src.Name) {
+		if next.targets[key.Target] == nil {
+			e.board.pending(key, "", next.revision)
+			keys = append(keys, key)
+		}
+	}
+
+	return keys
 }
 
 func changed(previous, next *render.Target) bool {
@@ -179,17 +214,18 @@ func mentions(problems template.Problems, path string) bool {
 // queueRemoved queues what carries the mark of a source and is not in its revision. It
 // finds it in Omni, not in memory, so that a restart forgets nothing (G10).
 func (e *Engine) queueRemoved(src *sourceState) {
-	if e.Snapshot.Err() != nil {
-		return // asked again when the snapshot is ready
+	d := src.desired.Load()
+	if d == nil || e.Snapshot.Err() != nil {
+		return // asked again by the first revision, and when the snapshot is ready
 	}
 
 	var keys []Key
 
-	for _, cluster := range e.removedClusters(src) {
+	for _, cluster := range e.removedClusters(src, d) {
 		keys = append(keys, Key{src.Name, cluster.Metadata().ID()})
 	}
 
-	if !src.wants("") && len(e.liveFleet(&target{Key: Key{Source: src.Name}})) > 0 {
+	if !d.wants("") && len(e.liveFleet(&target{Key: Key{Source: src.Name}})) > 0 {
 		keys = append(keys, Key{src.Name, ""})
 	}
 
@@ -199,12 +235,12 @@ func (e *Engine) queueRemoved(src *sourceState) {
 	}
 }
 
-// removedClusters returns the live clusters of a source that its revision does not have.
-func (e *Engine) removedClusters(src *sourceState) []resource.Resource {
+// removedClusters returns the live clusters of a source that a revision does not have.
+func (e *Engine) removedClusters(src *sourceState, d *desired) []resource.Resource {
 	var removed []resource.Resource
 
 	for _, cluster := range e.Snapshot.List(omni.ClusterType) {
-		if diff.SourceOf(cluster) == src.Name && !src.wants(cluster.Metadata().ID()) {
+		if diff.SourceOf(cluster) == src.Name && !d.wants(cluster.Metadata().ID()) {
 			removed = append(removed, cluster)
 		}
 	}
@@ -212,78 +248,45 @@ func (e *Engine) removedClusters(src *sourceState) []resource.Resource {
 	return removed
 }
 
-// wants reports whether the last revision describes a target, if only in a broken
-// template. Before the first revision everything counts as wanted.
-func (src *sourceState) wants(name string) bool {
-	src.mu.Lock()
-	defer src.mu.Unlock()
-
-	return src.targets == nil || src.targets[name] != nil || src.broken[name] != nil
-}
-
 // lookup returns the target behind a key as it stands now; nil before the first revision.
 func (e *Engine) lookup(key Key) *target {
-	src := e.sources[key.Source]
-
-	src.mu.Lock()
-	fetched := src.targets != nil
-	t := &target{Key: key, desired: src.targets[key.Target], revision: src.revision.ID, broken: src.broken[key.Target]}
-	src.mu.Unlock()
-
-	if !fetched {
+	d := e.sources[key.Source].desired.Load()
+	if d == nil {
 		return nil
 	}
 
-	t.keep = e.keep(src, t)
-
-	return t
+	return &target{Key: key, from: d, desired: d.targets[key.Target], broken: d.broken[key.Target]}
 }
 
-// keep says why what left Git must not be destroyed, and "" if it may (G2, G11).
-func (e *Engine) keep(src *sourceState, t *target) string {
-	src.mu.Lock()
-	whole := src.whole
-	src.mu.Unlock()
+// superseded reports whether a newer revision came since a target was looked up.
+func (e *Engine) superseded(t *target) bool { return e.sources[t.Source].desired.Load() != t.from }
+
+// keep says why what left Git must not be destroyed, and "" if it may (G2, G11). It is
+// to be asked only while the snapshot is ready.
+func (e *Engine) keep(t *target) string {
+	src := e.sources[t.Source]
 
 	switch {
 	case !src.Prune:
 		return "prune is off for this source"
-	case !whole:
+	case !t.from.whole:
 		return "the revision is not whole: it holds no templates, or some of its files have problems"
 	case t.desired != nil || t.Target == "":
 		return ""
 	}
 
-	leaving := 0
+	t.from.mu.Lock()
+	defer t.from.mu.Unlock()
 
-	for _, cluster := range e.removedClusters(src) {
+	for _, cluster := range e.removedClusters(src, t.from) {
 		if cluster.Metadata().Phase() == resource.PhaseRunning {
-			leaving++
+			t.from.left[cluster.Metadata().ID()] = true
 		}
 	}
 
-	if leaving > src.MaxDelete {
-		return fmt.Sprintf("%d clusters left Git at once, maxDelete allows %d", leaving, src.MaxDelete)
+	if n := len(t.from.left); n > src.MaxDelete {
+		return fmt.Sprintf("%d clusters left Git at once, maxDelete allows %d", n, src.MaxDelete)
 	}
 
 	return ""
-}
-
-// heldBack reports whether a cluster has to let the fleet resources of its revision go first.
-func (src *sourceState) heldBack(t *target) bool {
-	src.mu.Lock()
-	defer src.mu.Unlock()
-
-	return t.Target != "" && src.fleetFirst
-}
-
-// fleetTried lets the clusters of a source go on; it reports whether they were held back.
-func (src *sourceState) fleetTried() bool {
-	src.mu.Lock()
-	defer src.mu.Unlock()
-
-	held := src.fleetFirst
-	src.fleetFirst = false
-
-	return held
 }

@@ -2,6 +2,7 @@ package sync
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/state"
@@ -46,9 +47,10 @@ type Config struct {
 	State state.State
 	// Snapshot is what plans are made from; somebody else runs it.
 	Snapshot *omni.Snapshot
-	// Workers is how many targets are worked on at the same time. Default 8.
+	// Workers is how many targets are worked on at the same time. Default 128: a worker
+	// mostly waits for Omni, and those that wait in vain must not be all of them (G6).
 	Workers int
-	// Writes is how many writes of one phase of one target run at the same time. Default 16.
+	// Writes is how many writes of one phase of one target run at the same time. Default 8.
 	Writes int
 	// Timeout bounds each write. Default 30 s.
 	Timeout time.Duration
@@ -64,8 +66,8 @@ type Config struct {
 }
 
 func (c *Config) setDefaults() {
-	setDefault(&c.Workers, 8)
-	setDefault(&c.Writes, 16)
+	setDefault(&c.Workers, 128)
+	setDefault(&c.Writes, 8)
 	setDefault(&c.Timeout, 30*time.Second)
 	setDefault(&c.RetryMin, 500*time.Millisecond)
 	setDefault(&c.RetryMax, time.Minute)
@@ -93,6 +95,9 @@ type Engine struct {
 	queue   workqueue.TypedRateLimitingInterface[Key]
 	board   *board
 	blocked *blocked
+	// changes counts what changed in Omni and belongs to no cluster: what a refused
+	// target lacks may be among it.
+	changes atomic.Uint64
 }
 
 // New returns an engine. It does nothing before [Engine.Run].
@@ -111,7 +116,7 @@ func New(cfg Config) *Engine {
 	for _, src := range cfg.Sources {
 		setDefault(&src.MaxDelete, 1)
 		e.sources[src.Name] = &sourceState{SourceConfig: src, renderer: render.New()}
-		e.board.setSource(SourceStatus{Name: src.Name})
+		e.board.updateSource(src.Name, func(*SourceStatus) {})
 	}
 
 	return e

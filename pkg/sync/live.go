@@ -27,12 +27,15 @@ func Kinds() []omnisnapshot.Kind {
 	return kinds
 }
 
-// live collects, from memory, everything in Omni that a target's plan depends on. It
+// live collects, from memory, everything in Omni that a target's plan depends on, and
+// decides whether what left Git may be destroyed. It
 // fails if the snapshot is not whole: nothing is ever planned from a partial view (G2).
 func (e *Engine) live(t *target) ([]resource.Resource, error) {
 	if err := e.Snapshot.Err(); err != nil {
 		return nil, errNotReady{err}
 	}
+
+	t.keep = e.keep(t)
 
 	if t.Target == "" {
 		return e.liveFleet(t), nil

@@ -45,11 +45,11 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 		return // queued again by the first revision
 	}
 
-	src := e.sources[key.Source]
-	if src.heldBack(t) {
-		return // queued again by fleetTried
+	if key.Target != "" && t.from.fleetPending.Load() {
+		return // queued again when the fleet resources were tried
 	}
 
+	omniChanges := e.changes.Load()
 	err := t.broken
 	if err != nil {
 		err = &StalledError{err}
@@ -59,6 +59,7 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 
 	var (
 		retry    *RetryError
+		stalled  *StalledError
 		notReady errNotReady
 	)
 
@@ -70,9 +71,14 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 
 		return
 	case errors.As(err, &notReady):
-		e.board.waiting(t, err.Error(), false)
+		e.board.unread(t, err.Error())
 
 		return // queued again when the snapshot is ready
+	case errors.As(err, &stalled) && e.changes.Load() != omniChanges:
+		e.board.reopen(key) // what it was refused for may have come while it was refused
+		e.queue.AddRateLimited(key)
+
+		return
 	case errors.As(err, &retry):
 		e.queue.AddRateLimited(key)
 	default:
@@ -81,8 +87,8 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 
 	e.report(t, err)
 
-	if key.Target == "" && src.fleetTried() {
-		e.queueSource(src)
+	if key.Target == "" && t.from.fleetPending.CompareAndSwap(true, false) {
+		e.queueSource(e.sources[key.Source])
 	}
 }
 
@@ -98,8 +104,7 @@ func (e *Engine) report(t *target, err error) {
 
 	switch {
 	case err == nil && t.desired == nil:
-		// A MachineClass that the cluster used can go now.
-		e.queueStalled(t.Source)
+		e.queueFleet(t)
 
 		if e.board.remove(t.Key) {
 			log.Info("deleted: Omni holds nothing of it any more")
@@ -107,6 +112,7 @@ func (e *Engine) report(t *target, err error) {
 	case err == nil:
 		if e.board.succeeded(t) {
 			log.Info("synced")
+			e.queueFleet(t)
 		}
 	case errors.As(err, &wait):
 		if e.board.waiting(t, wait.Reason, wait.Blocked) {
@@ -131,7 +137,7 @@ func (e *Engine) logFor(t *target) *zap.Logger {
 		fields = append(fields, zap.String("cluster", t.Target))
 	}
 
-	return e.Logger.With(append(fields, zap.String("revision", t.revision))...)
+	return e.Logger.With(append(fields, zap.String("revision", t.from.revision))...)
 }
 
 // follow queues the targets that change in Omni, until ctx ends.
@@ -160,8 +166,17 @@ func (e *Engine) notice(change omni.Change) {
 		return
 	}
 
+	if change.Cluster == "" {
+		e.changes.Add(1)
+	}
+
+	// Before anything else is queued: a one-shot must not take the cluster that let go of
+	// something for the last one with work to do.
 	for _, key := range e.blocked.take(change.Type, change.ID) {
-		e.queue.Add(key)
+		if e.board.has(key) {
+			e.board.reopen(key)
+			e.queue.Add(key)
+		}
 	}
 
 	for _, src := range e.sources {
@@ -197,7 +212,17 @@ func (e *Engine) appeared(src *sourceState, change omni.Change) (Key, bool) {
 
 // queueStalled queues the targets of a source that Omni refused, to be tried again.
 func (e *Engine) queueStalled(source string) {
-	for _, key := range e.board.pardon(source) {
+	for _, key := range e.board.stalled(source) {
+		e.board.reopen(key)
+		e.queue.Add(key)
+	}
+}
+
+// queueFleet queues the fleet resources of a source if Omni refused something about them:
+// a MachineClass may go once the cluster t does not use it any more.
+func (e *Engine) queueFleet(t *target) {
+	if key := (Key{t.Source, ""}); t.Target != "" && e.board.get(key).stalled {
+		e.board.reopen(key)
 		e.queue.Add(key)
 	}
 }
@@ -223,18 +248,16 @@ type ref struct {
 
 func newBlocked() *blocked { return &blocked{waits: map[ref]map[Key]bool{}} }
 
-func (b *blocked) add(key Key, waiting []diff.Waiting) {
+func (b *blocked) add(key Key, r resource.Resource) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	for _, w := range waiting {
-		r := ref{w.Resource.Metadata().Type(), w.Resource.Metadata().ID()}
-		if b.waits[r] == nil {
-			b.waits[r] = map[Key]bool{}
-		}
-
-		b.waits[r][key] = true
+	id := ref{r.Metadata().Type(), r.Metadata().ID()}
+	if b.waits[id] == nil {
+		b.waits[id] = map[Key]bool{}
 	}
+
+	b.waits[id][key] = true
 }
 
 // take returns the targets that wait for a resource and forgets them: each waits anew

@@ -72,23 +72,6 @@ type TargetStatus struct {
 	// Settled says that nothing more will happen by itself: Synced, stalled, or held by
 	// somebody outside.
 	Settled bool
-
-	// stalled targets are tried again when something in Omni changes.
-	stalled bool
-	// everSynced tells drift from a new revision.
-	everSynced string
-	// refused is the signature of the plan that Omni refused; it is not sent again before
-	// something changes that the refusal may have been about.
-	refused string
-	// finishing is the signature of the deletion that Omni is left to end by itself, and
-	// finishingSince is since when.
-	finishing      string
-	finishingSince time.Time
-	// waits is set while the target waits, for whatever.
-	waits bool
-	// written is the signature of the last plan that was written and not yet confirmed
-	// by an empty one.
-	written string
 }
 
 // Settled reports whether Omni was read, every source has answered and nothing more will
