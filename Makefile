@@ -23,8 +23,9 @@ test: ## Run all tests, with the race detector
 	go test -race -timeout 15m ./...
 
 .PHONY: e2e
-e2e: ## Run the stories against the Omni that OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY name
+e2e: ## Run the conformance tests and the stories against the Omni that OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY name
 	@test -n "$$OMNI_ENDPOINT" || { echo "set OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY; without them 'make test' runs the stories against the embedded Omni"; exit 2; }
+	go test -count=1 -timeout 15m ./test/conformance
 	go test -count=1 -timeout 15m -run 'TestStories' ./cmd/omni-syncd
 
 .PHONY: bench

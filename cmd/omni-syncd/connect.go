@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -52,7 +53,7 @@ func (f *omniFlags) dial(ctx context.Context, cfg config.Omni) (*omni.Conn, erro
 	if file := firstOf(f.keyFile, cfg.ServiceAccountKeyFile); file != "" {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("reading the service account key: %w", err)
+			return nil, fmt.Errorf("reading the service account key: %w", withoutKey(err))
 		}
 
 		key = string(data)
@@ -78,6 +79,17 @@ func (f *omniFlags) dial(ctx context.Context, cfg config.Omni) (*omni.Conn, erro
 	}
 
 	return conn, nil
+}
+
+// withoutKey takes the path out of the error of a file if it is too long to be one: it
+// may well be the key itself.
+func withoutKey(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) && len(path.Path) > 255 {
+		return fmt.Errorf("the name of the file has %d characters (%w); is it the key itself?", len(path.Path), path.Err)
+	}
+
+	return err
 }
 
 func firstOf(values ...string) string {

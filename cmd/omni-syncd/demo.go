@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -44,6 +45,10 @@ Nothing outside of this machine is talked to. The machines of the clusters do no
 the embedded Omni plays them.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.check(); err != nil {
+				return err
+			}
+
 			log, err := flags.log.build(cmd.ErrOrStderr())
 			if err != nil {
 				return err
@@ -67,6 +72,24 @@ the embedded Omni plays them.`,
 	flags.log.bind(cmd)
 
 	return cmd
+}
+
+// check refuses what would surprise: above all an Omni in clear text that others can reach.
+func (f *demoFlags) check() error {
+	host, _, err := net.SplitHostPort(f.listen)
+	if err != nil {
+		return fmt.Errorf("--listen %s: write it like 127.0.0.1:8080", f.listen)
+	}
+
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("--listen %s: the demo's Omni is for this machine only; use 127.0.0.1", f.listen)
+	}
+
+	if f.once && f.omniOnly {
+		return errors.New("--once and --omni-only exclude each other")
+	}
+
+	return nil
 }
 
 // demoMachines returns the machines that the machine classes of the examples pick from.
@@ -142,7 +165,7 @@ func (f *demoFlags) follow(ctx context.Context, out io.Writer, server *embedded.
 	fmt.Fprintf(out, "Omni:        %s (in this process)\nRepository:  %s\n\n", server.Endpoint(), repository)
 
 	sources, closeSources := openAll(&config.Config{Sources: []config.Source{{
-		Name: "demo", Git: &config.Git{URL: repository}, Interval: config.Duration(demoInterval), Prune: true, MaxDelete: 1,
+		Name: "demo", Git: &config.Git{URL: repository}, Interval: config.Duration(demoInterval), Prune: true, MaxDelete: new(config.DefaultMaxDelete),
 	}}}, false, log, nil)
 	defer closeSources() //nolint:errcheck // temporary files
 
@@ -151,7 +174,7 @@ func (f *demoFlags) follow(ctx context.Context, out io.Writer, server *embedded.
 			return f.untilSynced(ctx, out, engine)
 		}
 
-		return showTables(ctx, out, engine, repository)
+		return showTables(ctx, out, engine, repository, f.dir == "")
 	})
 }
 
@@ -189,7 +212,7 @@ func healthy(status sync.Status) bool {
 }
 
 // showTables prints the table whenever things have come to rest, until ctx ends.
-func showTables(ctx context.Context, out io.Writer, engine *sync.Engine, repository string) error {
+func showTables(ctx context.Context, out io.Writer, engine *sync.Engine, repository string, temporary bool) error {
 	shown := ""
 
 	err := engine.WaitStatus(ctx, func(status sync.Status) bool {
@@ -205,6 +228,11 @@ func showTables(ctx context.Context, out io.Writer, engine *sync.Engine, reposit
 		}
 
 		if shown == "" {
+			end := "Ctrl-C ends the demo; the repository stays."
+			if temporary {
+				end = "Ctrl-C ends the demo and removes everything."
+			}
+
 			fmt.Fprintf(out, `
 Now change something and watch this terminal:
 
@@ -212,9 +240,9 @@ Now change something and watch this terminal:
   sed -i 's/v1.34.3/v1.35.0/' edge.yaml
   git commit -am "Upgrade the edge cluster"
 
-Ctrl-C ends the demo and removes everything.
+%s
 
-`, repository)
+`, repository, end)
 		}
 
 		shown = now

@@ -55,6 +55,11 @@ with --detailed-exitcode 0, 2 and 1, as terraform plan does.`,
 		},
 	}
 
+	// Wrong words on the command line are errors too, and not differences.
+	args := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, words []string) error { return asExit(2, args(cmd, words)) }
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return asExit(2, err) })
+
 	once.bind(cmd, "error")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 with a difference and 1 on an error")
 
@@ -63,11 +68,15 @@ with --detailed-exitcode 0, 2 and 1, as terraform plan does.`,
 
 // writePlans writes the plan of every target and reports whether one holds a difference.
 func writePlans(w io.Writer, status sync.Status) (differs bool, err error) {
+	compared := 0
+
 	for i := range status.Targets {
 		t := &status.Targets[i]
 		if t.Plan == nil {
 			continue // a broken template; its problems were printed
 		}
+
+		compared++
 
 		differs = differs || !t.Plan.Empty()
 
@@ -76,8 +85,12 @@ func writePlans(w io.Writer, status sync.Status) (differs bool, err error) {
 		}
 	}
 
-	if !differs {
-		_, err = fmt.Fprintf(w, "no difference: %d targets are as Git says\n", len(status.Targets))
+	switch {
+	case differs:
+	case compared < len(status.Targets):
+		_, err = fmt.Fprintf(w, "no difference in the %d of %s that could be compared\n", compared, plural(len(status.Targets), "target"))
+	default:
+		_, err = fmt.Fprintf(w, "no difference: %s compared\n", plural(compared, "target"))
 	}
 
 	return differs, err

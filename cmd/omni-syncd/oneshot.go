@@ -51,6 +51,10 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 		return sync.Status{}, err
 	}
 
+	if o.timeout <= 0 {
+		return sync.Status{}, fmt.Errorf("--timeout %s: it must be longer than nothing", o.timeout)
+	}
+
 	ctx, cancel := context.WithTimeoutCause(cmd.Context(), o.timeout, errors.New("timeout"))
 	defer cancel()
 
@@ -76,7 +80,7 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 
 			go func() {
 				defer close(gone)
-				showProgress(shown, cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr()), progress.current)
+				showProgress(shown, consoleOf(cmd), progress.current)
 			}()
 
 			defer func() { hide(); <-gone }()

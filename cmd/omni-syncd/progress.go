@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
-	"github.com/omni-syncd/omni-syncd/pkg/sync"
+	engine "github.com/omni-syncd/omni-syncd/pkg/sync"
 )
 
 // quiet is how long work may take before it is talked about.
@@ -28,50 +31,111 @@ func isTerminal(stream any) bool {
 func useColor(stream any) bool {
 	_, noColor := os.LookupEnv("NO_COLOR")
 
-	return isTerminal(stream) && !noColor
+	return isTerminal(stream) && !noColor && os.Getenv("TERM") != "dumb"
 }
 
-// showProgress tells w what the program is doing until ctx ends: on a terminal one line
+// console is stderr: log lines, and on a terminal one line at the bottom that is drawn
+// over and over. It keeps the two apart.
+type console struct {
+	w        io.Writer
+	terminal bool
+
+	mu    sync.Mutex
+	drawn bool
+}
+
+func newConsole(w io.Writer) *console { return &console{w: w, terminal: isTerminal(w)} }
+
+// consoleOf returns the console of a command: [execute] gives every command one.
+func consoleOf(cmd *cobra.Command) *console {
+	if c, ok := cmd.ErrOrStderr().(*console); ok {
+		return c
+	}
+
+	return newConsole(cmd.ErrOrStderr())
+}
+
+// Write implements io.Writer for everything but progress.
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	c.erase()
+
+	return c.w.Write(p)
+}
+
+// draw shows a line until the next write or draw, cut to the width of the terminal.
+func (c *console) draw(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	c.erase()
+	fmt.Fprint(c.w, fit(line, c.width()))
+
+	c.drawn = line != ""
+}
+
+func (c *console) erase() {
+	if c.drawn {
+		fmt.Fprint(c.w, "\r\x1b[K")
+
+		c.drawn = false
+	}
+}
+
+func (c *console) width() int {
+	if file, ok := c.w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+
+	return 80
+}
+
+// fit cuts a line so that the terminal does not wrap it.
+func fit(line string, width int) string {
+	if runes := []rune(line); len(runes) >= width {
+		return string(runes[:max(width-2, 0)]) + "…"
+	}
+
+	return line
+}
+
+// showProgress tells what the program is doing until ctx ends: on a terminal one line
 // that is drawn over and over, elsewhere one line per step. Work of less than a second
 // shows nothing. current returns the step and how far it is.
-func showProgress(ctx context.Context, w io.Writer, terminal bool, current func() (step, detail string)) {
+func showProgress(ctx context.Context, c *console, current func() (step, detail string)) {
 	ticker := time.NewTicker(quiet / 5)
-
 	defer ticker.Stop()
 
 	var (
-		shown string
-		since = time.Now()
-		last  string
+		step, told string
+		since      = time.Now()
 	)
 
 	for {
 		select {
 		case <-ctx.Done():
-			if terminal && shown != "" {
-				fmt.Fprint(w, "\r\x1b[K")
-			}
+			c.draw("")
 
 			return
 		case <-ticker.C:
 		}
 
-		step, detail := current()
-		if step != last {
-			last, since = step, time.Now()
-		}
-
-		if step == "" || time.Since(since) < quiet {
-			continue
+		now, detail := current()
+		if now != step {
+			step, since = now, time.Now()
 		}
 
 		switch {
-		case terminal:
-			shown = step + " " + detail
-			fmt.Fprintf(w, "\r\x1b[K%s", shown)
-		case shown != step:
-			shown = step
-			fmt.Fprintln(w, step)
+		case step == "" || time.Since(since) < quiet:
+		case c.terminal:
+			c.draw(strings.TrimSpace(step + " " + detail))
+		case told != step:
+			told = step
+			fmt.Fprintln(c, step)
 		}
 	}
 }
@@ -80,7 +144,7 @@ func showProgress(ctx context.Context, w io.Writer, terminal bool, current func(
 type engineProgress struct {
 	fetch    atomic.Pointer[string]
 	snapshot *omni.Snapshot
-	engine   *sync.Engine
+	engine   *engine.Engine
 }
 
 // fetching takes what a source says about its download.

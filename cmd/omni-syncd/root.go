@@ -9,6 +9,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// codeInterrupted is what a shell reports of a program that SIGINT ended.
+const codeInterrupted = 130
+
 // exitError ends the program with a code of its own. A nil err prints nothing.
 type exitError struct {
 	code int
@@ -25,6 +28,15 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
+// asExit gives an error an exit code; nil stays nil.
+func asExit(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+
+	return &exitError{code, err}
+}
+
 // execute runs one command line and returns the exit code: what the verb says, else 1.
 // Data goes to stdout, everything else to stderr.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -32,9 +44,14 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetErr(newConsole(stderr))
 
 	err := root.ExecuteContext(ctx)
+
+	// What a signal cut off reports in many ways; people know why.
+	if err != nil && ctx.Err() != nil {
+		err = &exitError{codeInterrupted, errors.New("interrupted")}
+	}
 
 	var exit *exitError
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
@@ -45,13 +46,20 @@ SOURCE is a directory or a Git URL. Several sources are given with --config.`,
 			sources, closeSources := openAll(cfg, false, logger, nil)
 			defer closeSources() //nolint:errcheck // temporary files
 
-			return drive(cmd.Context(), conn, sync.Config{Sources: sources, Logger: logger},
+			for i := range cfg.Sources {
+				logger.Info("following", zap.String("source", cfg.Sources[i].Name), zap.String("from", origin(&cfg.Sources[i])))
+			}
+
+			err = drive(cmd.Context(), conn, sync.Config{Sources: sources, Logger: logger},
 				func(ctx context.Context, _ *sync.Engine) error {
 					<-ctx.Done()
-					logger.Info("stopped")
+					logger.Info("stopping; writes under way are waited for")
 
 					return nil
 				})
+			logger.Info("stopped")
+
+			return err
 		},
 	}
 

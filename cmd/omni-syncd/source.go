@@ -18,8 +18,8 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
-// origin is a source as this package opens it: both kinds of pkg/source have these.
-type origin interface {
+// opened is a source as this package opens it: both kinds of pkg/source have these.
+type opened interface {
 	Fetch(ctx context.Context) (source.Revision, error)
 	Watch(ctx context.Context, fn func(source.Revision, error)) error
 }
@@ -42,7 +42,7 @@ type sourceFlags struct {
 func (f *sourceFlags) bindScope(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.branch, "branch", "", "branch to read (default: the repository's default branch)")
-	flags.StringVar(&f.path, "path", "", "folder (or file) of the templates inside the repository or directory")
+	flags.StringVar(&f.path, "path", "", "folder of the templates inside the repository or directory")
 	flags.StringSliceVar(&f.include, "include", nil, "only files that match one of these globs, relative to --path")
 	flags.StringSliceVar(&f.exclude, "exclude", nil, "no files that match one of these globs, relative to --path")
 }
@@ -55,7 +55,7 @@ func (f *sourceFlags) bindSync(cmd *cobra.Command) {
 	flags.StringVar(&f.config, "config", "", "configuration file, instead of a source on the command line")
 	flags.StringVar(&f.name, "name", "default", "name of the source, written into the ownership mark of what it creates")
 	flags.BoolVar(&f.prune, "prune", false, "delete clusters and fleet resources that left Git")
-	flags.IntVar(&f.maxDelete, "max-delete", 1, "how many clusters may leave Git at once")
+	flags.IntVar(&f.maxDelete, "max-delete", config.DefaultMaxDelete, "how many clusters may leave Git at once; 0 deletes none")
 	flags.StringVar(&f.stateDir, "state-dir", "", "where fetched repositories are kept (default: a temporary directory)")
 }
 
@@ -85,6 +85,15 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 		return nil, err
 	}
 
+	switch {
+	case f.prune && src.Dir != nil && src.Dir.Path != args[0]:
+		return nil, fmt.Errorf("--prune with the single file %s would delete every other cluster of the source; name the directory", args[0])
+	case f.maxDelete < 0:
+		return nil, fmt.Errorf("--max-delete %d: it cannot be negative; 0 deletes no cluster", f.maxDelete)
+	case f.interval != 0 && f.interval < config.MinInterval:
+		return nil, fmt.Errorf("--interval %s is too short, the least is %s", f.interval, config.MinInterval)
+	}
+
 	return &config.Config{Sources: []config.Source{src}, StateDir: f.stateDir}, nil
 }
 
@@ -92,7 +101,7 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 func (f *sourceFlags) single(arg string) (config.Source, error) {
 	src := config.Source{
 		Name: f.name, Path: f.path, Include: f.include, Exclude: f.exclude,
-		Interval: config.Duration(f.interval), Prune: f.prune, MaxDelete: f.maxDelete,
+		Interval: config.Duration(f.interval), Prune: f.prune, MaxDelete: &f.maxDelete,
 	}
 
 	if src.Name == "" {
@@ -167,7 +176,7 @@ func scopeOf(src *config.Source) template.Scope {
 
 // open returns the source that a configuration describes and a function that gives its
 // resources back.
-func open(src *config.Source, stateDir string, log *zap.Logger, progress func(string)) (origin, func() error) {
+func open(src *config.Source, stateDir string, log *zap.Logger, progress func(string)) (opened, func() error) {
 	if src.Dir != nil {
 		return source.NewDir(source.DirConfig{Path: src.Dir.Path, Logger: log}), func() error { return nil }
 	}
@@ -198,12 +207,12 @@ func openAll(cfg *config.Config, once bool, log *zap.Logger, progress func(strin
 
 	for i := range cfg.Sources {
 		src := &cfg.Sources[i]
-		opened, closer := open(src, cfg.StateDir, log, progress)
+		from, closer := open(src, cfg.StateDir, log, progress)
 		closers = append(closers, closer)
 
-		engineSource := sync.SourceConfig{Name: src.Name, Source: opened, Scope: scopeOf(src), Prune: src.Prune, MaxDelete: src.MaxDelete}
+		engineSource := sync.SourceConfig{Name: src.Name, Source: from, Scope: scopeOf(src), Prune: src.Prune, MaxDelete: *src.MaxDelete}
 		if once {
-			engineSource.Source = sync.Once(opened.Fetch)
+			engineSource.Source = sync.Once(from.Fetch)
 		}
 
 		sources = append(sources, engineSource)
@@ -217,4 +226,13 @@ func openAll(cfg *config.Config, once bool, log *zap.Logger, progress func(strin
 
 		return errors.Join(errs...)
 	}
+}
+
+// origin says where a source comes from, for people; nothing secret is in it.
+func origin(src *config.Source) string {
+	if src.Dir != nil {
+		return src.Dir.Path
+	}
+
+	return source.Redact(src.Git.URL)
 }

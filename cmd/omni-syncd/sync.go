@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,10 @@ or a Git URL.`,
 			}
 
 			status, err := once.pass(cmd, args, dryRun)
+			if err != nil && len(status.Targets) > 0 && !dryRun {
+				err = errors.Join(writeTable(cmd.OutOrStdout(), status), err)
+			}
+
 			if err != nil {
 				return err
 			}

@@ -70,7 +70,7 @@ func renderOnce(cmd *cobra.Command, src *sourceFlags, args []string) ([]*render.
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()
 
-	go showProgress(ctx, cmd.ErrOrStderr(), isTerminal(cmd.ErrOrStderr()), func() (string, string) { return "fetching " + arg, "" })
+	go showProgress(ctx, consoleOf(cmd), func() (string, string) { return "fetching " + arg, "" })
 
 	revision, err := opened.Fetch(ctx)
 	if err != nil {

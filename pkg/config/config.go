@@ -67,8 +67,8 @@ type Source struct {
 	Interval Duration `yaml:"interval"`
 	// Prune deletes clusters and fleet resources that left Git. Default false.
 	Prune bool `yaml:"prune"`
-	// MaxDelete is how many clusters may leave Git at once. Default 1.
-	MaxDelete int `yaml:"maxDelete"`
+	// MaxDelete is how many clusters may leave Git at once. Default 1; 0 allows none.
+	MaxDelete *int `yaml:"maxDelete"`
 }
 
 // Git is a Git repository.
@@ -102,6 +102,9 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 
 // MinInterval keeps a typo from flooding a Git server.
 const MinInterval = time.Second
+
+// DefaultMaxDelete is how many clusters may leave Git at once unless the source says otherwise.
+const DefaultMaxDelete = 1
 
 // DefaultInterval is how often Git is asked for news unless the source says otherwise.
 const DefaultInterval = time.Minute
@@ -164,8 +167,8 @@ func (c *Config) setDefaults() {
 			src.Interval = Duration(DefaultInterval)
 		}
 
-		if src.MaxDelete == 0 {
-			src.MaxDelete = 1
+		if src.MaxDelete == nil {
+			src.MaxDelete = new(DefaultMaxDelete)
 		}
 	}
 }
@@ -234,8 +237,8 @@ func (s *Source) check() []error {
 		problems = append(problems, fmt.Errorf("interval: %s is too short, the least is %s", interval, MinInterval))
 	}
 
-	if s.MaxDelete < 0 {
-		problems = append(problems, errors.New("maxDelete: it cannot be negative; use `prune: false` to delete nothing"))
+	if *s.MaxDelete < 0 {
+		problems = append(problems, errors.New("maxDelete: it cannot be negative; 0 deletes no cluster"))
 	}
 
 	return problems

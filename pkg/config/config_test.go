@@ -41,11 +41,11 @@ sources:
 		Sources: []config.Source{
 			{
 				Name: "fleet", Git: &config.Git{URL: filepath.Join(folder, "fleet.git"), Branch: "main"}, Path: "clusters",
-				Interval: config.Duration(30 * time.Second), Prune: true, MaxDelete: 3,
+				Interval: config.Duration(30 * time.Second), Prune: true, MaxDelete: new(3),
 			},
 			{
 				Name: "local", Dir: &config.Dir{Path: filepath.Join(folder, "templates")},
-				Interval: config.Duration(time.Minute), MaxDelete: 1,
+				Interval: config.Duration(time.Minute), MaxDelete: new(1),
 			},
 		},
 	}

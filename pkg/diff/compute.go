@@ -16,6 +16,8 @@ type Input struct {
 	Source string
 	// Target is the cluster's name; empty for the fleet resources of the source.
 	Target string
+	// Path is the file of the cluster's template, noted on the cluster.
+	Path string
 	// Desired are the resources that Git describes.
 	Desired []resource.Resource
 	// Removed says that the target is no longer in Git; Desired is empty then. It is
@@ -81,7 +83,7 @@ type computation struct {
 
 // converge plans what makes the live twin of want equal to it.
 func (c *computation) converge(want resource.Resource) {
-	want = marked(want, c.Source, c.fleet)
+	want = marked(want, c.Source, c.Path, c.fleet)
 
 	have, exists := c.live[refOf(want)]
 
@@ -314,7 +316,7 @@ func compare(have, want resource.Resource) Action {
 // withoutMarks returns the annotations that say more than to whom a resource belongs.
 func withoutMarks(annotations map[string]string) map[string]string {
 	rest := maps.Clone(annotations)
-	for _, mark := range []string{MarkSource, MarkFleet, MarkApplied, MarkLocked, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
+	for _, mark := range []string{MarkSource, MarkPath, MarkFleet, MarkApplied, MarkLocked, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
 		delete(rest, mark)
 	}
 

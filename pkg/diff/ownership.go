@@ -15,6 +15,9 @@ const (
 	// MarkSource names the source that a resource comes from. Only a resource that
 	// carries it is ever destroyed (G1).
 	MarkSource = "omni-syncd/source"
+	// MarkPath is, on a cluster, the file of its template. If the file is still there and
+	// is no template any more (emptied, saved in another encoding), the cluster is kept.
+	MarkPath = "omni-syncd/path"
 	// MarkFleet tells the fleet resources of a source from those of its clusters, so
 	// that a plain ConfigPatch with a cluster label is not pruned with the cluster's own.
 	MarkFleet = "omni-syncd/fleet"
@@ -50,11 +53,15 @@ func hasAnnotation(r resource.Resource, key string) bool {
 }
 
 // marked returns a copy of a desired resource with the marks of its source.
-func marked(desired resource.Resource, source string, fleet bool) resource.Resource {
+func marked(desired resource.Resource, source, path string, fleet bool) resource.Resource {
 	r := desired.DeepCopy()
 
 	r.Metadata().Annotations().Do(func(annotations kvutils.TempKV) {
 		annotations.Set(MarkSource, source)
+
+		if path != "" && r.Metadata().Type() == omni.ClusterType {
+			annotations.Set(MarkPath, path)
+		}
 
 		if fleet {
 			annotations.Set(MarkFleet, "")

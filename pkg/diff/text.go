@@ -86,6 +86,10 @@ func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
 		t.line("!", fmt.Sprintf("%s waits: %s", Name(waiting.Resource), waiting.Reason))
 	}
 
+	if len(p.Conflicts) > 0 && len(p.Changes) > 0 {
+		t.line("!", "nothing of this is applied while there is a conflict:")
+	}
+
 	for _, conflict := range p.Conflicts {
 		t.line("!", fmt.Sprintf("%s is not ours: %s", Name(conflict.Resource), conflict.Reason))
 	}

@@ -157,6 +157,9 @@ func connectParams() grpc.ConnectParams {
 	return params
 }
 
+// maxEndpoint is the length of an endpoint, which is a scheme, a host name and a port.
+const maxEndpoint = 300
+
 // parseEndpoint turns the URL into gRPC's target and says whether TLS is to be used.
 func parseEndpoint(endpoint string, allowClearText bool) (target string, secure bool, err error) {
 	endpoint = strings.TrimSpace(endpoint)
@@ -164,6 +167,9 @@ func parseEndpoint(endpoint string, allowClearText bool) (target string, secure 
 	switch {
 	case endpoint == "":
 		return "", false, errors.New("no Omni endpoint: set OMNI_ENDPOINT, for example to https://example.omni.siderolabs.io")
+	case len(endpoint) > maxEndpoint:
+		// Not shown: it may well be the key, in the wrong variable.
+		return "", false, fmt.Errorf("the Omni endpoint has %d characters and is no URL; is it the service account key?", len(endpoint))
 	case strings.Contains(endpoint, "@"):
 		// Not shown: what stands before an @ is a password.
 		return "", false, errors.New("the Omni endpoint must not hold a user or password: omni-syncd signs in with the service account key")

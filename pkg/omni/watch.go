@@ -85,7 +85,12 @@ func (w *watcher) run(ctx context.Context) {
 		pause := pauseAfter(err, failures)
 
 		w.down(err)
-		w.snapshot.cfg.Logger.Warn("lost the watch on "+w.kind.Type,
+		log := w.snapshot.cfg.Logger.Warn
+		if failures > 0 {
+			log = w.snapshot.cfg.Logger.Debug // told once an outage
+		}
+
+		log("lost the watch on "+w.kind.Type,
 			zap.String("reason", Message(err)), zap.Int("failures", failures+1), zap.Duration("retry", pause))
 
 		select {

@@ -128,7 +128,7 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 
 	switch {
 	case !ok:
-		d.problem(d.At("metadata", "type"), "resources of type %s cannot be managed; these can: %s", d.Type, typeNames())
+		d.problem(d.At("metadata", "type"), "a manifest cannot hold a resource of type %s (a cluster and its parts are written as a template); these types it can: %s", d.Type, typeNames())
 	case d.Namespace != kind.Namespace:
 		d.problem(d.At("metadata", "namespace"), "namespace is %q: %s are in namespace %q", d.Namespace, d.Type, kind.Namespace)
 	}

@@ -49,9 +49,15 @@ func Rank(t resource.Type) int {
 	return 1 + slices.IndexFunc(templateKinds, func(k Kind) bool { return k.Type == t })
 }
 
-// kindOf returns the kind of a type that omni-syncd can write.
+// manifestKinds are the types that may stand in a manifest. What makes up a cluster may not: a cluster is a template, so
+// that its deletion is guarded as one.
+func manifestKinds() []Kind {
+	return append(slices.Clone(fleetKinds), Kind{resources.DefaultNamespace, omni.ConfigPatchType})
+}
+
+// kindOf returns the kind of a type that may stand in a manifest.
 func kindOf(t resource.Type) (Kind, bool) {
-	kinds := Kinds()
+	kinds := manifestKinds()
 
 	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Type == t })
 	if i < 0 {
@@ -61,10 +67,10 @@ func kindOf(t resource.Type) (Kind, bool) {
 	return kinds[i], true
 }
 
-// typeNames lists the types that omni-syncd can write, for people.
+// typeNames lists the types that may stand in a manifest, for people.
 func typeNames() string {
 	var names []string
-	for _, kind := range Kinds() {
+	for _, kind := range manifestKinds() {
 		names = append(names, kind.Type)
 	}
 

@@ -30,10 +30,10 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 	switch err := e.guard(t, plan); {
 	case err != nil:
 		return err
+	case e.DryRun && !plan.Empty():
+		return &WaitError{Reason: plan.Summary(), Blocked: true}
 	case len(plan.Changes) == 0:
 		return e.awaited(t, plan)
-	case e.DryRun:
-		return &WaitError{Reason: plan.Summary(), Blocked: true}
 	case e.superseded(t):
 		return errAgain
 	}

@@ -1,7 +1,9 @@
 package sync
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,6 +31,7 @@ type sourceState struct {
 // desired is one accepted revision.
 type desired struct {
 	revision string
+	files    fs.FS
 	// whole says that every file of the revision could be read and that it holds
 	// templates: only then does a missing template mean that it was taken out (G2).
 	whole   bool
@@ -61,7 +64,7 @@ type target struct {
 }
 
 func (t *target) input(live []resource.Resource) diff.Input {
-	in := diff.Input{Source: t.Source, Target: t.Target, Live: live, Removed: t.desired == nil, Keep: t.keep}
+	in := diff.Input{Source: t.Source, Target: t.Target, Path: t.path(), Live: live, Removed: t.desired == nil, Keep: t.keep}
 	if t.desired != nil {
 		in.Desired = t.desired.Resources
 	}
@@ -93,6 +96,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, set *templat
 
 	next := &desired{
 		revision: revision.ID,
+		files:    revision.FS,
 		whole:    len(problems) == 0 && len(targets) > 0,
 		targets:  make(map[string]*render.Target, len(targets)),
 		left:     map[string]bool{},
@@ -275,6 +279,10 @@ func (e *Engine) keep(t *target) string {
 		return ""
 	}
 
+	if path := e.leftBehind(t); path != "" {
+		return path + " is still there, but it is no template any more; remove the file to delete the cluster"
+	}
+
 	t.from.mu.Lock()
 	defer t.from.mu.Unlock()
 
@@ -289,4 +297,31 @@ func (e *Engine) keep(t *target) string {
 	}
 
 	return ""
+}
+
+// leftBehind returns the file that the template of a cluster was in if the revision still
+// has it and it is no template any more: emptied, half saved, in another encoding. That
+// is an accident until somebody removes the file.
+func (e *Engine) leftBehind(t *target) string {
+	cluster, ok := e.Snapshot.Get(omni.ClusterType, t.Target)
+	if !ok {
+		return ""
+	}
+
+	path, _ := cluster.Metadata().Annotations().Get(diff.MarkPath)
+	if path == "" {
+		return ""
+	}
+
+	for _, other := range t.from.targets {
+		if other.Path == path {
+			return "" // it is the template of another cluster now: a rename
+		}
+	}
+
+	if _, err := fs.Stat(t.from.files, path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return ""
+	}
+
+	return path
 }

@@ -34,8 +34,8 @@ type SourceConfig struct {
 	Scope template.Scope
 	// Prune allows the deletion of clusters and fleet resources that left Git (G11).
 	Prune bool
-	// MaxDelete is how many clusters may leave Git at once; more are kept (G11).
-	// Default 1.
+	// MaxDelete is how many clusters may leave Git at once; if more do, all are kept
+	// (G11). The zero value deletes none.
 	MaxDelete int
 }
 
@@ -114,7 +114,6 @@ func New(cfg Config) *Engine {
 	}
 
 	for _, src := range cfg.Sources {
-		setDefault(&src.MaxDelete, 1)
 		e.sources[src.Name] = &sourceState{SourceConfig: src, renderer: render.New()}
 		e.board.updateSource(src.Name, func(*SourceStatus) {})
 	}

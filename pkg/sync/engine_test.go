@@ -226,6 +226,19 @@ func TestG2_NothingVanishesByAccident(t *testing.T) {
 
 			return files
 		}, nil, ""},
+		{"the template is emptied", func() fstest.MapFS {
+			files := fleet("1.34.3", "a")
+			files["b.yaml"] = &fstest.MapFile{}
+
+			return files
+		}, nil, "b.yaml is still there, but it is no template any more"},
+		{"the template is saved in another encoding", func() fstest.MapFS {
+			files := fleet("1.34.3", "a")
+			files["b.yaml"] = &fstest.MapFile{Data: []byte("\xff\xfek\x00i\x00n\x00d\x00:\x00")}
+
+			return files
+		}, nil, ""},
+		{"maxDelete is 0", func() fstest.MapFS { return fleet("1.34.3", "a") }, func(c *sync.SourceConfig) { c.MaxDelete = 0 }, "maxDelete allows 0"},
 		{"the path is renamed", all, func(c *sync.SourceConfig) { c.Scope.Root = "elsewhere" }, "not whole"},
 		{"prune is off", func() fstest.MapFS { return fleet("1.34.3", "a") }, func(c *sync.SourceConfig) { c.Prune = false }, "prune is off"},
 		{"more than maxDelete at once", func() fstest.MapFS { return fleet("1.34.3", "z") }, nil, "2 clusters left Git at once"},

@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	},
 	"test/architecture": {},
 	"test/bench":        {},
+	"test/conformance":  {},
 	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync"},
 }
 

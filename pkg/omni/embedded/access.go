@@ -10,6 +10,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/common"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/infra"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/registry"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -21,7 +22,7 @@ var (
 
 	adminTypes = set(
 		auth.AccessPolicyType, auth.SAMLLabelRuleType, auth.IdentityType, auth.UserType, auth.ServiceAccountStatusType,
-		omni.EtcdBackupS3ConfType, omni.InfraMachineBMCConfigType, infra.ProviderType,
+		omni.EtcdBackupS3ConfType, omni.InfraMachineBMCConfigType,
 	)
 
 	// Read by anyone with a valid key.
@@ -29,6 +30,16 @@ var (
 		meta.NamespaceType, meta.ResourceDefinitionType, omni.FeaturesConfigType, omni.TalosVersionType, omni.KubernetesVersionType,
 		omni.TalosExtensionsType, omni.InstallationMediaType, system.SysVersionType,
 	)
+
+	// What there is to ask for at all.
+	knownTypes = func() map[resource.Type]bool {
+		types := set(meta.NamespaceType, meta.ResourceDefinitionType)
+		for _, res := range registry.Resources {
+			types[res.ResourceDefinition().Type] = true
+		}
+
+		return types
+	}()
 
 	// Hold secrets and never leave the server.
 	hiddenTypes = set(
@@ -110,12 +121,12 @@ func allow(ctx context.Context, write bool, typ resource.Type, cluster string) e
 	}
 
 	needed := RoleReader
-	if write {
+	if write && typ != infra.ProviderType { // which Omni lets any Reader register
 		needed = RoleOperator
 	}
 
 	switch {
-	case hiddenTypes[typ]:
+	case hiddenTypes[typ] || !knownTypes[typ]:
 		return status.Errorf(codes.PermissionDenied, "no access to resources of type %s", typ)
 	case write && !userTypes[typ]:
 		return status.Errorf(codes.PermissionDenied, "resources of type %s can only be read", typ)

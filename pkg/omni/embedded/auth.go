@@ -10,6 +10,7 @@ import (
 	"github.com/siderolabs/go-api-signature/pkg/message"
 	"github.com/siderolabs/go-api-signature/pkg/pgp"
 	"github.com/siderolabs/go-api-signature/pkg/serviceaccount"
+	"github.com/siderolabs/omni/client/pkg/access"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -67,6 +68,9 @@ type account struct {
 	token string // what OMNI_SERVICE_ACCOUNT_KEY holds; secret
 }
 
+// identity is who the account is to Omni: what stands in a kubeconfig and a talosconfig.
+func (a Account) identity() string { return a.Name + access.ServiceAccountNameSuffix }
+
 // accounts are found by the fingerprint of their key, as in Omni: the identity in a request is only a claim.
 type accounts map[string]*account
 
@@ -78,7 +82,7 @@ func newAccounts(list []Account) (accounts, error) {
 			return nil, fmt.Errorf("account %q is given twice", a.Name)
 		}
 
-		key, err := pgp.GenerateKey(a.Name, "automation", a.Name+"@serviceaccount.omni.sidero.dev", keyLifetime)
+		key, err := pgp.GenerateKey(a.Name, "automation", a.identity(), keyLifetime)
 		if err != nil {
 			return nil, fmt.Errorf("generate the key of account %q: %w", a.Name, err)
 		}

@@ -166,7 +166,7 @@ func TestRoles(t *testing.T) {
 		{embedded.AccountOperator, "creates a policy", createOf(policy), codes.PermissionDenied},
 		{embedded.AccountOperator, "creates with an owner", func(ctx context.Context, st state.State) error {
 			return st.Create(ctx, newCluster("owned"), state.WithCreateOwner("me"))
-		}, codes.PermissionDenied},
+		}, codes.OK},
 		{embedded.AccountAdmin, "lists policies", listOf(auth.AccessPolicyType), codes.OK},
 		{embedded.AccountAdmin, "creates a policy", createOf(policy), codes.OK},
 		{embedded.AccountAdmin, "lists secrets", listOf(omni.ClusterSecretsType), codes.PermissionDenied},

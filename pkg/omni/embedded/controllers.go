@@ -34,6 +34,12 @@ const (
 	ownerWorkloadProxyStatus = "ClusterWorkloadProxyController"
 )
 
+// owners of what goes with a cluster that is gone. What a client wrote in another's name is not theirs.
+var owners = set(
+	ownerClusterStatus, ownerClusterConfig, ownerBootstrapStatus, ownerClusterUUID, ownerMachineSetStatus, ownerControlPlane,
+	ownerClusterMachine, ownerKubernetesUpgrade, ownerTalosUpgrade, ownerDiscoveryPatch, ownerEncryptionPatch, ownerWorkloadProxyStatus,
+)
+
 // controllerWorkers reconcile clusters at the same time, each cluster in one of them.
 const controllerWorkers = 4
 

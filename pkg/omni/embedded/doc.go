@@ -18,19 +18,24 @@
 // The State service and the in-memory state are COSI's own. The controllers are one loop over a view of each cluster; everything in
 // them that takes time takes a number of Config.Step.
 //
+// test/conformance holds it to the real one: the same tests, run against both.
+//
 // # What is reproduced
 //
 //   - Signatures: verified on every call, with Omni's five minutes for a timestamp either way (and so with its replays inside of them).
 //     Keys are found by fingerprint.
 //   - Roles None, Reader, Operator and Admin by type and verb; accounts limited to some clusters.
-//   - Every error code of the State service, with COSI's client's view of it.
+//   - Every error code of the State service, with COSI's client's view of it. A client's word is taken for whom it writes as: an
+//     owner keeps out mistakes, nobody else.
 //   - Refusals of Cluster, MachineSet, MachineSetNode, ExtensionsConfiguration, MachineClass, ConfigPatch, KernelArgs,
-//     KubernetesManifestGroup, KubernetesHealthCheck and EtcdManualBackup, and the bounds of IDs, labels and annotations.
+//     KubernetesManifestGroup, KubernetesHealthCheck, EtcdManualBackup, InfraMachineConfig, MachineRequestSet,
+//     InstallationMediaConfig and NodeForceDestroyRequest, and the bounds of IDs, labels and annotations.
 //   - Locks of clusters and machines.
 //   - The life of a cluster: finalizers that take it from version 1 to 14, system patches with an owner, initial configurations and
 //     machine class nodes without one, statuses on the way up, upgrades, machines that join, leave and are switched off.
 //   - Teardown: the cascade in Omni's order, held by machines that are off and by finalizers a test sets through State; what was torn
-//     down is destroyed by the server.
+//     down is destroyed by the server. A machine set and a machine take along the patches and extensions that have their label. A
+//     machine set that left its class cannot end, as in Omni, until someone takes off the finalizer MachineSetNodeController.
 //   - Watches: bootstrap, bookmarks (8 bytes; garbage, from the future, compacted), selectors, no tailEvents.
 //   - Kubeconfig, Talosconfig, KubernetesUpgradePreChecks.
 //   - The catalogue of Talos and Kubernetes versions and of extensions: a small one. Resource definitions, for omnictl get.
@@ -46,6 +51,10 @@
 //   - A position in a watch counts per resource type, a real one across all of them. So a bookmark from the future waits for ever, where
 //     etcd would go on once it got there. A restore keeps no history: an older bookmark is compacted.
 //   - No access policies as resources (Account.Clusters stands in for them), no users, infrastructure providers, OIDC or SAML; of the
-//     bootstrap from a backup only the cluster's UUID is checked; schematics and infrastructure resources are not checked at all.
+//     bootstrap from a backup only the cluster's UUID is checked; of a health check's job only that it is an object; of what an
+//     infrastructure provider takes, of platforms, overlays and schematics nothing.
+//   - A node of a machine class that a user deletes cannot be created again while its machine is still running.
+//   - A patch that has belonged to nothing for 30 days stays; Omni removes it.
+//   - Break-glass configs are off, which in Omni is a setting.
 //   - The other calls of ManagementService answer Unimplemented; the Resource, Auth, OIDC and Talos services are not there.
 package embedded

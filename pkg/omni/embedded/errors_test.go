@@ -90,8 +90,8 @@ func TestErrors(t *testing.T) {
 		}, codes.PermissionDenied, predicates{conflict: true, owner: true}},
 		{"teardown of a controller's", teardownOf(newPatch("blue", "owned")), codes.PermissionDenied, predicates{conflict: true, owner: true}},
 		{"destroy of a controller's", destroyOf(newPatch("blue", "owned")), codes.PermissionDenied, predicates{conflict: true, owner: true}},
-		{"write as a controller", func(ctx context.Context, st state.State) error {
-			return st.Destroy(ctx, newPatch("blue", "owned").Metadata(), state.WithDestroyOwner("SomeController"))
+		{"destroy in another controller's name", func(ctx context.Context, st state.State) error {
+			return st.Destroy(ctx, newPatch("blue", "owned").Metadata(), state.WithDestroyOwner("AnotherController"))
 		}, codes.PermissionDenied, predicates{conflict: true, owner: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

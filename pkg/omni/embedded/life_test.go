@@ -70,7 +70,7 @@ func TestByProducts(t *testing.T) {
 		}
 	}
 
-	group, err := st.Get(ctx, omni.NewKubernetesManifestGroup("blue-workload-proxy").Metadata())
+	group, err := st.Get(ctx, omni.NewKubernetesManifestGroup("cluster-blue-workload-proxy").Metadata())
 	must(t, err)
 
 	if group.Metadata().Owner() == "" {
@@ -182,6 +182,11 @@ func TestMachineLeavesAfterItsNode(t *testing.T) {
 	waitReady(t, st, "blue", 2)
 	must(t, s.SetMachinePower(ctx, machineB, false))
 
+	// A patch that has the machine's label goes with it.
+	patch := newPatch("blue", "of-the-machine")
+	patch.Metadata().Labels().Set(omni.LabelClusterMachine, machineB)
+	must(t, st.Create(ctx, patch))
+
 	_, err := st.Teardown(ctx, omni.NewMachineSetNode(machineB, newSet("blue", "blue-workers", "")).Metadata())
 	must(t, err)
 	waitGone(t, st, omni.NewMachineSetNode(machineB, newSet("blue", "blue-workers", "")).Metadata())
@@ -189,6 +194,7 @@ func TestMachineLeavesAfterItsNode(t *testing.T) {
 	waitFor(t, st, omni.NewClusterStatus("blue").Metadata(), func(r *omni.ClusterStatus) bool {
 		return r.TypedSpec().Value.GetPhase() == specs.ClusterStatusSpec_SCALING_DOWN
 	})
+	waitGone(t, st, patch.Metadata())
 	wantCode(t, getOf(omni.NewClusterMachine(machineB))(ctx, st), codes.OK)
 
 	must(t, s.SetMachinePower(ctx, machineB, true))

@@ -32,6 +32,9 @@ var (
 	}
 )
 
+// classFinalizer is one more of a machine set that takes its machines from a class.
+const classFinalizer = "MachineSetNodeController"
+
 // Steps of a machine after it joined a cluster and is on: how long until it counts as running, and as healthy.
 const (
 	stepsToRun     = 3
@@ -130,7 +133,7 @@ func (v *view) systemPatch(ctx context.Context, wanted bool, owner, id, name, da
 }
 
 func (v *view) workloadProxy(ctx context.Context, wanted bool) error {
-	id := v.name + "-workload-proxy"
+	id := "cluster-" + v.name + "-workload-proxy"
 	existing, ok := v.all[ref{omni.KubernetesManifestGroupType, id}]
 
 	switch {
@@ -156,8 +159,13 @@ func (v *view) reconcileSet(ctx context.Context, s *setView) error {
 
 	wanted := map[resource.ID]bool{}
 
+	finalizers := machineSetFinalizers
+	if omni.GetMachineAllocation(s.MachineSet) != nil {
+		finalizers = append(slices.Clone(finalizers), classFinalizer)
+	}
+
 	errs := []error{
-		v.hold(ctx, s.MachineSet, machineSetFinalizers),
+		v.hold(ctx, s.MachineSet, finalizers),
 		v.allocate(ctx, s),
 	}
 
@@ -270,7 +278,8 @@ func (v *view) join(ctx context.Context, s *setView, id resource.ID) error {
 		}
 	}
 
-	if _, ok := v.all[ref{omni.ClusterMachineType, id}]; ok {
+	// A machine that is not there yet has no part in the cluster; its status wakes us when it comes.
+	if _, ok := v.all[ref{omni.ClusterMachineType, id}]; ok || !v.config.HealthyMachines && v.machine(id) == nil {
 		return nil
 	}
 

@@ -47,10 +47,11 @@ func (m *managementServer) Kubeconfig(ctx context.Context, req *management.Kubec
 		return nil, err
 	}
 
-	name, user := instance+"-"+cluster, instance+"-"+cluster+"-"+caller(ctx).Name
+	name, user := instance+"-"+cluster, instance+"-"+cluster+"-"+caller(ctx).identity()
 	credentials := map[string]any{"exec": map[string]any{
 		"apiVersion":         "client.authentication.k8s.io/v1",
 		"command":            "kubectl",
+		"env":                nil,
 		"interactiveMode":    "IfAvailable",
 		"provideClusterInfo": false,
 		"args":               m.loginArgs(cluster, req),
@@ -118,7 +119,7 @@ func (m *managementServer) serviceAccountToken(ctx context.Context, cluster stri
 	}
 
 	if _, err := safe.StateGetByID[*omni.Cluster](ctx, m.st, cluster); err != nil {
-		return "", status.Errorf(codes.NotFound, "cluster %q: %v", cluster, err)
+		return "", fmt.Errorf("cluster %q: %w", cluster, err) // Omni gives it no code either
 	}
 
 	now := time.Now()
@@ -159,7 +160,7 @@ func (m *managementServer) Talosconfig(ctx context.Context, req *management.Talo
 	name := instance
 	content := map[string]any{
 		"endpoints": []string{m.endpoint},
-		"auth":      map[string]any{"siderov1": map[string]any{"identity": caller(ctx).Name}},
+		"auth":      map[string]any{"siderov1": map[string]any{"identity": caller(ctx).identity()}},
 	}
 
 	if cluster != "" {
@@ -172,7 +173,8 @@ func (m *managementServer) Talosconfig(ctx context.Context, req *management.Talo
 	return &management.TalosconfigResponse{Talosconfig: data}, err
 }
 
-// KubernetesUpgradePreChecks implements management.ManagementServiceServer: every upgrade that a write would accept is fine.
+// KubernetesUpgradePreChecks implements management.ManagementServiceServer: every upgrade that a write would accept is fine, once the
+// cluster has run a Kubernetes.
 func (m *managementServer) KubernetesUpgradePreChecks(
 	ctx context.Context, req *management.KubernetesUpgradePreChecksRequest,
 ) (*management.KubernetesUpgradePreChecksResponse, error) {
@@ -181,17 +183,17 @@ func (m *managementServer) KubernetesUpgradePreChecks(
 		return nil, err
 	}
 
-	res, err := lookup[*omni.Cluster](ctx, m.st, cluster)
+	upgrade, err := safe.StateGetByID[*omni.KubernetesUpgradeStatus](ctx, m.st, cluster)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cluster %q: %w", cluster, err) // Omni gives it no code either
 	}
 
-	if res == nil {
-		return nil, status.Errorf(codes.NotFound, "cluster %q does not exist", cluster)
+	current := upgrade.TypedSpec().Value.GetLastUpgradeVersion()
+	if current == "" {
+		return nil, status.Error(codes.FailedPrecondition, "the cluster's version of Kubernetes is not known yet")
 	}
 
-	err = rules{m.st}.kubernetesPath(ctx, cluster, res.TypedSpec().Value.GetKubernetesVersion(), req.GetNewVersion())
-	if err != nil {
+	if err = (rules{m.st}).kubernetesPath(ctx, cluster, current, req.GetNewVersion()); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 

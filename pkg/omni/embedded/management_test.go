@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/siderolabs/omni/client/pkg/client/management"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"google.golang.org/grpc/codes"
 	"gopkg.in/yaml.v3"
 
@@ -70,7 +71,7 @@ func TestKubeconfig(t *testing.T) {
 	}
 
 	_, err = oper.WithCluster("nowhere").Kubeconfig(testContext(t), management.WithServiceAccount(time.Hour, "robot"))
-	wantCode(t, err, codes.NotFound)
+	wantCode(t, err, codes.Unknown) // as from Omni
 
 	_, err = dial(t, s, embedded.AccountAdmin).Management().WithCluster("blue").Kubeconfig(testContext(t), management.WithBreakGlassKubeconfig(true))
 	wantCode(t, err, codes.PermissionDenied)
@@ -83,7 +84,7 @@ func TestTalosconfig(t *testing.T) {
 	data, err := m.WithCluster("blue").Talosconfig(testContext(t))
 	must(t, err)
 
-	if text := string(data); !strings.Contains(text, "cluster: blue") || !strings.Contains(text, "identity: reader") {
+	if text := string(data); !strings.Contains(text, "cluster: blue") || !strings.Contains(text, "identity: reader@serviceaccount.omni.sidero.dev") {
 		t.Errorf("not a talosconfig of the cluster and the caller:\n%s", text)
 	}
 
@@ -101,9 +102,18 @@ func TestOtherManagementCalls(t *testing.T) {
 	m := dial(t, s, embedded.AccountOperator).Management()
 	cluster := m.WithCluster("blue")
 
+	wantCode(t, cluster.KubernetesUpgradePreChecks(testContext(t), "1.35.0"), codes.Unknown)
+
+	status := omni.NewKubernetesUpgradeStatus("blue")
+	must(t, s.State().Create(testContext(t), status))
+	wantCode(t, cluster.KubernetesUpgradePreChecks(testContext(t), "1.35.0"), codes.FailedPrecondition)
+
+	must(t, update(testContext(t), s.State(), status, func(r *omni.KubernetesUpgradeStatus) {
+		r.TypedSpec().Value.LastUpgradeVersion = "1.34.0"
+	}))
 	must(t, cluster.KubernetesUpgradePreChecks(testContext(t), "1.35.0"))
 	wantCode(t, cluster.KubernetesUpgradePreChecks(testContext(t), "1.36.0"), codes.InvalidArgument)
-	wantCode(t, m.WithCluster("nowhere").KubernetesUpgradePreChecks(testContext(t), "1.35.0"), codes.NotFound)
+	wantCode(t, m.WithCluster("nowhere").KubernetesUpgradePreChecks(testContext(t), "1.35.0"), codes.Unknown)
 
 	_, err := m.ListServiceAccounts(testContext(t))
 	wantCode(t, err, codes.Unimplemented)

@@ -60,15 +60,20 @@ func fleet(t *testing.T, config embedded.Config) (*embedded.Server, state.State)
 	return s, st
 }
 
+// update tries again when a controller was quicker.
 func update[T resource.Resource](ctx context.Context, st state.State, like T, change func(T)) error {
-	res, err := st.Get(ctx, like.Metadata())
-	if err != nil {
-		return err
+	for {
+		res, err := st.Get(ctx, like.Metadata())
+		if err != nil {
+			return err
+		}
+
+		change(res.(T)) //nolint:forcetypeassert
+
+		if err = st.Update(ctx, res); code(err) != codes.FailedPrecondition {
+			return err
+		}
 	}
-
-	change(res.(T)) //nolint:forcetypeassert
-
-	return st.Update(ctx, res)
 }
 
 func updateOf[T resource.Resource](like T, change func(T)) func(context.Context, state.State) error {

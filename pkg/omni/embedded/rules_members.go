@@ -186,7 +186,8 @@ func (r rules) allocation(ctx context.Context, old, res *omni.MachineSet) error 
 			return err
 		}
 
-		if class == nil && (before == nil || before.GetName() != now.GetName()) {
+		// A set that had no class gets one that does not exist, if it has no machines: Omni looks only where one name becomes another.
+		if class == nil && (old == nil || before != nil && before.GetName() != now.GetName()) {
 			return fmt.Errorf("machine class %q does not exist", now.GetName())
 		}
 	}

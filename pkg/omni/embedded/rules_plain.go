@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -14,6 +15,7 @@ import (
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/cosi/labels"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"gopkg.in/yaml.v3"
 )
 
 func (r rules) newConfigPatch(ctx context.Context, res *omni.ConfigPatch) error {
@@ -35,7 +37,13 @@ func (r rules) newConfigPatch(ctx context.Context, res *omni.ConfigPatch) error 
 		return fmt.Errorf("machine set %q is being deleted", machineSet.Metadata().ID())
 	}
 
-	return changedConfigPatch(omni.NewConfigPatch(""), res)
+	data, err := res.TypedSpec().Value.GetUncompressedData()
+	if err != nil {
+		return err
+	}
+	defer data.Free()
+
+	return omni.ValidateConfigPatch(data.Data())
 }
 
 func changedConfigPatch(old, res *omni.ConfigPatch) error {
@@ -73,20 +81,21 @@ func (r rules) plain(ctx context.Context, old, res resource.Resource) error {
 	case *omni.ExtensionsConfiguration:
 		return r.extensions(ctx, res)
 	case *omni.MachineClass:
-		return machineClass(res)
+		return r.machineClass(ctx, old, res)
 	case *omni.KernelArgs:
 		return kernelArgs(res.TypedSpec().Value.GetArgs())
 	case *omni.KubernetesManifestGroup:
 		return manifestGroup(res)
 	case *omni.KubernetesHealthCheck:
-		interval := res.TypedSpec().Value.GetInterval().AsDuration()
-
-		switch {
-		case len(res.TypedSpec().Value.GetJob()) == 0:
-			return errors.New("the health check has no job")
-		case interval > 0 && interval < minHealthCheckInterval:
-			return fmt.Errorf("the health check's interval is shorter than %s", minHealthCheckInterval)
-		}
+		return healthCheck(res)
+	case *omni.MachineRequestSet:
+		return r.machineRequestSet(ctx, old, res)
+	case *omni.InfraMachineConfig:
+		return infraMachineConfig(old, res)
+	case *omni.InstallationMediaConfig:
+		return r.installationMedia(ctx, res)
+	case *omni.NodeForceDestroyRequest:
+		return r.forceDestroy(ctx, old, res)
 	case *omni.EtcdManualBackup:
 		at := res.TypedSpec().Value.GetBackupAt().AsTime()
 		if before, ok := old.(*omni.EtcdManualBackup); ok && before.TypedSpec().Value.GetBackupAt().AsTime().Equal(at) {
@@ -104,11 +113,8 @@ func (r rules) plain(ctx context.Context, old, res resource.Resource) error {
 func (r rules) extensions(ctx context.Context, res *omni.ExtensionsConfiguration) error {
 	names := res.TypedSpec().Value.GetExtensions()
 
-	switch {
-	case len(names) == 0:
+	if len(names) == 0 {
 		return nil
-	case len(names) > maxExtensions:
-		return fmt.Errorf("there are %d extensions, more than %d", len(names), maxExtensions)
 	}
 
 	cluster, err := lookup[*omni.Cluster](ctx, r.st, label(res, omni.LabelCluster))
@@ -120,7 +126,18 @@ func (r rules) extensions(ctx context.Context, res *omni.ExtensionsConfiguration
 		return fmt.Errorf("cluster %q of extensions %q does not exist", label(res, omni.LabelCluster), res.Metadata().ID())
 	}
 
-	version := cluster.TypedSpec().Value.GetTalosVersion()
+	return r.inCatalogue(ctx, cluster.TypedSpec().Value.GetTalosVersion(), names)
+}
+
+// inCatalogue checks the names of extensions against what a version of Talos has.
+func (r rules) inCatalogue(ctx context.Context, version string, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+
+	if len(names) > maxExtensions {
+		return fmt.Errorf("there are %d extensions, more than %d", len(names), maxExtensions)
+	}
 
 	catalogue, err := safe.StateGetByID[*omni.TalosExtensions](ctx, r.st, version)
 	if err != nil {
@@ -148,7 +165,7 @@ func (r rules) extensions(ctx context.Context, res *omni.ExtensionsConfiguration
 	return nil
 }
 
-func machineClass(res *omni.MachineClass) error {
+func (r rules) machineClass(ctx context.Context, old resource.Resource, res *omni.MachineClass) error {
 	spec := res.TypedSpec().Value
 
 	if spec.GetAutoProvision() != nil {
@@ -157,6 +174,13 @@ func machineClass(res *omni.MachineClass) error {
 			return errors.New("a machine class has either match labels or auto provision, not both")
 		case spec.GetAutoProvision().GetProviderId() == "":
 			return errors.New("auto provision needs a provider")
+		}
+
+		before, _ := old.(*omni.MachineClass)
+		if before == nil || before.TypedSpec().Value.GetAutoProvision().GetProviderData() != spec.GetAutoProvision().GetProviderData() {
+			if err := r.provider(ctx, spec.GetAutoProvision().GetProviderId()); err != nil {
+				return err
+			}
 		}
 
 		return kernelArgs(spec.GetAutoProvision().GetKernelArgs())
@@ -191,6 +215,26 @@ func kernelArgs(args []string) error {
 		if len(arg) > maxKernelArg || strings.ContainsFunc(arg, unicode.IsControl) {
 			return fmt.Errorf("kernel argument %d is longer than %d bytes or has control characters", i, maxKernelArg)
 		}
+	}
+
+	return nil
+}
+
+// healthCheckID is an ID that can end the name of a Kubernetes object.
+var healthCheckID = regexp.MustCompile(`^[a-z0-9.-]*[a-z0-9]$`)
+
+func healthCheck(res *omni.KubernetesHealthCheck) error {
+	interval, job := res.TypedSpec().Value.GetInterval().AsDuration(), res.TypedSpec().Value.GetJob()
+
+	switch {
+	case job == "":
+		return errors.New("the health check has no job")
+	case !healthCheckID.MatchString(res.Metadata().ID()):
+		return fmt.Errorf("the health check's ID %q cannot be part of a Kubernetes name", res.Metadata().ID())
+	case yaml.Unmarshal([]byte(job), &map[string]any{}) != nil:
+		return errors.New("the health check's job is not a YAML object")
+	case interval > 0 && interval < minHealthCheckInterval:
+		return fmt.Errorf("the health check's interval is shorter than %s", minHealthCheckInterval)
 	}
 
 	return nil

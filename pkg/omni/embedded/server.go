@@ -92,7 +92,6 @@ func New(config Config) (*Server, error) {
 
 	s := &Server{config: config, logger: config.Logger, store: newStore(), restarts: make(chan restart)}
 	s.st = state.WrapCore(s.store)
-	s.epoch.Store(1)
 
 	if s.logger == nil {
 		s.logger = zap.NewNop()

@@ -9,8 +9,14 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 )
 
-// teardownCluster takes everything with the cluster's label along: workers, then the control plane, then patches and the like
-// (those of Omni's UI too), then the cluster.
+// goesWithCluster are the types, beside machine sets, of which a cluster takes along what has its label, or its name.
+var goesWithCluster = set(
+	omni.ConfigPatchType, omni.KubernetesManifestGroupType, omni.ExtensionsConfigurationType, omni.KubernetesHealthCheckType,
+	omni.RotateTalosCAType, omni.RotateKubernetesCAType,
+)
+
+// teardownCluster takes along what belongs to the cluster: workers, then the control plane, then patches and the like (those of
+// Omni's UI too), then the cluster.
 func (v *view) teardownCluster(ctx context.Context) error {
 	if err := each(v.sets, func(s *setView) error {
 		if !s.tearingDown() {
@@ -42,11 +48,11 @@ func (v *view) teardownCluster(ctx context.Context) error {
 	for key, res := range v.all {
 		switch {
 		case key.typ == omni.ClusterType:
-		case res.Metadata().Owner() == "":
+		case res.Metadata().Owner() == "" && goesWithCluster[key.typ]:
 			left++
 
 			errs = append(errs, v.teardown(ctx, res), v.release(ctx, res))
-		case key.typ != omni.ClusterStatusType:
+		case owners[res.Metadata().Owner()] && key.typ != omni.ClusterStatusType:
 			errs = append(errs, v.destroyOwned(ctx, res))
 		}
 	}
@@ -62,21 +68,44 @@ func (v *view) teardownCluster(ctx context.Context) error {
 	return ignoreMissing(v.st.Destroy(ctx, v.cluster.Metadata()))
 }
 
-// teardownSet takes a machine set's machines along and lets it go when they are gone.
+// takeAlong tears down the patches and extensions that a machine set or a machine has by a label, and says how many are left.
+func (v *view) takeAlong(ctx context.Context, key, id string) (left int, err error) {
+	var errs []error
+
+	for ref, res := range v.all {
+		patches := ref.typ == omni.ConfigPatchType || ref.typ == omni.ExtensionsConfigurationType
+		if !patches || res.Metadata().Owner() != "" || label(res, key) != id {
+			continue
+		}
+
+		left++
+
+		errs = append(errs, v.teardown(ctx, res), v.release(ctx, res))
+	}
+
+	return left, errors.Join(errs...)
+}
+
+// teardownSet takes a machine set's machines, patches and extensions along and lets it go when they are gone.
 func (v *view) teardownSet(ctx context.Context, s *setView) error {
 	err := errors.Join(
 		each(s.nodes, func(node *omni.MachineSetNode) error { return errors.Join(v.teardown(ctx, node), v.release(ctx, node)) }),
 		each(s.machines, func(machine *omni.ClusterMachine) error { return v.leave(ctx, machine) }),
 	)
 
-	if len(s.nodes) > 0 || len(s.machines) > 0 || err != nil {
+	if len(s.nodes) > 0 || err != nil {
+		return err
+	}
+
+	left, err := v.takeAlong(ctx, omni.LabelMachineSet, s.id())
+	if left > 0 || len(s.machines) > 0 || err != nil {
 		return err
 	}
 
 	return v.release(ctx, s.MachineSet)
 }
 
-// leave takes a machine out of the cluster. It waits for as long as the machine is off.
+// leave takes a machine out of the cluster, with its patches and extensions. It waits for as long as the machine is off.
 func (v *view) leave(ctx context.Context, machine *omni.ClusterMachine) error {
 	md := machine.Metadata()
 
@@ -84,6 +113,10 @@ func (v *view) leave(ctx context.Context, machine *omni.ClusterMachine) error {
 		_, err := v.st.Teardown(ctx, md, state.WithTeardownOwner(md.Owner()))
 
 		return ignoreMissing(err)
+	}
+
+	if left, err := v.takeAlong(ctx, omni.LabelClusterMachine, md.ID()); left > 0 || err != nil {
+		return err
 	}
 
 	if status := v.machine(md.ID()); status != nil && !status.TypedSpec().Value.GetConnected() {
@@ -116,7 +149,7 @@ func (v *view) sweep(ctx context.Context) error {
 	var errs []error
 
 	for _, res := range v.all {
-		if res.Metadata().Owner() != "" {
+		if owners[res.Metadata().Owner()] {
 			errs = append(errs, v.destroyOwned(ctx, res))
 		} else if res.Metadata().Phase() == resource.PhaseTearingDown {
 			errs = append(errs, v.release(ctx, res))

@@ -13,7 +13,8 @@ import (
 )
 
 // userState is the store as users see it through the API: every call is authorized, every write is checked against the refusals.
-// A missing resource is authorized before it is reported missing.
+// A missing resource is authorized before it is reported missing. Whom a client writes as it says itself (state.WithUpdateOwner and
+// the like), and Omni takes its word.
 type userState struct {
 	store state.State
 	rules rules
@@ -64,15 +65,6 @@ func (u *userState) List(ctx context.Context, kind resource.Kind, opts ...state.
 
 // Create implements state.CoreState.
 func (u *userState) Create(ctx context.Context, res resource.Resource, opts ...state.CreateOption) error {
-	var options state.CreateOptions
-	for _, opt := range opts {
-		opt(&options)
-	}
-
-	if err := checkOwner(options.Owner); err != nil {
-		return err
-	}
-
 	if err := allow(ctx, true, res.Metadata().Type(), clusterOf(res.Metadata())); err != nil {
 		return err
 	}
@@ -86,15 +78,6 @@ func (u *userState) Create(ctx context.Context, res resource.Resource, opts ...s
 
 // Update implements state.CoreState.
 func (u *userState) Update(ctx context.Context, res resource.Resource, opts ...state.UpdateOption) error {
-	options := state.DefaultUpdateOptions()
-	for _, opt := range opts {
-		opt(&options)
-	}
-
-	if err := checkOwner(options.Owner); err != nil {
-		return err
-	}
-
 	existing, cluster, err := u.find(ctx, res.Metadata())
 	if err != nil && !state.IsNotFoundError(err) {
 		return err
@@ -122,12 +105,7 @@ func (u *userState) Update(ctx context.Context, res resource.Resource, opts ...s
 
 // Destroy implements state.CoreState.
 func (u *userState) Destroy(ctx context.Context, ptr resource.Pointer, opts ...state.DestroyOption) error {
-	var options state.DestroyOptions
-	for _, opt := range opts {
-		opt(&options)
-	}
-
-	if err := u.checkDestroy(ctx, ptr, options.Owner); err != nil {
+	if err := u.checkDestroy(ctx, ptr); err != nil {
 		return err
 	}
 
@@ -136,12 +114,7 @@ func (u *userState) Destroy(ctx context.Context, ptr resource.Pointer, opts ...s
 
 // Teardown implements state.Teardowner.
 func (u *userState) Teardown(ctx context.Context, ptr resource.Pointer, opts ...state.TeardownOption) (bool, error) {
-	var options state.TeardownOptions
-	for _, opt := range opts {
-		opt(&options)
-	}
-
-	if err := u.checkDestroy(ctx, ptr, options.Owner); err != nil {
+	if err := u.checkDestroy(ctx, ptr); err != nil {
 		return false, err
 	}
 
@@ -151,23 +124,14 @@ func (u *userState) Teardown(ctx context.Context, ptr resource.Pointer, opts ...
 // TeardownAndDestroy implements state.TeardownAndDestroyer. It may return NotFound for a resource that it tore down and that the
 // controllers destroyed first.
 func (u *userState) TeardownAndDestroy(ctx context.Context, ptr resource.Pointer, opts ...state.TeardownAndDestroyOption) error {
-	var options state.TeardownAndDestroyOptions
-	for _, opt := range opts {
-		opt(&options)
-	}
-
-	if err := u.checkDestroy(ctx, ptr, options.Owner); err != nil {
+	if err := u.checkDestroy(ctx, ptr); err != nil {
 		return err
 	}
 
 	return u.store.TeardownAndDestroy(ctx, ptr, opts...)
 }
 
-func (u *userState) checkDestroy(ctx context.Context, ptr resource.Pointer, owner resource.Owner) error {
-	if err := checkOwner(owner); err != nil {
-		return err
-	}
-
+func (u *userState) checkDestroy(ctx context.Context, ptr resource.Pointer) error {
 	existing, cluster, err := u.find(ctx, ptr)
 	if err != nil && !state.IsNotFoundError(err) {
 		return err
@@ -243,14 +207,6 @@ func watchAccess(ctx context.Context, req *v1alpha1.WatchRequest) error {
 	}
 
 	return allow(ctx, false, req.GetType(), clusterOfQueries(queries))
-}
-
-func checkOwner(owner resource.Owner) error {
-	if owner != "" {
-		return status.Error(codes.PermissionDenied, "only a controller can be an owner")
-	}
-
-	return nil
 }
 
 // refuse turns what the rules found into the one error that a client gets. The text has several lines, as a real Omni's.

@@ -11,6 +11,7 @@ import (
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/registry" // registers all types
+	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
 )
 
 // The versions on offer. A Talos minor supports Kubernetes from the first minor here up to its own.
@@ -20,6 +21,9 @@ var (
 
 	newestKubernetes = map[uint64]uint64{11: 34, 12: 35, 13: 36} // minor of Talos → minor of Kubernetes
 )
+
+// omniVersion is the release whose behaviour this is.
+const omniVersion = "v1.9.3"
 
 const officialExtensions = "siderolabs/"
 
@@ -35,7 +39,11 @@ func seed(ctx context.Context, st state.State) error {
 		return err
 	}
 
-	var all []resource.Resource
+	version := system.NewSysVersion(system.SysVersionID)
+	version.TypedSpec().Value.BackendVersion = omniVersion
+	version.TypedSpec().Value.InstanceName = instance
+
+	all := []resource.Resource{version}
 
 	for _, version := range kubernetesVersions {
 		res := omni.NewKubernetesVersion(version)

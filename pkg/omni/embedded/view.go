@@ -186,8 +186,14 @@ func (v *view) hold(ctx context.Context, res resource.Resource, finalizers []str
 	return ignoreMissing(v.st.AddFinalizer(ctx, res.Metadata(), missing[0]))
 }
 
-// ours says whether the controllers set a finalizer. Those of a test, set through State, hold a resource until the test lets go.
-func ours(finalizer resource.Finalizer) bool {
+// ours says whether the controllers take a finalizer off again. Those of a test, set through State, hold a resource until the test
+// lets go. So does that of a class on a machine set which has left its class: the one controller in Omni that would take it off does
+// not look at such a set any more.
+func ours(res resource.Resource, finalizer resource.Finalizer) bool {
+	if machineSet, ok := res.(*omni.MachineSet); ok && finalizer == classFinalizer {
+		return omni.GetMachineAllocation(machineSet) != nil
+	}
+
 	return slices.Contains(clusterFinalizers, finalizer) ||
 		slices.Contains(machineSetFinalizers, finalizer) ||
 		slices.Contains(clusterMachineFinalizers, finalizer)
@@ -195,12 +201,12 @@ func ours(finalizer resource.Finalizer) bool {
 
 // heldByOthers says whether someone else than the controllers holds a resource.
 func heldByOthers(res resource.Resource) bool {
-	return slices.ContainsFunc(*res.Metadata().Finalizers(), func(f resource.Finalizer) bool { return !ours(f) })
+	return slices.ContainsFunc(*res.Metadata().Finalizers(), func(f resource.Finalizer) bool { return !ours(res, f) })
 }
 
 // release takes the controllers' finalizers off a resource.
 func (v *view) release(ctx context.Context, res resource.Resource) error {
-	finalizers := slices.DeleteFunc(slices.Clone(*res.Metadata().Finalizers()), func(f resource.Finalizer) bool { return !ours(f) })
+	finalizers := slices.DeleteFunc(slices.Clone(*res.Metadata().Finalizers()), func(f resource.Finalizer) bool { return !ours(res, f) })
 	if len(finalizers) == 0 {
 		return nil
 	}

@@ -128,7 +128,7 @@ func TestWatch(t *testing.T) {
 	resumed.expect(state.Destroyed, "b")
 
 	t.Run("garbage bookmark", func(t *testing.T) {
-		for _, garbage := range [][]byte{[]byte("garbage"), {1}, make([]byte, 8), make([]byte, 16)} {
+		for _, garbage := range [][]byte{[]byte("garbage"), {1}, slices.Repeat([]byte{255}, 8), make([]byte, 16)} {
 			err := st.WatchKindAggregated(testContext(t), patchKind, make(chan []state.Event), state.WithKindStartFromBookmark(garbage))
 			if !state.IsInvalidWatchBookmarkError(err) {
 				t.Errorf("bookmark %x: %v", garbage, err)
