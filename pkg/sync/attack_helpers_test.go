@@ -151,10 +151,6 @@ func ofClass(name, class string) *fstest.MapFile {
 	return text("kind: Cluster\nname: %s\nkubernetes: {version: v1.34.3}\ntalos: {version: v1.12.0}\n---\nkind: ControlPlane\nmachineClass: {name: %s, size: 1}\n", name, class)
 }
 
-func nodeMD(id, set string) *resource.Metadata {
-	return omnires.NewMachineSetNode(id, omnires.NewMachineSet(set)).Metadata()
-}
-
 func target(s sync.Status, name string) *sync.TargetStatus {
 	for i := range s.Targets {
 		if s.Targets[i].Target == name {
