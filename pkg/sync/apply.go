@@ -73,7 +73,9 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 		}
 
 		for _, c := range plan.Conflicts {
-			e.blocked.add(t.Key, c.Resource) // its owner may let go of it
+			if e.waitFor(t, c.Resource) { // its owner may let go of it
+				return errAgain
+			}
 		}
 
 		return &StalledError{fmt.Errorf("%s%s is not ours: %s%s", where, diff.Name(conflict.Resource), conflict.Reason, andMore(len(plan.Conflicts)))}
@@ -115,7 +117,9 @@ func (e *Engine) awaited(t *target, plan *diff.Plan) error {
 		blocked := true
 
 		for _, w := range plan.Waiting {
-			e.blocked.add(t.Key, w.Resource)
+			if e.waitFor(t, w.Resource) {
+				return errAgain
+			}
 
 			blocked = blocked && w.Elsewhere
 		}
@@ -128,6 +132,22 @@ func (e *Engine) awaited(t *target, plan *diff.Plan) error {
 	default:
 		return nil
 	}
+}
+
+// waitFor queues a target again as soon as a resource of its plan changes. It reports
+// whether it has changed already, between the plan and now.
+func (e *Engine) waitFor(t *target, r resource.Resource) (changed bool) {
+	e.blocked.add(t.Key, r)
+
+	return e.isOutdated(r)
+}
+
+// isOutdated reports whether the snapshot holds another version of a resource by now. It
+// never changes a resource in place.
+func (e *Engine) isOutdated(r resource.Resource) bool {
+	now, ok := e.Snapshot.Get(r.Metadata().Type(), r.Metadata().ID())
+
+	return !ok || now != r
 }
 
 func andMore(n int) string {
@@ -222,6 +242,11 @@ func (e *Engine) send(ctx context.Context, change *diff.Change) error {
 
 		e.Snapshot.Put(created)
 	case diff.Destroy:
+		// A teardown carries no version. This is the next best thing (G5).
+		if e.isOutdated(change.Old) {
+			return &RetryError{Err: fmt.Errorf("%s changed meanwhile", diff.Name(change)), Expected: true}
+		}
+
 		return e.destroy(ctx, change.Old.Metadata())
 	default:
 		updated := change.New.DeepCopy()
@@ -291,7 +316,7 @@ func signature(changes []diff.Change) string {
 
 	for i := range changes {
 		change := &changes[i]
-		fmt.Fprintf(&s, "%s %s %s\n", change.Action, diff.Name(change), describe(change))
+		fmt.Fprintf(&s, "%s %s %s %s\n", change.Action, diff.Name(change), change.Metadata().Phase(), describe(change))
 	}
 
 	return s.String()

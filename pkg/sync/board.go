@@ -32,6 +32,9 @@ type record struct {
 	// synced is the last revision that the target was Synced with. It tells drift from a
 	// new revision.
 	synced string
+	// awaited is the revision that brought work and was not tried yet. A pass that began
+	// with an older one settles nothing.
+	awaited string
 	// written remembers what was written lately, by signature, to notice somebody who
 	// undoes it again and again. A new revision clears it.
 	written map[string]attempt
@@ -146,16 +149,21 @@ func (b *board) update(key Key, fn func(*record)) bool {
 	return news
 }
 
-// remove forgets a target that is gone and reports whether there was one.
-func (b *board) remove(key Key) bool {
+// remove forgets a target that is gone and reports whether there was one. One that a
+// newer revision wants again stays.
+func (b *board) remove(t *target) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	_, ok := b.targets[key]
-	delete(b.targets, key)
+	r, ok := b.targets[t.Key]
+	if !ok || !r.answers(t) {
+		return false
+	}
+
+	delete(b.targets, t.Key)
 	b.changed()
 
-	return ok
+	return true
 }
 
 // keys returns the targets of a source.
@@ -186,13 +194,13 @@ func (b *board) ensure(key Key) { b.update(key, func(*record) {}) }
 func (b *board) pending(key Key, path, revision string) {
 	b.update(key, func(r *record) {
 		r.Path, r.Revision, r.Message, r.Settled = path, revision, "waiting for its turn", false
-		r.stalled, r.written, r.refused = false, nil, ""
+		r.stalled, r.written, r.refused, r.awaited = false, nil, "", revision
 	})
 }
 
 // carryOver notes that a revision changes nothing for a target.
 func (b *board) carryOver(key Key, revision string) {
-	b.update(key, func(r *record) { r.Revision, r.synced = revision, revision })
+	b.update(key, func(r *record) { r.Revision, r.synced, r.awaited = revision, revision, "" })
 }
 
 // planned takes the newest plan of a target.
@@ -231,6 +239,9 @@ func (b *board) wrote(key Key, signature string, limit time.Duration) {
 
 		written[signature] = attempt{again.times + 1, time.Now()}
 		r.written = written
+
+		// Something changed in Omni, so what was refused may be accepted now.
+		r.stalled, r.refused = false, ""
 	})
 }
 
@@ -289,10 +300,20 @@ func (b *board) grace(key Key, finishing string, limit time.Duration) time.Durat
 	return left
 }
 
+// answers reports whether a pass is about the revision that is awaited, and notes that it
+// came.
+func (r *record) answers(t *target) bool {
+	if r.awaited == t.from.revision {
+		r.awaited = ""
+	}
+
+	return r.awaited == ""
+}
+
 // succeeded notes that a plan was empty: the one proof of being Synced.
 func (b *board) succeeded(t *target) bool {
 	return b.update(t.Key, func(r *record) {
-		r.Sync, r.Message, r.Settled = Synced, "", true
+		r.Sync, r.Message, r.Settled = Synced, "", r.answers(t)
 		r.stalled, r.waits, r.synced = false, false, t.from.revision
 
 		if r.Operation != "" {
@@ -308,7 +329,7 @@ func (b *board) waiting(t *target, reason string, blocked bool) bool {
 
 	news := b.update(t.Key, func(r *record) {
 		waited = r.waits
-		r.Message, r.Settled, r.Revision = reason, blocked, t.from.revision
+		r.Message, r.Settled, r.Revision = reason, r.answers(t) && blocked, t.from.revision
 		r.stalled, r.waits = false, true
 
 		if r.Plan != nil {
@@ -322,7 +343,7 @@ func (b *board) waiting(t *target, reason string, blocked bool) bool {
 // failed notes that a pass failed; a stalled one ended for now.
 func (b *board) failed(t *target, message string, stalled bool) bool {
 	return b.update(t.Key, func(r *record) {
-		r.Operation, r.Message, r.Settled, r.Revision = Failed, message, stalled, t.from.revision
+		r.Operation, r.Message, r.Settled, r.Revision = Failed, message, r.answers(t) && stalled, t.from.revision
 		r.stalled, r.waits = stalled, false
 
 		if r.Plan == nil || t.broken != nil {

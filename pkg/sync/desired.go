@@ -107,8 +107,8 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, set *templat
 	}
 
 	next.broken = brokenTargets(set, next.targets, problems)
-	next.fleetPending.Store(changed(previous.targets[""], next.targets[""]) ||
-		previous.fleetPending.Load() && next.targets[""] != nil)
+	next.fleetPending.Store(previous.fleetPending.Load() || changed(previous.targets[""], next.targets[""]) ||
+		previous.targets[""] != nil && !next.wants(""))
 
 	src.desired.Store(next)
 	e.announce(src, revision, len(targets), problems)

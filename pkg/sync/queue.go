@@ -106,7 +106,7 @@ func (e *Engine) report(t *target, err error) {
 	case err == nil && t.desired == nil:
 		e.queueFleet(t)
 
-		if e.board.remove(t.Key) {
+		if e.board.remove(t) {
 			log.Info("deleted: Omni holds nothing of it any more")
 		}
 	case err == nil:
