@@ -31,6 +31,10 @@ type Input struct {
 	// destroyed; "" if they may. What leaves a template that stays is always destroyed,
 	// as omnictl does.
 	Keep string
+	// KeepParts keeps also what leaves a template that stays.
+	KeepParts bool
+	// PruneForeign destroys what others made in the cluster, instead of reporting it.
+	PruneForeign bool
 }
 
 // Compute returns what has to happen so that Omni is what Git says. It is pure: the
@@ -94,7 +98,7 @@ func (c *computation) converge(want resource.Resource) {
 		c.change(Change{Action: Create, New: want})
 	case have.Metadata().Owner() != "":
 		c.conflict(have, "it is owned by Omni's "+have.Metadata().Owner())
-	case SourceOf(have) != "" && SourceOf(have) != c.Source:
+	case SourceOf(have) != "" && SourceOf(have) != c.Source && !c.mayTake(SourceOf(have)):
 		c.conflict(have, "it is managed by the source "+SourceOf(have))
 	case !c.fleet && want.Metadata().Type() != omni.KernelArgsType && clusterOf(have) != clusterOf(want):
 		c.elsewhere(have)
@@ -151,6 +155,7 @@ func machineSetOf(r resource.Resource) string {
 // remove plans what happens to live resources that Git does not describe.
 func (c *computation) remove(desired map[ref]bool) {
 	doomed := c.doomed(desired)
+	handover := c.Removed && c.handedOver()
 	cascades := map[ref][]resource.Resource{}
 
 	for key, have := range c.live {
@@ -165,9 +170,11 @@ func (c *computation) remove(desired map[ref]bool) {
 			cascades[root] = append(cascades[root], have)
 		case have.Metadata().Type() == omni.KernelArgsType:
 			c.release(have)
-		case SourceOf(have) == "":
+		case handover && SourceOf(have) == c.Source && !isTearingDown(have):
+			c.release(have)
+		case SourceOf(have) == "" && (!c.PruneForeign || c.Removed):
 			c.plan.Foreign = append(c.plan.Foreign, have)
-		case c.Keep != "" && (c.fleet || c.Removed):
+		case c.keeps():
 			c.plan.Kept = append(c.plan.Kept, have)
 		default:
 			c.finish(have)
@@ -210,12 +217,44 @@ func (c *computation) doomed(desired map[ref]bool) map[ref]bool {
 
 	for key, have := range c.live {
 		isRoot := key.typ == omni.ClusterType || key.typ == omni.MachineSetType
-		if isRoot && !desired[key] && !c.notOurs(have) && SourceOf(have) == c.Source && (c.Keep == "" || !c.Removed) {
+		if isRoot && !desired[key] && !c.notOurs(have) && SourceOf(have) == c.Source && !c.keeps() && !c.handedOver() {
 			doomed[key] = true
 		}
 	}
 
 	return doomed
+}
+
+// keeps reports whether what left Git stays.
+func (c *computation) keeps() bool {
+	return c.KeepParts || c.Keep != "" && (c.fleet || c.Removed)
+}
+
+// handedOver reports whether a cluster that left this source is for another one to take:
+// it loses its marks and nothing else.
+func (c *computation) handedOver() bool {
+	cluster, ok := c.live[ref{omni.ClusterType, c.Target}]
+	if !ok || !c.Removed || SourceOf(cluster) != c.Source {
+		return false
+	}
+
+	to, _ := cluster.Metadata().Annotations().Get(AnnotationHandover)
+
+	return to != "" && to != c.Source
+}
+
+// mayTake reports whether the template says that this source takes the cluster over from
+// another one.
+func (c *computation) mayTake(from string) bool {
+	for _, want := range c.Desired {
+		if want.Metadata().Type() == omni.ClusterType {
+			value, _ := want.Metadata().Annotations().Get(AnnotationHandover)
+
+			return value == from
+		}
+	}
+
+	return false
 }
 
 // goesAlong returns the doomed root with which Omni destroys have.

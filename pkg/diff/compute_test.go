@@ -178,6 +178,8 @@ func TestCompute(t *testing.T) {
 		fleet   bool
 		removed bool
 		keep    string
+		parts   bool
+		foreign bool
 		want    []string
 	}{
 		{
@@ -347,6 +349,47 @@ func TestCompute(t *testing.T) {
 			want:    []string{"foreign Cluster one"},
 		},
 		{
+			name:    "what others made is destroyed if the source says so",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", ours), patch("500-ui", "a"), patch("900-cm", "a", owned)},
+			foreign: true,
+			want:    []string{"destroy ConfigPatch 500-ui"},
+		},
+		{
+			name:    "nothing leaves a cluster that keeps its parts",
+			desired: resources{cluster("1.35.0")},
+			live:    resources{cluster("1.34.3", ours), patch("200-a", "a", ours), machineSet(set, ours)},
+			parts:   true,
+			want: []string{
+				"update Cluster one  spec.kubernetesversion: 1.34.3 → 1.35.0", "kept ConfigPatch 200-a", "kept MachineSet one-workers",
+			},
+		},
+		{
+			name: "a cluster that is handed over loses its marks, itself last",
+			live: resources{
+				cluster("1.34.3", ours, note(diff.AnnotationHandover, "other")), patch("200-a", "a", ours), node(set, ours), patch("500-ui", "a"),
+			},
+			removed: true,
+			want: []string{
+				"release MachineSetNode " + machine + "  released: it left Git and stays in Omni",
+				"release ConfigPatch 200-a  released: it left Git and stays in Omni",
+				"release Cluster one  released: it left Git and stays in Omni",
+				"foreign ConfigPatch 500-ui",
+			},
+		},
+		{
+			name:    "a source takes over what its template says it takes over",
+			desired: resources{cluster("1.34.3", note(diff.AnnotationHandover, "other")), patch("200-a", "a")},
+			live: resources{
+				cluster("1.34.3", note(diff.MarkSource, "other"), note(diff.AnnotationHandover, "other"), note(diff.MarkGitOps, "omni-syncd")),
+				patch("200-a", "a", note(diff.MarkSource, "other")), patch("300-x", "a", note(diff.MarkSource, "third")),
+			},
+			want: []string{
+				"adopt Cluster one  adopted: it exists and is as Git says",
+				"adopt ConfigPatch 200-a  adopted: it exists and is as Git says",
+			},
+		},
+		{
 			name:    "fleet resources keep what other people put on them",
 			fleet:   true,
 			desired: resources{class()},
@@ -371,7 +414,10 @@ func TestCompute(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			in := diff.Input{Source: self, Target: "one", Desired: test.desired, Live: test.live, Removed: test.removed, Keep: test.keep}
+			in := diff.Input{
+				Source: self, Target: "one", Desired: test.desired, Live: test.live,
+				Removed: test.removed, Keep: test.keep, KeepParts: test.parts, PruneForeign: test.foreign,
+			}
 			if test.fleet {
 				in.Target = ""
 			}

@@ -31,6 +31,12 @@ const (
 	// MarkGitOps is what newer Omni shows in its UI on objects that a GitOps tool manages.
 	MarkGitOps = omni.SystemLabelPrefix + "managed-by-gitops-tools"
 
+	// AnnotationHandover, on the Cluster of a template, names the source on the other side
+	// of a hand-over. In the source that gives the cluster away: when the template leaves,
+	// the cluster loses its marks instead of being deleted. In the one that takes it: the
+	// marks of that source are no conflict.
+	AnnotationHandover = "omni-syncd/handover"
+
 	gitOpsTool = "omni-syncd"
 )
 
@@ -175,7 +181,7 @@ func released(live resource.Resource) resource.Resource {
 	r := live.DeepCopy()
 
 	r.Metadata().Annotations().Do(func(annotations kvutils.TempKV) {
-		for _, key := range []string{MarkSource, MarkFleet, MarkApplied, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
+		for _, key := range []string{MarkSource, MarkPath, MarkFleet, MarkApplied, MarkGitOps, MarkLocked, AnnotationHandover, omni.ResourceManagedByClusterTemplates} {
 			annotations.Delete(key)
 		}
 	})

@@ -49,13 +49,15 @@ func (c *Change) Metadata() *resource.Metadata {
 	return c.Old.Metadata()
 }
 
-// stage orders the actions of a plan: create, then change, then destroy (G7).
+// stage orders the actions of a plan: create, then change, then let go, then destroy (G7).
 func (c *Change) stage() int {
 	switch c.Action {
 	case Create:
 		return 0
-	case Destroy:
+	case Release:
 		return 2
+	case Destroy:
+		return 3
 	default:
 		return 1
 	}
@@ -153,14 +155,15 @@ func (p *Plan) sort() {
 }
 
 // comparePhase orders by stage, then by rank: forwards when building up, backwards
-// when tearing down.
+// when letting go or tearing down. So the Cluster is the last to be released: until then
+// it says that its parts are handed over and not pruned.
 func comparePhase(a, b *Change) int {
 	if c := cmp.Compare(a.stage(), b.stage()); c != 0 {
 		return c
 	}
 
 	c := cmp.Compare(render.Rank(a.Metadata().Type()), render.Rank(b.Metadata().Type()))
-	if a.Action == Destroy {
+	if a.Action == Destroy || a.Action == Release {
 		return -c
 	}
 

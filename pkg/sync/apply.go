@@ -79,11 +79,26 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 		}
 
 		return &StalledError{fmt.Errorf("%s%s is not ours: %s%s", where, diff.Name(conflict.Resource), conflict.Reason, andMore(len(plan.Conflicts)))}
-	case plan.Locked && len(plan.Changes) > 0:
-		return &WaitError{Reason: "the cluster is locked in Omni; pending: " + plan.Summary(), Blocked: true}
+	case len(plan.Changes) == 0:
+		return nil
+	}
+
+	reason := ""
+
+	switch lost := e.sources[t.Source].quorum(plan, e.controlPlane(t.Target)); {
+	case plan.Locked:
+		reason = "the cluster is locked in Omni"
+	case t.policy.Suspended:
+		reason = "the cluster is suspended in Git (" + AnnotationSuspend + ")"
+	case t.policy.Manual && !e.Requested:
+		reason = "the cluster is synced on request only (" + AnnotationSync + ": manual)"
+	case lost != "":
+		reason = lost
 	default:
 		return nil
 	}
+
+	return &WaitError{Reason: reason + "; pending: " + plan.Summary(), Blocked: true}
 }
 
 // hold keeps a step back that was refused, that somebody undoes again and again, or that
@@ -128,6 +143,10 @@ func (e *Engine) awaited(t *target, plan *diff.Plan) error {
 
 		return &WaitError{Blocked: blocked, Reason: fmt.Sprintf("%s: %s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)))}
 	case len(plan.Kept) > 0:
+		if t.policy.KeepParts && t.desired != nil {
+			return &WaitError{Reason: fmt.Sprintf("%d resources left the template, kept: %s is disabled", len(plan.Kept), AnnotationPrune), Blocked: true}
+		}
+
 		return &WaitError{Reason: "not in Git any more, kept: " + t.keep, Blocked: true}
 	default:
 		return nil

@@ -401,7 +401,6 @@ func TestG10_RestoreOfMarked(t *testing.T) {
 
 // G8, KernelArgs: they are adopted, released when they leave, and follow a machine.
 func TestG1_KernelArgs(t *testing.T) {
-
 	var writes writeLog
 
 	o := daemon.StartOmni(t, embedded.Config{Step: time.Millisecond, OnWrite: writes.add})
@@ -412,8 +411,10 @@ func TestG1_KernelArgs(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// A second machine each, or nothing could leave a control plane.
+	spare := func(cluster string) string { return machine(int(cluster[0])) }
 	with := func(name string, n int, args string) *fstest.MapFile {
-		return text("%s---\nkind: Machine\nname: %s\nkernelArgs: [%s]\n", cluster(name, "1.34.3", machine(n)).Data, machine(n), args)
+		return text("%s---\nkind: Machine\nname: %s\nkernelArgs: [%s]\n", cluster(name, "1.34.3", machine(n), spare(name)).Data, machine(n), args)
 	}
 	source := func() string {
 		r, err := o.State().Get(t.Context(), own.Metadata())
@@ -425,26 +426,26 @@ func TestG1_KernelArgs(t *testing.T) {
 	}
 
 	d := daemon.Start(t, o, noRelist)
-	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": with("a", 1, "quiet"), "b.yaml": cluster("b", "1.34.3", machine(2))}))
+	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": with("a", 1, "quiet"), "b.yaml": cluster("b", "1.34.3", machine(2), spare("b"))}))
 	expect(t, "adopted", daemon.Source, source())
 
-	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1)), "b.yaml": cluster("b", "1.34.3", machine(2))}))
+	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1), spare("a")), "b.yaml": cluster("b", "1.34.3", machine(2), spare("b"))}))
 	expect(t, "released", "", source())
 
-	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": with("a", 1, "nosmp"), "b.yaml": cluster("b", "1.34.3", machine(2))}))
+	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": with("a", 1, "nosmp"), "b.yaml": cluster("b", "1.34.3", machine(2), spare("b"))}))
 	expect(t, "adopted again", daemon.Source, source())
 
 	before := len(writes.all())
 
 	// The machine and its arguments change the cluster, both ways at once.
-	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(2)), "b.yaml": with("b", 1, "nosmp")}))
+	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(2), spare("a")), "b.yaml": with("b", 1, "nosmp")}))
 	expect(t, "moved", daemon.Source, source())
 
 	if n := count(writes.all()[before:], "Update "+machine(1)); n > 4 {
 		t.Errorf("two clusters of one source fought over KernelArgs with %d updates", n)
 	}
 
-	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(2))}))
+	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(2), spare("a"))}))
 	expect(t, "left behind", "", source())
 
 	if n := count(writes.all(), "Teardown "+machine(1)); n > 3 {

@@ -58,13 +58,16 @@ type target struct {
 	from    *desired
 	desired *render.Target // nil when the target is not in Git
 	broken  error
-	// keep says why what left Git must not be destroyed; "" if it may. It is decided
+	// policy and keep (why what left Git must not be destroyed; "" if it may) are decided
 	// together with the look at Omni (Engine.live).
-	keep string
+	policy Policy
+	keep   string
+	// pruneForeign is set by the source.
+	pruneForeign bool
 }
 
 func (t *target) input(live []resource.Resource) diff.Input {
-	in := diff.Input{Source: t.Source, Target: t.Target, Path: t.path(), Live: live, Removed: t.desired == nil, Keep: t.keep}
+	in := diff.Input{Source: t.Source, Target: t.Target, Path: t.path(), Live: live, Removed: t.desired == nil, Keep: t.keep, KeepParts: t.policy.KeepParts, PruneForeign: t.pruneForeign}
 	if t.desired != nil {
 		in.Desired = t.desired.Resources
 	}
@@ -259,7 +262,7 @@ func (e *Engine) lookup(key Key) *target {
 		return nil
 	}
 
-	return &target{Key: key, from: d, desired: d.targets[key.Target], broken: d.broken[key.Target]}
+	return &target{Key: key, from: d, desired: d.targets[key.Target], broken: d.broken[key.Target], pruneForeign: e.sources[key.Source].PruneForeign}
 }
 
 // superseded reports whether a newer revision came since a target was looked up.
@@ -277,6 +280,8 @@ func (e *Engine) keep(t *target) string {
 		return "the revision is not whole: it holds no templates, or some of its files have problems"
 	case t.desired != nil || t.Target == "":
 		return ""
+	case t.policy.Protected:
+		return "it is protected; say " + AnnotationDeletion + ": allowed in its template before you remove that"
 	}
 
 	if path := e.leftBehind(t); path != "" {
@@ -292,11 +297,7 @@ func (e *Engine) keep(t *target) string {
 		}
 	}
 
-	if n := len(t.from.left); n > src.MaxDelete {
-		return fmt.Sprintf("%d clusters left Git at once, maxDelete allows %d", n, src.MaxDelete)
-	}
-
-	return ""
+	return src.tooMany(t.from.left)
 }
 
 // leftBehind returns the file that the template of a cluster was in if the revision still

@@ -37,6 +37,13 @@ type SourceConfig struct {
 	// MaxDelete is how many clusters may leave Git at once; if more do, all are kept
 	// (G11). The zero value deletes none.
 	MaxDelete int
+	// Confirm holds the digests of deletions that are allowed although a guard would stop
+	// them; the guard's message names the digest.
+	Confirm []string
+	// PruneForeign destroys what others made in a cluster and no template describes.
+	PruneForeign bool
+	// Policy is the default for the clusters of the source.
+	Policy Policy
 }
 
 // Config configures an [Engine].
@@ -59,6 +66,9 @@ type Config struct {
 	// Grace is how long Omni gets to destroy by itself what is torn down and held by
 	// nobody, as v1.9 does, before the engine does it. Default 2 s.
 	Grace time.Duration
+	// Requested says that somebody asks for this run: clusters whose policy is manual are
+	// written to.
+	Requested bool
 	// DryRun makes every plan and writes nothing: the plans are in the [Status].
 	DryRun bool
 	// Logger is told what was applied and what failed; never a value that may be secret.

@@ -35,6 +35,11 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 		return nil, errNotReady{err}
 	}
 
+	var err error
+	if t.policy, err = e.policy(t); err != nil {
+		return nil, err
+	}
+
 	t.keep = e.keep(t)
 
 	if t.Target == "" {

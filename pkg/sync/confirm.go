@@ -1,0 +1,88 @@
+package sync
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+)
+
+// digestOf names a deletion: what is to be deleted, in a source. Whoever confirms it
+// confirms exactly that and nothing that is added later.
+func digestOf(source, kind string, names []string) string {
+	names = slices.Sorted(slices.Values(names))
+	sum := sha256.Sum256([]byte(source + "\x00" + kind + "\x00" + strings.Join(names, "\x00")))
+
+	return hex.EncodeToString(sum[:6])
+}
+
+// confirmed reports whether a deletion was confirmed by its digest.
+func (src *sourceState) confirmed(digest string) bool { return slices.Contains(src.Confirm, digest) }
+
+// tooMany says why the clusters that left Git must not be deleted together; "" if they may.
+func (src *sourceState) tooMany(left map[string]bool) string {
+	names := slices.Collect(maps.Keys(left))
+	digest := digestOf(src.Name, "clusters", names)
+
+	if len(names) <= src.MaxDelete || src.confirmed(digest) {
+		return ""
+	}
+
+	return fmt.Sprintf("%d clusters left Git at once, maxDelete allows %d; to delete them all, confirm: %s", len(names), src.MaxDelete, digest)
+}
+
+// quorum says why a plan must not be applied: it takes so many machines out of a control
+// plane at once that etcd loses its quorum, which is n/2+1 of n members. One of two may
+// go: Omni takes a single member out in order.
+func (src *sourceState) quorum(plan *diff.Plan, members int) string {
+	if plan.Removed {
+		return "" // the cluster as a whole goes; that is guarded as such
+	}
+
+	var leaving []string
+
+	for i := range plan.Changes {
+		switch change := &plan.Changes[i]; {
+		case !isControlPlaneNode(change.Metadata()):
+		case change.Action == diff.Destroy:
+			leaving = append(leaving, change.Metadata().ID())
+		case change.Action == diff.Create:
+			members++ // it comes before anything leaves
+		}
+	}
+
+	enough := members-len(leaving) >= members/2+1 || len(leaving) == 1 && members == 2
+	digest := digestOf(src.Name, "control plane of "+plan.Target, leaving)
+
+	if len(leaving) == 0 || enough || src.confirmed(digest) {
+		return ""
+	}
+
+	return fmt.Sprintf("%d of %d control plane machines would leave at once, and etcd would lose its quorum; to do it all the same, confirm: %s", len(leaving), members, digest)
+}
+
+// controlPlane counts the members of a cluster's control plane in Omni.
+func (e *Engine) controlPlane(cluster string) int {
+	members := 0
+
+	for _, r := range e.Snapshot.Cluster(cluster) {
+		if isControlPlaneNode(r.Metadata()) {
+			members++
+		}
+	}
+
+	return members
+}
+
+func isControlPlaneNode(md *resource.Metadata) bool {
+	_, ok := md.Labels().Get(omni.LabelControlPlaneRole)
+
+	return ok && md.Type() == omni.MachineSetNodeType
+}

@@ -1,0 +1,197 @@
+package sync_test
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+	"github.com/omni-syncd/omni-syncd/test/daemon"
+)
+
+// annotated returns the template of a cluster with annotations.
+func annotated(name, kubernetes string, annotations ...string) *fstest.MapFile {
+	file := cluster(name, kubernetes, machine(int(name[0])))
+	file.Data = []byte(strings.Replace(string(file.Data), "kubernetes:",
+		fmt.Sprintf("annotations: {%s}\nkubernetes:", strings.Join(annotations, ", ")), 1))
+
+	return file
+}
+
+func one(file *fstest.MapFile) fstest.MapFS {
+	return fstest.MapFS{"a.yaml": file, "z.yaml": cluster("z", "1.34.3", machine('z'))}
+}
+
+// A policy in a template holds for its cluster, and what it holds back is shown.
+func TestPolicies(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		revisions []fstest.MapFS
+		change    func(*sync.Config)
+		message   string // of a, after the last revision
+		want      string // Kubernetes version of a in Omni, "" if a is gone
+	}{
+		{"suspended", []fstest.MapFS{one(annotated("a", "1.34.3")), one(annotated("a", "1.35.0", `omni-syncd/suspend: "true"`))}, nil, "suspended in Git", "1.34.3"},
+		{"not suspended any more", []fstest.MapFS{
+			one(annotated("a", "1.34.3")), one(annotated("a", "1.35.0", `omni-syncd/suspend: "true"`)), one(annotated("a", "1.35.0", `omni-syncd/suspend: "false"`)),
+		}, nil, "", "1.35.0"},
+		{"suspended source", []fstest.MapFS{one(annotated("a", "1.34.3"))}, func(c *sync.Config) { c.Sources[0].Policy.Suspended = true }, "suspended in Git", ""},
+		{"template wins over the source", []fstest.MapFS{one(annotated("a", "1.34.3", `omni-syncd/suspend: "false"`))},
+			func(c *sync.Config) { c.Sources[0].Policy.Suspended = true }, "", "1.34.3"},
+		{"manual", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/sync: manual"))}, nil, "on request only", ""},
+		{"manual, requested", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/sync: manual"))}, func(c *sync.Config) { c.Requested = true }, "", "1.34.3"},
+		{"a typo", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/sync: manul"))}, nil, `"manul" means nothing; use "manual" or "auto"`, ""},
+		{"protected", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/deletion: protected")), {"z.yaml": cluster("z", "1.34.3", machine('z'))}}, nil, "it is protected", "1.34.3"},
+		{"protection taken back first", []fstest.MapFS{
+			one(annotated("a", "1.34.3", "omni-syncd/deletion: protected")), one(annotated("a", "1.34.3")), {"z.yaml": cluster("z", "1.34.3", machine('z'))},
+		}, nil, "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+			d := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) {
+				if test.change != nil {
+					test.change(c)
+				}
+			})
+
+			var status sync.Status
+			for _, files := range test.revisions {
+				status = d.Apply(t, files)
+			}
+
+			if got := message(status, "a"); !strings.Contains(got, test.message) || test.message == "" && got != "" {
+				t.Errorf("message %q, want %q", got, test.message)
+			}
+
+			got := ""
+			for _, id := range live(t, o, omnires.ClusterType) {
+				if id == "a" {
+					got = kubernetes(t, o, "a")
+				}
+			}
+
+			expect(t, "Kubernetes of a", test.want, got)
+		})
+	}
+}
+
+var digest = regexp.MustCompile(`confirm: ([0-9a-f]{12})`)
+
+// G11: what a guard stops goes on when exactly that deletion is confirmed.
+func TestG11_Confirmation(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	first := daemon.Start(t, o, nil)
+	first.Apply(t, fleet("1.34.3", "a", "b", "c"))
+	status := first.Apply(t, fleet("1.34.3", "c"))
+
+	match := digest.FindStringSubmatch(message(status, "a"))
+	if match == nil || !strings.Contains(message(status, "b"), match[1]) {
+		t.Fatalf("no digest in %q", message(status, "a"))
+	}
+
+	first.Stop(t)
+
+	// Another deletion is not covered by it.
+	second := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) { c.Sources[0].Confirm = match[1:] })
+	second.Apply(t, fleet("1.34.3", "z"))
+	expect(t, "clusters", []string{"a", "b", "c", "z"}, live(t, o, omnires.ClusterType))
+	expect(t, "confirmed", synced("c"), syncs(daemonSettled(t, second, fleet("1.34.3", "c"))))
+	expect(t, "clusters", []string{"c"}, live(t, o, omnires.ClusterType))
+}
+
+// daemonSettled applies a revision that also deletes z, which is one too many.
+func daemonSettled(t *testing.T, d *daemon.Daemon, files fstest.MapFS) sync.Status {
+	t.Helper()
+	d.Apply(t, fstest.MapFS{"z.yaml": cluster("z", "1.34.3", machine('z')), "c.yaml": files["c.yaml"], "a.yaml": cluster("a", "1.34.3", machine('a')), "b.yaml": cluster("b", "1.34.3", machine('b'))})
+	d.Apply(t, fstest.MapFS{"c.yaml": files["c.yaml"], "a.yaml": cluster("a", "1.34.3", machine('a')), "b.yaml": cluster("b", "1.34.3", machine('b'))})
+
+	return d.Apply(t, files)
+}
+
+// G11: most of a control plane does not leave at once, unless that is confirmed.
+func TestG11_Quorum(t *testing.T) {
+	for _, test := range []struct {
+		before, after []int
+		refused       bool
+	}{
+		{[]int{1, 2, 3}, []int{1, 2}, false},
+		{[]int{1, 2, 3}, []int{1}, true},
+		{[]int{1, 2, 3}, []int{4}, true},
+		{[]int{1, 2, 3}, []int{1, 4, 5}, false},
+		{[]int{1, 2, 3, 4, 5}, []int{1, 2, 3}, false},
+		{[]int{1, 2, 3, 4, 5}, []int{1, 2}, true},
+		{[]int{1, 2}, []int{1}, false},
+		{[]int{1}, []int{2}, false},
+		{[]int{1, 2}, []int{3}, true},
+	} {
+		t.Run(fmt.Sprint(test.before, test.after), func(t *testing.T) {
+			o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+			d := daemon.Start(t, o, nil)
+			d.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machines(test.before)...)})
+
+			status := d.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machines(test.after)...)})
+			if got := strings.Contains(message(status, "a"), "quorum"); got != test.refused {
+				t.Fatalf("refused %v, want %v: %s", got, test.refused, message(status, "a"))
+			}
+
+			if !test.refused {
+				expect(t, "machines", machines(test.after), live(t, o, omnires.MachineSetNodeType))
+
+				return
+			}
+
+			expect(t, "machines", machines(test.before), live(t, o, omnires.MachineSetNodeType))
+			d.Stop(t)
+
+			confirmed := digest.FindStringSubmatch(message(status, "a"))[1:]
+			d = daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) { c.Sources[0].Confirm = confirmed })
+			d.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machines(test.after)...)})
+			expect(t, "machines", machines(test.after), live(t, o, omnires.MachineSetNodeType))
+		})
+	}
+}
+
+func machines(numbers []int) []string {
+	var ids []string
+	for _, n := range numbers {
+		ids = append(ids, machine(n))
+	}
+
+	return ids
+}
+
+// G1: a cluster goes from one source to another, and nothing in it is destroyed or made anew.
+func TestG1_Handover(t *testing.T) {
+	var writes writeLog
+
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true, OnWrite: writes.add})
+	giver := daemon.Start(t, o, nil)
+	taker := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) { c.Sources[0].Name = "taker" })
+
+	// The giver lets go, then the taker adopts.
+	giver.Apply(t, one(annotated("a", "1.34.3", "omni-syncd/handover: taker")))
+	giver.Apply(t, fstest.MapFS{"z.yaml": cluster("z", "1.34.3", machine('z'))})
+	taker.Apply(t, fstest.MapFS{"a.yaml": annotated("a", "1.34.3")})
+	expect(t, "clusters", []string{"a", "z"}, live(t, o, omnires.ClusterType))
+
+	// The taker takes from a giver that still describes it, which then keeps its hands off.
+	status := taker.Apply(t, fstest.MapFS{"a.yaml": annotated("a", "1.34.3"), "z.yaml": annotated("z", "1.34.3", "omni-syncd/handover: "+daemon.Source)})
+	expect(t, "taker", synced("a", "z"), syncs(status))
+
+	status = giver.Until(t, func(s sync.Status) bool { return strings.Contains(message(s, "z"), "managed by the source taker") })
+	expect(t, "giver", sync.OutOfSync, syncs(status)["z"])
+	giver.Apply(t, fstest.MapFS{"y.yaml": cluster("y", "1.34.3", machine('y'))})
+	expect(t, "clusters", []string{"a", "y", "z"}, live(t, o, omnires.ClusterType))
+
+	for _, w := range writes.all() {
+		if strings.HasPrefix(w, "Teardown") || strings.HasPrefix(w, "Destroy") {
+			t.Errorf("%s: a hand-over destroys nothing", w)
+		}
+	}
+}
