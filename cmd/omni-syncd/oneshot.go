@@ -71,7 +71,7 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 
 	var last sync.Status
 
-	err = drive(ctx, conn, sync.Config{Sources: sources, DryRun: dryRun, Logger: log},
+	err = drive(ctx, conn, sync.Config{Sources: sources, DryRun: dryRun, Requested: true, Logger: log},
 		func(ctx context.Context, engine *sync.Engine) error {
 			progress.engine, progress.snapshot = engine, engine.Snapshot
 

@@ -35,6 +35,7 @@ type sourceFlags struct {
 	interval  time.Duration
 	prune     bool
 	maxDelete int
+	confirm   []string
 	stateDir  string
 }
 
@@ -56,6 +57,7 @@ func (f *sourceFlags) bindSync(cmd *cobra.Command) {
 	flags.StringVar(&f.name, "name", "default", "name of the source, written into the ownership mark of what it creates")
 	flags.BoolVar(&f.prune, "prune", false, "delete clusters and fleet resources that left Git")
 	flags.IntVar(&f.maxDelete, "max-delete", config.DefaultMaxDelete, "how many clusters may leave Git at once; 0 deletes none")
+	flags.StringSliceVar(&f.confirm, "confirm", nil, "digest of a deletion that a guard stopped, as its message names it")
 	flags.StringVar(&f.stateDir, "state-dir", "", "where fetched repositories are kept (default: a temporary directory)")
 }
 
@@ -67,7 +69,7 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 			return nil, errors.New("both --config and a source on the command line are given; choose one")
 		}
 
-		for _, name := range []string{"branch", "path", "include", "exclude", "name", "prune", "max-delete", "interval", "state-dir"} {
+		for _, name := range []string{"branch", "path", "include", "exclude", "name", "prune", "max-delete", "confirm", "interval", "state-dir"} {
 			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
 				return nil, fmt.Errorf("--%s describes a source on the command line; with --config it stands in the file", name)
 			}
@@ -101,7 +103,7 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 func (f *sourceFlags) single(arg string) (config.Source, error) {
 	src := config.Source{
 		Name: f.name, Path: f.path, Include: f.include, Exclude: f.exclude,
-		Interval: config.Duration(f.interval), Prune: f.prune, MaxDelete: &f.maxDelete,
+		Interval: config.Duration(f.interval), Prune: f.prune, MaxDelete: &f.maxDelete, Confirm: f.confirm,
 	}
 
 	if src.Name == "" {
@@ -210,7 +212,13 @@ func openAll(cfg *config.Config, once bool, log *zap.Logger, progress func(strin
 		from, closer := open(src, cfg.StateDir, log, progress)
 		closers = append(closers, closer)
 
-		engineSource := sync.SourceConfig{Name: src.Name, Source: from, Scope: scopeOf(src), Prune: src.Prune, MaxDelete: *src.MaxDelete}
+		engineSource := sync.SourceConfig{
+			Name: src.Name, Source: from, Scope: scopeOf(src),
+			Prune: src.Prune, MaxDelete: *src.MaxDelete, Confirm: src.Confirm, PruneForeign: src.Foreign == config.Prune,
+			Policy: sync.Policy{
+				Suspended: src.Suspend, Manual: src.Sync == config.Manual, Protected: src.Deletion == config.Protected,
+			},
+		}
 		if once {
 			engineSource.Source = sync.Once(from.Fetch)
 		}

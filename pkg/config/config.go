@@ -7,6 +7,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -69,6 +70,20 @@ type Source struct {
 	Prune bool `yaml:"prune"`
 	// MaxDelete is how many clusters may leave Git at once. Default 1; 0 allows none.
 	MaxDelete *int `yaml:"maxDelete"`
+	// Confirm lists the digests of deletions that are allowed although a guard stopped
+	// them; the guard's message names the digest.
+	Confirm []string `yaml:"confirm"`
+	// Foreign says what happens to resources that others made in a cluster of the source
+	// and no template describes: "keep" (the default) or "prune".
+	Foreign string `yaml:"foreign"`
+	// Sync is "auto" (the default) or "manual": plan, but write only when somebody runs
+	// `omni-syncd sync`.
+	Sync string `yaml:"sync"`
+	// Deletion is "allowed" (the default) or "protected": no cluster of the source is
+	// deleted, whatever Prune says.
+	Deletion string `yaml:"deletion"`
+	// Suspend plans and writes nothing.
+	Suspend bool `yaml:"suspend"`
 }
 
 // Git is a Git repository.
@@ -102,6 +117,13 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 
 // MinInterval keeps a typo from flooding a Git server.
 const MinInterval = time.Second
+
+// The words that `foreign`, `sync` and `deletion` take.
+const (
+	Keep, Prune        = "keep", "prune"
+	Auto, Manual       = "auto", "manual"
+	Allowed, Protected = "allowed", "protected"
+)
 
 // DefaultMaxDelete is how many clusters may leave Git at once unless the source says otherwise.
 const DefaultMaxDelete = 1
@@ -166,6 +188,10 @@ func (c *Config) setDefaults() {
 		if src.Interval == 0 {
 			src.Interval = Duration(DefaultInterval)
 		}
+
+		src.Foreign = cmp.Or(src.Foreign, Keep)
+		src.Sync = cmp.Or(src.Sync, Auto)
+		src.Deletion = cmp.Or(src.Deletion, Allowed)
 
 		if src.MaxDelete == nil {
 			src.MaxDelete = new(DefaultMaxDelete)
@@ -235,6 +261,14 @@ func (s *Source) check() []error {
 
 	if interval := time.Duration(s.Interval); interval < MinInterval {
 		problems = append(problems, fmt.Errorf("interval: %s is too short, the least is %s", interval, MinInterval))
+	}
+
+	for _, choice := range []struct{ key, value, fallback, other string }{
+		{"foreign", s.Foreign, Keep, Prune}, {"sync", s.Sync, Auto, Manual}, {"deletion", s.Deletion, Allowed, Protected},
+	} {
+		if choice.value != choice.fallback && choice.value != choice.other {
+			problems = append(problems, fmt.Errorf("%s: %q means nothing; use %q or %q", choice.key, choice.value, choice.fallback, choice.other))
+		}
 	}
 
 	if *s.MaxDelete < 0 {

@@ -27,6 +27,8 @@ sources:
     interval: 30s
     prune: true
     maxDelete: 3
+    sync: manual
+    confirm: [0123456789ab]
   - name: local
     dir: {path: templates}
 `)
@@ -41,11 +43,11 @@ sources:
 		Sources: []config.Source{
 			{
 				Name: "fleet", Git: &config.Git{URL: filepath.Join(folder, "fleet.git"), Branch: "main"}, Path: "clusters",
-				Interval: config.Duration(30 * time.Second), Prune: true, MaxDelete: new(3),
+				Interval: config.Duration(30 * time.Second), Prune: true, MaxDelete: new(3), Foreign: "keep", Sync: "manual", Deletion: "allowed", Confirm: []string{"0123456789ab"},
 			},
 			{
 				Name: "local", Dir: &config.Dir{Path: filepath.Join(folder, "templates")},
-				Interval: config.Duration(time.Minute), MaxDelete: new(1),
+				Interval: config.Duration(time.Minute), MaxDelete: new(1), Foreign: "keep", Sync: "auto", Deletion: "allowed",
 			},
 		},
 	}
@@ -70,6 +72,7 @@ func TestParseProblems(t *testing.T) {
 		{"no url", "sources: [{name: a, git: {branch: main}}]", "git.url: it is missing"},
 		{"two at once", "sources: [{name: a}, {name: b, dir: {}}]", "sources[1]: dir.path: it is missing"},
 		{"negative", "sources: [{name: a, git: {url: x}, maxDelete: -1}]", "maxDelete: it cannot be negative"},
+		{"foreign", "sources: [{name: a, git: {url: x}, foreign: delete}]", `foreign: "delete" means nothing; use "keep" or "prune"`},
 		{"two documents", "sources: [{name: a, git: {url: x}}]\n---\nsources: []\n", "more than one YAML document"},
 		{"too large", strings.Repeat("# \n", config.MaxSize/3+1), "it is larger than"},
 	} {
