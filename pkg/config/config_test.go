@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -126,4 +127,45 @@ func TestExample(t *testing.T) {
 	if !strings.Contains(string(docs), shown) {
 		t.Error("docs/configuration.md shows another example")
 	}
+}
+
+// docs/configuration.md names every key.
+func TestDocumented(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, key := range keys(reflect.TypeFor[config.Config](), "") {
+		if !strings.Contains(string(docs), "`"+key+"`") {
+			t.Errorf("%s is not documented", key)
+		}
+	}
+}
+
+// keys returns the paths of all keys below a type, as the documentation writes them.
+func keys(typ reflect.Type, path string) []string {
+	switch typ.Kind() {
+	case reflect.Pointer:
+		return keys(typ.Elem(), path)
+	case reflect.Slice:
+		if typ.Elem().Kind() == reflect.Struct {
+			return keys(typ.Elem(), path+"[]")
+		}
+	case reflect.Struct:
+		var all []string
+
+		for i := range typ.NumField() {
+			name := typ.Field(i).Tag.Get("yaml")
+			if path != "" {
+				name = path + "." + name
+			}
+
+			all = append(all, keys(typ.Field(i).Type, name)...)
+		}
+
+		return all
+	}
+
+	return []string{path}
 }
