@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -201,7 +202,7 @@ func writeTable(w io.Writer, status sync.Status) error {
 			health = "-"
 		}
 
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", targetName(t), t.Sync, health, shortRevision(t.Revision), t.Message)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", targetName(t), t.Sync, health, shortRevision(t.Revision), cmp.Or(t.Message, t.HealthReason))
 	}
 
 	return table.Flush()

@@ -149,8 +149,9 @@ func (x *index) change(r resource.Resource) Change {
 
 // clusterOf is the cluster a resource says it belongs to, or "".
 func clusterOf(md *resource.Metadata) string {
-	// A ClusterStatus carries no label: Omni names it after its cluster.
-	if md.Type() == omni.ClusterType || md.Type() == omni.ClusterStatusType {
+	// These carry no label: Omni names them after their cluster.
+	switch md.Type() {
+	case omni.ClusterType, omni.ClusterStatusType, omni.KubernetesUpgradeStatusType, omni.TalosUpgradeStatusType:
 		return md.ID()
 	}
 

@@ -25,7 +25,8 @@ import (
 // It returns nil if the plan is empty, errAgain if it wrote the phase, and else an error
 // whose type says what happens next.
 func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
-	e.board.planned(t, plan, e.health(t.Target))
+	health, why := e.health(t.Target)
+	e.board.planned(t, plan, health, why)
 
 	switch err := e.guard(t, plan); {
 	case err != nil:

@@ -204,8 +204,11 @@ func (b *board) carryOver(key Key, revision string) {
 }
 
 // planned takes the newest plan of a target.
-func (b *board) planned(t *target, plan *diff.Plan, health Health) {
-	b.update(t.Key, func(r *record) { r.Plan, r.Health, r.Path, r.Revision = plan, health, t.path(), t.from.revision })
+func (b *board) planned(t *target, plan *diff.Plan, health Health, why string) {
+	b.update(t.Key, func(r *record) {
+		r.Plan, r.Path, r.Revision = plan, t.path(), t.from.revision
+		r.Health, r.HealthReason = health, why
+	})
 }
 
 // started notes that the changes of a plan are being written.

@@ -611,3 +611,29 @@ func TestG2_BrokenManifestKeepsFleet(t *testing.T) {
 		t.Errorf("message: %s", got)
 	}
 }
+
+// Health says in words what is missing, and that an upgrade is under way.
+func TestHealth(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{Step: time.Millisecond, HealthyMachines: true})
+	d := daemon.Start(t, o, nil)
+	reason := func(s sync.Status, want string) bool {
+		return len(s.Targets) == 1 && strings.Contains(s.Targets[0].HealthReason, want)
+	}
+
+	d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1), machine(2), machine(3))})
+	d.Until(t, func(s sync.Status) bool { return healthOf(s, "a") == sync.Healthy && reason(s, "") })
+
+	if err := o.SetMachinePower(t.Context(), machine(2), false); err != nil {
+		t.Fatal(err)
+	}
+
+	d.Until(t, func(s sync.Status) bool {
+		return healthOf(s, "a") == sync.Progressing && reason(s, "2 of 3 machines of control-planes ready")
+	})
+
+	if err := o.SetMachinePower(t.Context(), machine(2), true); err != nil {
+		t.Fatal(err)
+	}
+
+	d.Until(t, func(s sync.Status) bool { return healthOf(s, "a") == sync.Healthy && s.Targets[0].HealthReason == "" })
+}

@@ -20,7 +20,7 @@ func Kinds() []omnisnapshot.Kind {
 		kinds = append(kinds, omnisnapshot.Kind(kind))
 	}
 
-	for _, typ := range []resource.Type{omni.ClusterStatusType, omni.TalosVersionType, omni.KubernetesVersionType} {
+	for _, typ := range append([]resource.Type{omni.TalosVersionType, omni.KubernetesVersionType}, statusKinds...) {
 		kinds = append(kinds, omnisnapshot.Kind{Namespace: resources.DefaultNamespace, Type: typ})
 	}
 

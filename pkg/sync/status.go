@@ -57,10 +57,12 @@ type TargetStatus struct {
 	// Path is the template's file; "" for fleet resources and for what left Git.
 	Path string
 	// Revision is the one that the target was last compared with.
-	Revision  string
-	Sync      SyncStatus
-	Health    Health
-	Operation Operation
+	Revision string
+	Sync     SyncStatus
+	Health   Health
+	// HealthReason says in words why the cluster is not Healthy.
+	HealthReason string
+	Operation    Operation
 	// Message says why the target is not Synced, or what is being done.
 	Message string
 	// Plan is the last plan that was made; nil before the first.

@@ -1,0 +1,291 @@
+package preflight_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/blang/semver/v4"
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/api/omni/specs"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/preflight"
+)
+
+var _ preflight.Live = (*livestate.Snapshot)(nil)
+
+// source is the mark of everything the tests write.
+const source = "preflight"
+
+// memory is a live state that stands still.
+type memory map[resource.Type]map[resource.ID]resource.Resource
+
+func (m memory) put(all ...resource.Resource) memory {
+	for _, r := range all {
+		if m[r.Metadata().Type()] == nil {
+			m[r.Metadata().Type()] = map[resource.ID]resource.Resource{}
+		}
+
+		m[r.Metadata().Type()][r.Metadata().ID()] = r
+	}
+
+	return m
+}
+
+func (m memory) Get(typ resource.Type, id resource.ID) (resource.Resource, bool) {
+	r, ok := m[typ][id]
+
+	return r, ok
+}
+
+func (m memory) List(typ resource.Type) []resource.Resource {
+	var all []resource.Resource
+	for _, r := range m[typ] {
+		all = append(all, r)
+	}
+
+	slices.SortFunc(all, func(a, b resource.Resource) int {
+		return slices.Compare([]byte(a.Metadata().ID()), []byte(b.Metadata().ID()))
+	})
+
+	return all
+}
+
+// cluster returns what diff.Compute gets as the live state of a target.
+func (m memory) cluster(name string, desired []resource.Resource) []resource.Resource {
+	mine := memory{}
+
+	for _, all := range m {
+		for _, r := range all {
+			if owner, _ := r.Metadata().Labels().Get(omni.LabelCluster); owner == name || r.Metadata().Type() == omni.ClusterType && r.Metadata().ID() == name {
+				mine.put(r)
+			}
+		}
+	}
+
+	for _, want := range desired {
+		if r, ok := m.Get(want.Metadata().Type(), want.Metadata().ID()); ok {
+			mine.put(r)
+		}
+	}
+
+	var all []resource.Resource
+	for typ := range mine {
+		all = append(all, mine.List(typ)...)
+	}
+
+	return all
+}
+
+// check runs the preflight of a target.
+func (m memory) check(name string, desired []resource.Resource) []preflight.Finding {
+	return preflight.Check(preflight.Input{Target: name, Desired: desired, Live: m.cluster(name, desired), Snapshot: m})
+}
+
+// apply makes the live state what Git says, whatever Omni would think of it.
+func (m memory) apply(name string, desired []resource.Resource) {
+	plan := diff.Compute(diff.Input{Source: source, Target: name, Desired: desired, Live: m.cluster(name, desired)})
+	for i := range plan.Changes {
+		if plan.Changes[i].New != nil {
+			m.put(plan.Changes[i].New)
+		}
+	}
+}
+
+// lab makes resources of a cluster named cluster, of versions that an Omni offers.
+type lab struct {
+	cluster string
+	catalogue
+}
+
+func (l lab) newCluster(edits ...func(*specs.ClusterSpec)) *omni.Cluster {
+	res := omni.NewCluster(l.cluster)
+	res.TypedSpec().Value.TalosVersion, res.TypedSpec().Value.KubernetesVersion = l.talos, l.kubernetes
+
+	for _, edit := range edits {
+		edit(res.TypedSpec().Value)
+	}
+
+	return res
+}
+
+func versions(talos, kubernetes string) func(*specs.ClusterSpec) {
+	return func(spec *specs.ClusterSpec) { spec.TalosVersion, spec.KubernetesVersion = talos, kubernetes }
+}
+
+func encrypted(spec *specs.ClusterSpec) {
+	spec.Features = &specs.ClusterSpec_Features{DiskEncryption: true}
+}
+
+func backups(interval time.Duration) func(*specs.ClusterSpec) {
+	return func(spec *specs.ClusterSpec) {
+		spec.BackupConfiguration = &specs.EtcdBackupConf{Enabled: true, Interval: durationpb.New(interval)}
+	}
+}
+
+func (l lab) controlPlane(edits ...func(*specs.MachineSetSpec)) *omni.MachineSet {
+	return l.set(omni.ControlPlanesResourceID(l.cluster), omni.LabelControlPlaneRole, edits)
+}
+
+func (l lab) workers(edits ...func(*specs.MachineSetSpec)) *omni.MachineSet {
+	return l.set(l.cluster+"-workers", omni.LabelWorkerRole, edits)
+}
+
+func (l lab) set(id, role string, edits []func(*specs.MachineSetSpec)) *omni.MachineSet {
+	res := omni.NewMachineSet(id)
+	res.Metadata().Labels().Set(omni.LabelCluster, l.cluster)
+	res.Metadata().Labels().Set(role, "")
+
+	for _, edit := range edits {
+		edit(res.TypedSpec().Value)
+	}
+
+	return res
+}
+
+func (l lab) ofClass(name string) func(*specs.MachineSetSpec) {
+	return func(spec *specs.MachineSetSpec) {
+		spec.MachineAllocation = &specs.MachineSetSpec_MachineAllocation{Name: l.cluster + "-" + name, MachineCount: 1}
+	}
+}
+
+func restored(spec *specs.MachineSetSpec) {
+	spec.BootstrapSpec = &specs.MachineSetSpec_BootstrapSpec{ClusterUuid: "another", Snapshot: "x"}
+}
+
+func (l lab) machine(name string) *omni.MachineSetNode {
+	return omni.NewMachineSetNode(l.cluster+"-"+name, l.workers())
+}
+
+// class matches no machine.
+func (l lab) class(name string) *omni.MachineClass {
+	res := omni.NewMachineClass(l.cluster + "-" + name)
+	res.TypedSpec().Value.MatchLabels = []string{l.cluster + " = none"}
+
+	return res
+}
+
+func (l lab) extensions(names ...string) *omni.ExtensionsConfiguration {
+	res := omni.NewExtensionsConfiguration("schematic-" + l.cluster)
+	res.Metadata().Labels().Set(omni.LabelCluster, l.cluster)
+	res.TypedSpec().Value.Extensions = names
+
+	return res
+}
+
+// catalogue is what the tests need of the versions that an Omni offers.
+type catalogue struct {
+	talos, talosPatch, talosDown, talosUp                     string // one minor twice, and the minors around it
+	talosDeprecated                                           string // "" if there is none
+	kubernetes, kubernetesDown, kubernetesUp, kubernetesTwoUp string // the last goes with talosUp and not with talos
+	extension                                                 string // in full, of talos
+}
+
+// readCatalogue fails a test whose Omni does not offer enough to ask all questions.
+func readCatalogue(t *testing.T, live preflight.Live) catalogue {
+	t.Helper()
+
+	var (
+		c       catalogue
+		offered = map[uint64][]semver.Version{}
+		takes   = map[string][]string{}
+	)
+
+	for _, r := range live.List(omni.TalosVersionType) {
+		spec := r.(*omni.TalosVersion).TypedSpec().Value
+
+		switch version, err := semver.Parse(r.Metadata().ID()); {
+		case err != nil || len(version.Pre) > 0 || spec.GetUnsupported():
+		case spec.GetDeprecated():
+			c.talosDeprecated = version.String()
+		default:
+			offered[version.Minor] = append(offered[version.Minor], version)
+			takes[version.String()] = spec.GetCompatibleKubernetesVersions()
+		}
+	}
+
+	for minor, patches := range offered {
+		semver.Sort(patches)
+
+		if down, up := offered[minor-1], offered[minor+1]; len(patches) > 1 && len(down) > 0 && len(up) > 0 {
+			c.talos, c.talosPatch = patches[0].String(), patches[len(patches)-1].String()
+			c.talosDown, c.talosUp = down[0].String(), up[0].String()
+		}
+	}
+
+	first := func(talos string, minor uint64) string {
+		i := slices.IndexFunc(takes[talos], func(version string) bool { return semver.MustParse(version).Minor == minor })
+		if i < 0 {
+			return ""
+		}
+
+		return takes[talos][i]
+	}
+
+	for _, version := range takes[c.talos] {
+		minor := semver.MustParse(version).Minor
+		down, up, twoUp := first(c.talos, minor-1), first(c.talos, minor+1), first(c.talosUp, minor+2)
+
+		if down != "" && up != "" && twoUp != "" && first(c.talos, minor+2) == "" && slices.Contains(takes[c.talosDown], version) {
+			c.kubernetes, c.kubernetesDown, c.kubernetesUp, c.kubernetesTwoUp = version, down, up, twoUp
+		}
+	}
+
+	if extensions, ok := live.Get(omni.TalosExtensionsType, c.talos); ok {
+		c.extension = extensions.(*omni.TalosExtensions).TypedSpec().Value.GetItems()[0].GetName()
+	}
+
+	if c.talos == "" || c.kubernetes == "" || c.extension == "" {
+		t.Fatalf("this Omni does not offer what the tests need: %+v of %v", c, takes)
+	}
+
+	return c
+}
+
+// offered is what an Omni offers, for tests without one.
+func offered() memory {
+	m := memory{}
+
+	for id, kubernetes := range map[string][]string{
+		"1.10.0": {"1.33.0", "1.34.0"}, // deprecated
+		"1.10.2": {"1.33.0", "1.34.0"}, // deprecated
+		"1.11.0": {"1.33.0", "1.34.0", "1.34.3"},
+		"1.12.0": {"1.33.0", "1.34.0", "1.34.3", "1.35.0"},
+		"1.12.8": {"1.33.0", "1.34.0", "1.34.3", "1.35.0"},
+		"1.13.0": {"1.33.0", "1.34.0", "1.34.3", "1.35.0", "1.36.0"},
+		"1.14.0": {"1.36.0"}, // unsupported
+	} {
+		version := omni.NewTalosVersion(id)
+		version.TypedSpec().Value.CompatibleKubernetesVersions = kubernetes
+		version.TypedSpec().Value.Deprecated = semver.MustParse(id).Minor == 10
+		version.TypedSpec().Value.Unsupported = semver.MustParse(id).Minor == 14
+
+		extensions := omni.NewTalosExtensions(id)
+		for _, name := range []string{"siderolabs/gvisor", "siderolabs/zfs"} {
+			extensions.TypedSpec().Value.Items = append(extensions.TypedSpec().Value.Items, &specs.TalosExtensionsSpec_Info{Name: name})
+		}
+
+		if id == "1.13.0" {
+			extensions.TypedSpec().Value.Items = append(extensions.TypedSpec().Value.Items, &specs.TalosExtensionsSpec_Info{Name: "siderolabs/new"})
+		}
+
+		m.put(version, extensions)
+	}
+
+	return m.put(features())
+}
+
+func features() *omni.FeaturesConfig {
+	res := omni.NewFeaturesConfig(omni.FeaturesConfigID)
+	res.TypedSpec().Value.EtcdBackupSettings = &specs.EtcdBackupSettings{
+		MinInterval: durationpb.New(time.Hour), MaxInterval: durationpb.New(24 * time.Hour),
+	}
+
+	return res
+}
+
+func list(all ...resource.Resource) []resource.Resource { return all }
