@@ -14,6 +14,7 @@ import (
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/preflight"
 )
 
 // apply takes the next step of a plan: it writes its first phase. The rest is planned
@@ -96,10 +97,31 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	case lost != "":
 		reason = lost
 	default:
-		return nil
+		return e.preflight(t)
 	}
 
 	return &WaitError{Reason: reason + "; pending: " + plan.Summary(), Blocked: true}
+}
+
+// preflight finds what Omni would refuse of a change before half of it is applied.
+func (e *Engine) preflight(t *target) error {
+	if t.desired == nil || t.Target == "" {
+		return nil
+	}
+
+	in := preflight.Input{Target: t.Target, Desired: t.desired.Resources, Live: t.live, Snapshot: e.Snapshot}
+
+	// A dry run has not made the classes of the same revision; else they were tried first.
+	if fleet := t.from.targets[""]; fleet != nil && e.DryRun {
+		in.Classes = fleet.Resources
+	}
+
+	var errs []error
+	for _, finding := range preflight.Check(in) {
+		errs = append(errs, fmt.Errorf("%s: %s", t.desired.Position(finding.Resource), finding.Message))
+	}
+
+	return joined(errs)
 }
 
 // hold keeps a step back that was refused, that somebody undoes again and again, or that

@@ -42,7 +42,7 @@ func TestG4_RefusalRacesWithItsCure(t *testing.T) {
 	cured := make(chan error, 1)
 
 	o = daemon.StartOmni(t, embedded.Config{NoControllers: true, OnWrite: func(w embedded.Write) {
-		if w.Type != omnires.MachineSetType || w.Code == 0 {
+		if w.Type != omnires.ConfigPatchType || w.Code == 0 {
 			return
 		}
 
@@ -71,9 +71,12 @@ func TestG4_RefusalRacesWithItsCure(t *testing.T) {
 		})
 	}})
 	d = daemon.Start(t, o, noRelist)
-	applied(t, d, d.Feed(fstest.MapFS{"y.yaml": class("y", "1"), "a.yaml": ofClass("a", "y")}))
+	applied(t, d, d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1))}))
 
-	last := d.Feed(fstest.MapFS{"y.yaml": class("y", "1"), "a.yaml": ofClass("a", "x")})
+	// Refused once, for whatever reason; while it is refused, something changes in Omni.
+	o.Faults().Add(embedded.Fault{Match: embedded.Match{Verb: embedded.VerbCreate, ID: "400-x"}, Times: 1, Code: codes.InvalidArgument})
+
+	last := d.Feed(fstest.MapFS{"a.yaml": patched("a", machine(1), [2]string{"400-x", "1"})})
 
 	if err := <-cured; err != nil {
 		t.Fatal(err)

@@ -62,6 +62,7 @@ type target struct {
 	// together with the look at Omni (Engine.live).
 	policy Policy
 	keep   string
+	live   []resource.Resource
 	// pruneForeign is set by the source.
 	pruneForeign bool
 }

@@ -1,18 +1,20 @@
 package sync
 
 import (
+	"slices"
+
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	omnisnapshot "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/preflight"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
 // Kinds is what the Snapshot of an [Engine] has to hold: everything that omni-syncd may
-// write, and what it reads to judge health and to notice that Omni may now accept what
-// it refused.
+// write, and what it reads to judge health and what Omni would refuse.
 func Kinds() []omnisnapshot.Kind {
 	var kinds []omnisnapshot.Kind
 
@@ -22,6 +24,12 @@ func Kinds() []omnisnapshot.Kind {
 
 	for _, typ := range append([]resource.Type{omni.TalosVersionType, omni.KubernetesVersionType}, statusKinds...) {
 		kinds = append(kinds, omnisnapshot.Kind{Namespace: resources.DefaultNamespace, Type: typ})
+	}
+
+	for _, kind := range preflight.Kinds() {
+		if !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
 	}
 
 	return kinds
@@ -77,6 +85,8 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 			add(r.Metadata().Type(), r.Metadata().ID())
 		}
 	}
+
+	t.live = live
 
 	return live, nil
 }

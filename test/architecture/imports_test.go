@@ -21,7 +21,8 @@ var allowed = map[string][]string{
 	"pkg/omni":          {},
 	"pkg/omni/embedded": {},
 	"pkg/diff":          {"pkg/render", "pkg/omni"},
-	"pkg/sync":          {"pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/omni"},
+	"pkg/preflight":     {"pkg/diff", "pkg/omni"},
+	"pkg/sync":          {"pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/preflight", "pkg/omni"},
 	// Beside the flow.
 	"pkg/config": {},
 	"examples":   {},
@@ -30,6 +31,7 @@ var allowed = map[string][]string{
 	},
 	"test/architecture": {},
 	"test/bench":        {},
+	"test/chaos":        {},
 	"test/conformance":  {},
 	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync"},
 }
