@@ -32,6 +32,11 @@ e2e: ## Run the conformance tests and the stories against the Omni that OMNI_END
 bench: ## Compare with upstream's own code: wall time and RPCs (BENCH=regexp)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 30m ./test/bench
 
+.PHONY: chaos
+chaos: ## Let go of everything at once, for long (SEED=…, STEPS=… or DURATION=…; 2000 steps)
+	CHAOS_SEED=$(SEED) CHAOS_STEPS=$(or $(STEPS),$(if $(DURATION),,2000)) CHAOS_DURATION=$(DURATION) \
+	  go test -race -count=1 -timeout 0 -v -run TestChaos ./test/chaos
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME each
 	@set -e; for package in $$(go list ./...); do \

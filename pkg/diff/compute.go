@@ -54,6 +54,12 @@ func Compute(in Input) *Plan {
 	if cluster, ok := c.live[ref{omni.ClusterType, in.Target}]; ok && !c.fleet {
 		c.plan.Locked = hasAnnotation(cluster, omni.ClusterLocked)
 
+		// Another source took it over. Marks of ours that are still seen on its parts are
+		// only about to be replaced.
+		if owner := SourceOf(cluster); c.Removed && owner != "" && owner != c.Source {
+			return c.plan
+		}
+
 		// Nothing can be written under a cluster that goes away, and Omni takes
 		// everything that belongs to it along.
 		if isTearingDown(cluster) {

@@ -378,6 +378,13 @@ func TestCompute(t *testing.T) {
 			},
 		},
 		{
+			name: "a cluster that another source took over is left alone, also where the marks are still ours",
+			live: resources{
+				cluster("1.34.3", note(diff.MarkSource, "other")), patch("200-a", "a", ours), node(set, ours),
+			},
+			removed: true,
+		},
+		{
 			name:    "a source takes over what its template says it takes over",
 			desired: resources{cluster("1.34.3", note(diff.AnnotationHandover, "other")), patch("200-a", "a")},
 			live: resources{

@@ -284,9 +284,8 @@ func (e *Engine) send(ctx context.Context, change *diff.Change) error {
 
 		e.Snapshot.Put(created)
 	case diff.Destroy:
-		// A teardown carries no version. This is the next best thing (G5).
-		if e.isOutdated(change.Old) {
-			return &RetryError{Err: fmt.Errorf("%s changed meanwhile", diff.Name(change)), Expected: true}
+		if err := e.stillThere(ctx, change.Old); err != nil {
+			return err
 		}
 
 		return e.destroy(ctx, change.Old.Metadata())
@@ -300,6 +299,24 @@ func (e *Engine) send(ctx context.Context, change *diff.Change) error {
 	}
 
 	return nil
+}
+
+// stillThere asks Omni whether a resource still is the one that its destruction was
+// planned from. A teardown carries no version, and between the plan and now another
+// source may have taken the resource over (G1, G5).
+func (e *Engine) stillThere(ctx context.Context, planned resource.Resource) error {
+	now, err := e.State.Get(ctx, planned.Metadata())
+
+	switch {
+	case omni.NotFound(err):
+		return nil // destroy finds that out, too
+	case err != nil:
+		return err
+	case now.Metadata().Version().Equal(planned.Metadata().Version()) || diff.SourceOf(now) == diff.SourceOf(planned) && diff.IsFleet(now) == diff.IsFleet(planned):
+		return nil
+	default:
+		return &RetryError{Err: fmt.Errorf("%s changed hands meanwhile", diff.Name(planned)), Expected: true}
+	}
 }
 
 // destroy takes the next step of a teardown and does not wait for it. Omni v1.9

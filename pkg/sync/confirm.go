@@ -51,7 +51,7 @@ func (src *sourceState) quorum(plan *diff.Plan, members int) string {
 	for i := range plan.Changes {
 		switch change := &plan.Changes[i]; {
 		case !isControlPlaneNode(change.Metadata()):
-		case change.Action == diff.Destroy:
+		case change.Action == diff.Destroy && change.Old.Metadata().Phase() == resource.PhaseRunning:
 			leaving = append(leaving, change.Metadata().ID())
 		case change.Action == diff.Create:
 			members++ // it comes before anything leaves
@@ -68,12 +68,13 @@ func (src *sourceState) quorum(plan *diff.Plan, members int) string {
 	return fmt.Sprintf("%d of %d control plane machines would leave at once, and etcd would lose its quorum; to do it all the same, confirm: %s", len(leaving), members, digest)
 }
 
-// controlPlane counts the members of a cluster's control plane in Omni.
+// controlPlane counts the members of a cluster's control plane in Omni that stay there:
+// one that is on its way out is not to be relied on.
 func (e *Engine) controlPlane(cluster string) int {
 	members := 0
 
 	for _, r := range e.Snapshot.Cluster(cluster) {
-		if isControlPlaneNode(r.Metadata()) {
+		if isControlPlaneNode(r.Metadata()) && r.Metadata().Phase() == resource.PhaseRunning {
 			members++
 		}
 	}

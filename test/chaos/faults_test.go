@@ -1,0 +1,154 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"google.golang.org/grpc/codes"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+)
+
+func netLatency(_ context.Context, w *world, s step) string {
+	d := time.Duration(1+s.a%150) * time.Millisecond
+	w.proxy.setLatency(d)
+
+	return d.String()
+}
+
+func netReset(_ context.Context, w *world, _ step) string {
+	w.blindFor(recovery)
+
+	return fmt.Sprint(w.proxy.reset(), " connections")
+}
+
+func netHalfOpen(_ context.Context, w *world, s step) string {
+	w.blindUntilHealed()
+
+	up, down := s.a%3 != 0, s.a%3 != 1
+
+	return fmt.Sprintf("up %v, down %v: %d connections", up, down, w.proxy.half(up, down))
+}
+
+func netHole(_ context.Context, w *world, _ step) string {
+	w.blindUntilHealed()
+	w.proxy.setHole(true)
+	w.proxy.half(true, true)
+
+	return ""
+}
+
+func netRefuse(_ context.Context, w *world, _ step) string {
+	w.blindUntilHealed()
+	w.proxy.refuse()
+
+	return ""
+}
+
+// netHeal ends what the network does. A watch that Omni itself silenced stays so.
+func netHeal(_ context.Context, w *world, _ step) string {
+	w.blindFor(recovery)
+	w.must(w.proxy.heal(false))
+
+	return ""
+}
+
+// watched are the types whose watches faults strike; "" is all of them.
+var watched = []resource.Type{"", omni.ClusterType, omni.ConfigPatchType, omni.MachineSetType, omni.MachineSetNodeType}
+
+func (s step) match() embedded.Match { return embedded.Match{Type: watched[s.a%uint64(len(watched))]} }
+
+func watchDrop(_ context.Context, w *world, s step) string {
+	w.blindFor(recovery)
+
+	return fmt.Sprintf("%d of %q", w.omni.Faults().DropWatches(s.match()), s.match().Type)
+}
+
+func watchError(_ context.Context, w *world, s step) string {
+	w.blindFor(recovery)
+
+	return fmt.Sprintf("%d of %q", w.omni.Faults().FailWatches(s.match(), "compacted"), s.match().Type)
+}
+
+func watchSilence(_ context.Context, w *world, s step) string {
+	w.blindUntilHealed()
+
+	return fmt.Sprintf("%d of %q", w.omni.Faults().SilenceWatches(s.match()), s.match().Type)
+}
+
+// call draws a kind of write.
+func (s step) call() embedded.Match {
+	verbs := []string{embedded.VerbCreate, embedded.VerbUpdate, embedded.VerbTeardown, embedded.VerbDestroy}
+
+	return embedded.Match{Verb: verbs[s.b%uint64(len(verbs))], Type: watched[s.a%uint64(len(watched))]}
+}
+
+func writeRefused(_ context.Context, w *world, s step) string {
+	answers := []codes.Code{codes.InvalidArgument, codes.PermissionDenied, codes.Unavailable, codes.FailedPrecondition, codes.Aborted, codes.Internal}
+	code := answers[s.c%uint64(len(answers))]
+	w.omni.Faults().Add(embedded.Fault{Match: s.call(), Times: 1 + int(s.c%3), Code: code})
+
+	return fmt.Sprintf("%v %s", s.call(), code)
+}
+
+func writeLost(_ context.Context, w *world, s step) string {
+	w.omni.Faults().Add(embedded.Fault{Match: s.call(), Times: 1 + int(s.c%3), Code: codes.Unavailable, Applied: true})
+
+	return fmt.Sprint(s.call())
+}
+
+func writeSlow(_ context.Context, w *world, s step) string {
+	d := time.Duration(s.c%500) * time.Millisecond
+	w.omni.Faults().Add(embedded.Fault{Match: s.call(), Times: 3, Delay: d})
+
+	return fmt.Sprintf("%v %s", s.call(), d)
+}
+
+func omniRestart(ctx context.Context, w *world, s step) string {
+	w.blindFor(recovery)
+	w.must(w.omni.Restart(ctx, embedded.RestartOptions{ForgetBookmarks: s.a%2 == 0}))
+
+	return fmt.Sprintf("bookmarks forgotten: %v", s.a%2 == 0)
+}
+
+// maxBackups bounds how many backups there are to restore from.
+const maxBackups = 3
+
+func omniBackup(ctx context.Context, w *world, _ step) string {
+	backup, err := w.omni.Backup(ctx)
+	w.must(err)
+
+	w.backups = append(w.backups, backup)
+	w.backups = w.backups[max(0, len(w.backups)-maxBackups):]
+
+	return ""
+}
+
+// omniRestore puts the database back. Nobody has changed what changes by that.
+func omniRestore(ctx context.Context, w *world, s step) string {
+	w.blindFor(recovery)
+	w.check(time.Now().Add(-shadowLag))
+	w.shadow.stop()
+	w.must(w.omni.Restore(ctx, w.backups[s.a%uint64(len(w.backups))]))
+	w.must(w.shadow.start(context.WithoutCancel(ctx)))
+
+	return fmt.Sprintf("backup %d of %d", s.a%uint64(len(w.backups)), len(w.backups))
+}
+
+// kill ends the daemon at an instant that the seed draws; the supervisor starts it again.
+func kill(ctx context.Context, w *world, s step) string {
+	d := time.Duration(s.a%300) * time.Millisecond
+	wait(ctx, d)
+	w.daemon.signal(syscall.SIGKILL)
+
+	// Whatever the old connections were, the new daemon has its own.
+	if !w.proxy.faulty() {
+		w.sighted()
+	}
+
+	return "after " + d.String()
+}

@@ -1,0 +1,350 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+const (
+	folder      = "clusters"
+	maxMachines = 36 // workers; those of control planes come after them
+	maxDelete   = 1
+)
+
+// allClusters are the names that a cluster can have.
+var allClusters = []string{"c0", "c1", "c2", "c3", "c4", "c5"}
+
+func clusterName(i uint64) string { return allClusters[i%uint64(len(allClusters))] }
+
+// cluster is a template.
+type cluster struct {
+	file             string
+	control, workers []string // machine IDs
+	locked           bool     // the first worker is locked in Git
+	note             uint64   // in its patch
+	patches          int
+	extension        bool
+	damage           damage
+	moved            bool // the file was renamed since the last quiet point
+}
+
+// damage is what is wrong with a file.
+type damage uint64
+
+const (
+	sound damage = iota
+	truncated
+	emptied
+	unknownKey
+	noControlPlane
+	garbage
+	damages
+)
+
+// tree is what a commit holds.
+type tree struct {
+	clusters map[string]*cluster
+	class    uint64 // in the fleet's MachineClass; 0 is none
+	empty    bool   // the folder holds no templates
+	missing  bool   // there is no such folder
+}
+
+func (t *tree) clone() *tree {
+	c := *t
+	c.clusters = map[string]*cluster{}
+
+	for name, old := range t.clusters {
+		copied := *old
+		copied.control, copied.workers = slices.Clone(old.control), slices.Clone(old.workers)
+		c.clusters[name] = &copied
+	}
+
+	return &c
+}
+
+func (t *tree) names() []string { return slices.Sorted(maps.Keys(t.clusters)) }
+
+// controlPlane returns the machines of a cluster's control plane: always the same, so that
+// no way from one revision to another costs etcd its quorum. Of two sets only one does
+// that to the other: see gitControlPlane.
+func controlPlane(name string, other bool) []string {
+	i := slices.Index(allClusters, name)
+	n := 1
+
+	if i%3 == 0 {
+		n = 3
+	}
+
+	var ids []string
+
+	for j := range n {
+		if other {
+			j += n
+		}
+
+		ids = append(ids, machine(maxMachines+6*i+j))
+	}
+
+	return ids
+}
+
+func machine(i int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", i+1, i+1) }
+
+// free returns the workers that no template has.
+func (t *tree) free() []string {
+	used := map[string]bool{}
+
+	for _, c := range t.clusters {
+		for _, id := range c.workers {
+			used[id] = true
+		}
+	}
+
+	var free []string
+
+	for i := range maxMachines {
+		if id := machine(i); !used[id] {
+			free = append(free, id)
+		}
+	}
+
+	return free
+}
+
+// take returns n free machines.
+func (t *tree) take(n int, pick uint64) []string {
+	free := t.free()
+
+	var taken []string
+
+	for range n {
+		i := int(pick % uint64(len(free)))
+		taken = append(taken, free[i])
+		free = slices.Delete(free, i, i+1)
+	}
+
+	return taken
+}
+
+func (t *tree) add(name string, a, b uint64) {
+	t.clusters[name] = &cluster{
+		file: name + ".yaml", note: a % 1000, patches: 1 + int(b%2),
+		control: controlPlane(name, false), workers: t.take(int(b%3), b),
+	}
+}
+
+func (c *cluster) text(name string) string {
+	var b strings.Builder
+
+	fmt.Fprintf(&b, "kind: Cluster\nname: %s\nkubernetes: {version: v1.34.3}\ntalos: {version: v1.12.0}\n", name)
+
+	if c.extension {
+		b.WriteString("systemExtensions: [siderolabs/iscsi-tools]\n")
+	}
+
+	if c.patches > 0 {
+		b.WriteString("patches:\n")
+	}
+
+	for i := range c.patches {
+		fmt.Fprintf(&b, "  - name: p%d\n    inline: {machine: {nodeLabels: {note: \"%d\"}}}\n", i, c.note)
+	}
+
+	if c.damage != noControlPlane {
+		fmt.Fprintf(&b, "---\nkind: ControlPlane\nmachines: [%s]\n", strings.Join(c.control, ", "))
+	}
+
+	fmt.Fprintf(&b, "---\nkind: Workers\nmachines: [%s]\n", strings.Join(c.workers, ", "))
+
+	if c.locked && len(c.workers) > 0 {
+		fmt.Fprintf(&b, "---\nkind: Machine\nname: %s\nlocked: true\n", c.workers[0])
+	}
+
+	switch c.damage {
+	case truncated:
+		return b.String()[:40] + "["
+	case emptied:
+		return ""
+	case unknownKey:
+		return "colour: red\n" + b.String()
+	case garbage:
+		return "kind: Cluster\nname: \x01\x02" + b.String()
+	default:
+		return b.String()
+	}
+}
+
+// head is one revision of the branch, as it came into being.
+type head struct {
+	at    time.Time // just before the branch moved there
+	whole bool
+	// names are the clusters that it wants, or does not clearly give up.
+	names   map[string]bool
+	targets map[string]*render.Target
+	// keys are all resources that it describes, with their machine set if they have one.
+	keys map[ref]string
+}
+
+// repo is the Git repository, its working tree, and what was in it.
+type repo struct {
+	dir      string
+	now      *tree
+	commits  []commit // since the last but one quiet point
+	heads    []*head  // since the last quiet point, with the head of that moment
+	seen     map[string]bool
+	count    int
+	renderer *render.Renderer
+}
+
+type commit struct {
+	hash string
+	tree *tree
+}
+
+func newRepo(ctx context.Context, dir string) (*repo, error) {
+	r := &repo{dir: dir, now: &tree{clusters: map[string]*cluster{}}, seen: map[string]bool{}, renderer: render.New()}
+
+	if _, err := r.git(ctx, "init", "-q", "-b", "main"); err != nil {
+		return nil, err
+	}
+
+	_, err := r.git(ctx, "config", "gc.auto", "0")
+
+	return r, err
+}
+
+func (r *repo) git(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = r.dir
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "HOME="+r.dir,
+		"GIT_AUTHOR_NAME=Chaos", "GIT_AUTHOR_EMAIL=chaos@example.com", "GIT_COMMITTER_NAME=Chaos", "GIT_COMMITTER_EMAIL=chaos@example.com")
+
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+
+	return strings.TrimSpace(string(out)), nil
+}
+
+// commit writes the tree as it is now and moves the branch there.
+func (r *repo) commit(ctx context.Context) error {
+	if err := r.write(); err != nil {
+		return err
+	}
+
+	r.note()
+
+	if _, err := r.git(ctx, "add", "-A"); err != nil {
+		return err
+	}
+
+	if _, err := r.git(ctx, "commit", "-q", "--allow-empty", "-m", fmt.Sprintf("change %d", r.count)); err != nil {
+		return err
+	}
+
+	hash, err := r.git(ctx, "rev-parse", "HEAD")
+	r.commits = append(r.commits, commit{hash, r.now.clone()})
+
+	return err
+}
+
+// forcePush moves the branch back to an older commit.
+func (r *repo) forcePush(ctx context.Context, pick uint64) (string, error) {
+	old := r.commits[pick%uint64(len(r.commits))]
+	r.now = old.tree.clone()
+
+	for _, c := range r.now.clusters {
+		c.moved = true // it is not known which name the daemon saw last
+	}
+
+	if err := r.write(); err != nil {
+		return "", err
+	}
+
+	r.note()
+
+	_, err := r.git(ctx, "reset", "-q", "--hard", old.hash)
+
+	return old.hash[:12], err
+}
+
+func (r *repo) write() error {
+	r.count++
+	root := filepath.Join(r.dir, folder)
+
+	if err := os.RemoveAll(root); err != nil {
+		return err
+	}
+
+	files := map[string]string{filepath.Join(r.dir, "README.md"): fmt.Sprintf("change %d\n", r.count)}
+
+	if !r.now.missing {
+		files[filepath.Join(root, "README.md")] = "clusters\n"
+	}
+
+	if !r.now.missing && !r.now.empty {
+		for name, c := range r.now.clusters {
+			files[filepath.Join(root, c.file)] = c.text(name)
+		}
+
+		if r.now.class > 0 {
+			files[filepath.Join(root, "fleet.yaml")] = fmt.Sprintf(
+				"metadata: {namespace: default, type: MachineClasses.omni.sidero.dev, id: chaos}\nspec:\n  matchlabels: [note = n%d]\n", r.now.class)
+		}
+	}
+
+	for path, text := range files {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// note remembers what the working tree says, as the daemon will read it.
+func (r *repo) note() {
+	h := &head{at: time.Now(), names: map[string]bool{}, targets: map[string]*render.Target{}, keys: map[ref]string{}}
+
+	set, problems := template.Find(os.DirFS(r.dir), template.Scope{Root: folder})
+	targets, refused := r.renderer.Render(context.Background(), set)
+	h.whole = len(problems) == 0 && len(refused) == 0 && len(targets) > 0
+
+	for _, target := range targets {
+		h.names[target.Name] = true
+		h.targets[target.Name] = target
+
+		for _, res := range target.Resources {
+			set, _ := res.Metadata().Labels().Get("omni.sidero.dev/machine-set")
+			h.keys[refOf(res)] = set
+		}
+	}
+
+	for name, c := range r.now.clusters {
+		r.seen[name] = true
+
+		// A file that is still there and is no template any more is no deletion.
+		if c.damage != sound && !c.moved {
+			h.names[name] = true
+		}
+	}
+
+	r.heads = append(r.heads, h)
+}
+
+func (r *repo) head() *head { return r.heads[len(r.heads)-1] }

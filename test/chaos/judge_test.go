@@ -1,0 +1,143 @@
+package chaos
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+)
+
+// An invariant that nothing can break proves nothing: each is broken here once, beside the
+// same write where it is right.
+func TestJudge(t *testing.T) {
+	at := time.Now()
+	ago := func(d time.Duration) time.Time { return at.Add(-d) }
+	always := []span{{from: ago(time.Hour)}}
+	ours := func(cluster string) *life { return &life{cluster: cluster, ours: always, running: always} }
+
+	clusterKey, patchKey := func(id string) ref { return ref{omni.ClusterType, id} }, ref{omni.ConfigPatchType, "patch"}
+	revision := func(whole bool, names ...string) *head {
+		h := &head{at: ago(time.Minute), whole: whole, names: map[string]bool{}, targets: map[string]*render.Target{}, keys: map[ref]string{}}
+		for _, name := range names {
+			h.names[name], h.targets[name] = true, &render.Target{Name: name}
+		}
+
+		return h
+	}
+
+	teardown := func(key ref) write {
+		return write{Write: embedded.Write{Verb: embedded.VerbTeardown, Type: key.typ, ID: key.id}, at: at}
+	}
+	update := func(key ref) write {
+		return write{Write: embedded.Write{Verb: embedded.VerbUpdate, Type: key.typ, ID: key.id}, at: at}
+	}
+
+	described := revision(true, "c1")
+	described.keys[patchKey] = ""
+
+	lockedCluster := func(since time.Duration) *life {
+		l := ours("c1")
+		l.locked = []span{{from: ago(since)}}
+
+		return l
+	}
+
+	for _, test := range []struct {
+		name  string
+		write write
+		lives map[ref]*life
+		head  *head
+		blind []span
+		want  string // "" is that nothing is wrong
+	}{
+		{name: "left Git", write: teardown(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): ours("c1")}, head: revision(true, "c2")},
+		{name: "still in Git", write: teardown(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): ours("c1")}, head: revision(true, "c1"), want: "no revision"},
+		{name: "partial view", write: teardown(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): ours("c1")}, head: revision(false, "c2"), want: "no revision"},
+		{
+			name: "too many at once", write: teardown(clusterKey("c1")), head: revision(true, "c2"), want: "no revision",
+			lives: map[ref]*life{clusterKey("c1"): ours("c1"), clusterKey("c3"): ours("c3")},
+		},
+		{name: "left its template", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: revision(true, "c1")},
+		{name: "left its template beside a broken one", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: revision(false, "c1")},
+		{name: "in its template", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: described, want: "no revision"},
+		{name: "unmarked", write: teardown(patchKey), lives: map[ref]*life{patchKey: {cluster: "c1"}}, head: revision(true, "c1"), want: "our mark"},
+		{
+			name: "mark gone for long", write: teardown(patchKey), head: revision(true, "c1"), want: "our mark",
+			lives: map[ref]*life{patchKey: {cluster: "c1", ours: []span{{from: ago(time.Hour), to: ago(time.Minute)}}}},
+		},
+		{
+			name: "mark gone unseen", write: teardown(patchKey), head: revision(true, "c1"), blind: []span{{from: ago(2 * time.Minute)}},
+			lives: map[ref]*life{patchKey: {cluster: "c1", ours: []span{{from: ago(time.Hour), to: ago(time.Minute)}}}},
+		},
+		{name: "destroying what is unmarked", write: write{Write: embedded.Write{Verb: embedded.VerbDestroy, Type: patchKey.typ, ID: patchKey.id}, at: at}, head: revision(true), want: "our mark"},
+		{name: "foreign", write: update(ref{omni.ConfigPatchType, foreignPrefix + "patch"}), head: revision(true), want: "foreign"},
+		{name: "locked", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)}, head: revision(true), want: "was locked"},
+		{name: "just locked", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(grace / 2)}, head: revision(true)},
+		{
+			name: "locked unseen", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)},
+			head: revision(true), blind: []span{{from: ago(2 * time.Minute)}},
+		},
+		{
+			name: "locked before it was blind", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)},
+			head: revision(true), blind: []span{{from: ago(time.Minute / 2)}}, want: "was locked",
+		},
+		{
+			name: "locked after it saw again", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)},
+			head: revision(true), blind: []span{{from: ago(2 * time.Minute), to: ago(time.Minute / 2)}}, want: "was locked",
+		},
+		{
+			name: "part of a locked cluster", write: update(patchKey), head: revision(true, "c1"), want: "was locked",
+			lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute), patchKey: ours("c1")},
+		},
+		{
+			name: "quorum", write: teardown(ref{omni.MachineSetNodeType, controlPlane("c0", false)[0]}), head: revision(true, "c0"), want: "no revision",
+			lives: map[ref]*life{{omni.MachineSetNodeType, controlPlane("c0", false)[0]}: ours("c0")},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := past{lives: test.lives, heads: []*head{test.head}, blind: test.blind}
+
+			got := p.judge(&test.write)
+			if test.want == "" && got != "" || !strings.Contains(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// A lock that goes is noticed, whoever took it, unless the UI said so or it came from Git.
+func TestLostLock(t *testing.T) {
+	lockedCluster, open := omni.NewCluster("c1"), omni.NewCluster("c1")
+	lockedCluster.Metadata().Annotations().Set(omni.ClusterLocked, "")
+
+	s := newShadow(nil)
+	s.see(lockedCluster, false)
+	s.unlocking[refOf(open)] = true
+	s.see(open, false)
+
+	if len(s.broken) > 0 {
+		t.Errorf("the UI may unlock: %v", s.broken)
+	}
+
+	s.see(lockedCluster, false)
+	s.see(open, false)
+
+	if len(s.broken) != 1 {
+		t.Errorf("a lock was lost, and the shadow says %v", s.broken)
+	}
+}
+
+// The same seed gives the same steps.
+func TestDrawIsDeterministic(t *testing.T) {
+	one, two := newRNG(7, 0), newRNG(7, 0)
+
+	for n := range 1000 {
+		if a, b := draw(one, n).String(), draw(two, n).String(); a != b {
+			t.Fatalf("%s, then %s", a, b)
+		}
+	}
+}

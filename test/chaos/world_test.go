@@ -1,0 +1,215 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/state"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+)
+
+const (
+	sourceName = "chaos"
+	account    = "daemon"
+)
+
+// world is everything that takes part in a run.
+type world struct {
+	t    *testing.T
+	seed uint64
+
+	omni    *embedded.Server
+	st      state.State // the database, behind Omni's back: the UI and its controllers
+	proxy   *proxy
+	daemon  *process
+	repo    *repo
+	shadow  *shadow
+	backups []*embedded.Backup
+	done    []string
+	quiets  int
+	rng     *rand.Rand // of what happens at quiet points
+
+	mu     sync.Mutex
+	writes []write // not checked yet
+	blind  []span  // when the daemon may have seen nothing of Omni
+
+	seen struct{ writes, teardowns, clusters, underLock int } // coverage
+}
+
+// write is one write RPC of the daemon.
+type write struct {
+	embedded.Write
+
+	at           time.Time
+	cluster, set string // of its resource, as far as it was known
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{t: t, seed: seed, rng: newRNG(seed, 1)}
+
+	server, err := embedded.New(embedded.Config{
+		HealthyMachines: true,
+		Step:            time.Millisecond,
+		Accounts:        []embedded.Account{{Name: account, Role: embedded.RoleOperator}},
+		OnWrite:         w.wrote,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	w.omni, w.st, w.shadow = server, server.State(), newShadow(server.State())
+
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+
+	go func() { served <- server.Run(ctx) }()
+
+	t.Cleanup(func() {
+		cancel()
+
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+
+	if w.proxy, err = newProxy(strings.TrimPrefix(server.Endpoint(), "http://")); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(w.proxy.close)
+
+	if err := w.shadow.start(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(w.shadow.stop)
+
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "fleet"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	if w.repo, err = newRepo(ctx, filepath.Join(dir, "fleet")); err != nil {
+		t.Fatal(err)
+	}
+
+	for i := range uint64(4) {
+		w.repo.now.add(clusterName(i), seed+i, seed/7+i)
+	}
+
+	if err := w.repo.commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := w.addForeign(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	w.startDaemon(t, dir)
+
+	return w
+}
+
+func (w *world) startDaemon(t *testing.T, dir string) {
+	config := filepath.Join(dir, "config.yaml")
+	text := fmt.Sprintf(`omni: {endpoint: "http://%s"}
+stateDir: state
+sources:
+  - name: %s
+    git: {url: %q, branch: main}
+    path: %s
+    interval: 1s
+    prune: true
+    maxDelete: %d
+`, w.proxy.addr, sourceName, w.repo.dir, folder, maxDelete)
+
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	w.daemon = startProcess(ctx, config, []string{
+		"OMNI_ENDPOINT=", "OMNI_SERVICE_ACCOUNT_KEY=" + w.omni.ServiceAccountKey(account), "HOME=" + dir,
+	})
+
+	t.Cleanup(func() {
+		defer cancel()
+
+		ended, done := context.WithTimeout(context.Background(), time.Second)
+		defer done()
+
+		if w.daemon.running() {
+			_ = w.daemon.stop(ended) // the test has failed already
+		}
+	})
+}
+
+// stop ends the daemon as a person does; that must succeed.
+func (w *world) stop(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
+	defer cancel()
+
+	if err := w.daemon.stop(ctx); err != nil {
+		w.fail("stopping the daemon: %v", err)
+	}
+}
+
+// wrote is embedded's OnWrite.
+func (w *world) wrote(rpc embedded.Write) {
+	if rpc.Identity != account {
+		return
+	}
+
+	entry := write{Write: rpc, at: time.Now()}
+
+	w.shadow.mu.Lock()
+	if l := w.shadow.lives[ref{rpc.Type, rpc.ID}]; l != nil {
+		entry.cluster, entry.set = l.cluster, l.set
+	}
+	w.shadow.mu.Unlock()
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.writes = append(w.writes, entry)
+}
+
+// blindFor notes that the daemon may see nothing of Omni for a while.
+func (w *world) blindFor(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.blind = append(w.blind, span{from: time.Now(), to: time.Now().Add(d)})
+}
+
+// blindUntilHealed notes that the daemon may see nothing until [world.sighted].
+func (w *world) blindUntilHealed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.blind = append(w.blind, span{from: time.Now()})
+}
+
+// sighted notes that what made the daemon blind is over.
+func (w *world) sighted() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	for i := range w.blind {
+		if w.blind[i].to.IsZero() {
+			w.blind[i].to = time.Now().Add(recovery)
+		}
+	}
+}
+
+// recovery is how long the daemon may take to see Omni again after a fault: the longest
+// pause of a watch that failed again and again.
+const recovery = 35 * time.Second
