@@ -46,10 +46,11 @@ fuzz: ## Fuzz every parser for FUZZTIME each
 	done
 
 .PHONY: lint
-lint: ## Check formatting, vet and staticcheck
+lint: ## Check formatting, vet, staticcheck and go.mod
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "not gofmt-clean: $$unformatted"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+	go mod tidy -diff
 
 .PHONY: clean
 clean: ## Remove what was built
