@@ -80,7 +80,8 @@ func writePlans(w io.Writer, status sync.Status) (differs bool, err error) {
 
 		differs = differs || !t.Plan.Empty()
 
-		if err := diff.WriteText(w, t.Plan, diff.TextOptions{Color: useColor(w), Lines: true, Path: t.Path}); err != nil {
+		opts := diff.TextOptions{Color: useColor(w), Lines: true, Path: t.Path, Held: held(t)}
+		if err := diff.WriteText(w, t.Plan, opts); err != nil {
 			return differs, err
 		}
 	}
@@ -94,6 +95,16 @@ func writePlans(w io.Writer, status sync.Status) (differs bool, err error) {
 	}
 
 	return differs, err
+}
+
+// held returns why a plan would not be applied, unless the plan itself says so already.
+func held(t *sync.TargetStatus) string {
+	plan := t.Plan
+	if len(plan.Changes) == 0 || plan.Locked || len(plan.Conflicts) > 0 || t.Message == plan.Summary() {
+		return ""
+	}
+
+	return t.Message
 }
 
 func problemsError(n int) error {

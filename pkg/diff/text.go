@@ -20,6 +20,8 @@ type TextOptions struct {
 	Lines bool
 	// Path is the template's file, shown beside the cluster's name.
 	Path string
+	// Held is why the plan would not be applied; "" if it would.
+	Held string
 }
 
 // symbol is what stands before a resource in a plan.
@@ -75,6 +77,10 @@ func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
 
 	t := textWriter{TextOptions: opts}
 	t.headline(p)
+
+	if opts.Held != "" {
+		t.line("!", "nothing of this would be applied: "+opts.Held)
+	}
 
 	for i := range p.Changes {
 		if err := t.change(&p.Changes[i]); err != nil {
