@@ -7,8 +7,10 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
@@ -193,5 +195,26 @@ func TestG1_Handover(t *testing.T) {
 		if strings.HasPrefix(w, "Teardown") || strings.HasPrefix(w, "Destroy") {
 			t.Errorf("%s: a hand-over destroys nothing", w)
 		}
+	}
+}
+
+// G1: a teardown carries no version, so Omni is asked once more: what changed hands while
+// the watch said nothing is left alone.
+func TestG1_DestroyAsksOmniFirst(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := daemon.Start(t, o, noRelist)
+	d.Apply(t, fstest.MapFS{"a.yaml": patched("a", machine(1), [2]string{"400-x", "1"})})
+
+	o.Faults().SilenceWatches(embedded.Match{})
+	edit(t, o, omnires.NewConfigPatch("400-x").Metadata(), func(r resource.Resource) {
+		r.Metadata().Annotations().Set(diff.MarkSource, "other")
+	})
+
+	before := o.Calls()
+	d.Feed(fstest.MapFS{"a.yaml": patched("a", machine(1))})
+	within(t, d, "the refusal", func(s sync.Status) bool { return strings.Contains(message(s, "a"), "changed hands") })
+
+	if n := o.Calls().Since(before)[embedded.VerbTeardown]; n != 0 {
+		t.Errorf("%d teardowns of what another source has taken over", n)
 	}
 }
