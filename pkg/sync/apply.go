@@ -87,7 +87,7 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 
 	reason := ""
 
-	switch lost := e.sources[t.Source].quorum(plan, e.controlPlane(t.Target)); {
+	switch lost := t.src.quorum(plan, e.controlPlane(t.Target)); {
 	case plan.Locked:
 		reason = "the cluster is locked in Omni"
 	case t.policy.Suspended:

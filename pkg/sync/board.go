@@ -107,6 +107,16 @@ func (b *board) updateSource(name string, fn func(*SourceStatus)) {
 	b.changed()
 }
 
+// dropSource forgets a source and its targets.
+func (b *board) dropSource(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	delete(b.sources, name)
+	maps.DeleteFunc(b.targets, func(key Key, _ record) bool { return key.Source == name })
+	b.changed()
+}
+
 // get returns a copy of what is known of a target; the zero record if nothing is.
 func (b *board) get(key Key) record {
 	b.mu.Lock()
@@ -125,10 +135,15 @@ func (b *board) has(key Key) bool {
 }
 
 // update changes a target, which is made if need be, and reports whether that is news:
-// another sync state, operation, message or revision.
+// another sync state, operation, message or revision. A target of a source that was
+// dropped is not made again by a pass that was under way.
 func (b *board) update(key Key, fn func(*record)) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
+	if _, ok := b.sources[key.Source]; !ok {
+		return false
+	}
 
 	r, ok := b.targets[key]
 	if !ok {

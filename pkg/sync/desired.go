@@ -18,16 +18,6 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
-// sourceState is a source and what it says should be.
-type sourceState struct {
-	SourceConfig
-
-	renderer *render.Renderer
-	// desired is nil before the first revision. It is replaced as a whole: whoever
-	// decides something takes it once, so that nothing is decided from two revisions.
-	desired atomic.Pointer[desired]
-}
-
 // desired is one accepted revision.
 type desired struct {
 	revision string
@@ -55,6 +45,7 @@ func (d *desired) wants(name string) bool { return d.targets[name] != nil || d.b
 type target struct {
 	Key
 
+	src     *sourceState
 	from    *desired
 	desired *render.Target // nil when the target is not in Git
 	broken  error
@@ -63,12 +54,10 @@ type target struct {
 	policy Policy
 	keep   string
 	live   []resource.Resource
-	// pruneForeign is set by the source.
-	pruneForeign bool
 }
 
 func (t *target) input(live []resource.Resource) diff.Input {
-	in := diff.Input{Source: t.Source, Target: t.Target, Path: t.path(), Live: live, Removed: t.desired == nil, Keep: t.keep, KeepParts: t.policy.KeepParts, PruneForeign: t.pruneForeign}
+	in := diff.Input{Source: t.Source, Target: t.Target, Path: t.path(), Live: live, Removed: t.desired == nil, Keep: t.keep, KeepParts: t.policy.KeepParts, PruneForeign: t.src.PruneForeign}
 	if t.desired != nil {
 		in.Desired = t.desired.Resources
 	}
@@ -86,6 +75,12 @@ func (t *target) path() string {
 
 // failed notes that a source could not be fetched. What it said last stays in force (G2).
 func (e *Engine) failed(src *sourceState, err error) {
+	if done := e.sources.use(src); done != nil {
+		defer done()
+	} else {
+		return
+	}
+
 	e.Logger.Warn("source failed", zap.String("source", src.Name), zap.Error(err))
 	e.board.updateSource(src.Name, func(s *SourceStatus) { s.Error = err.Error(); s.Fetched = true })
 }
@@ -93,6 +88,12 @@ func (e *Engine) failed(src *sourceState, err error) {
 // accept takes what a revision renders to as the desired state of a source and queues
 // every target that it changes.
 func (e *Engine) accept(src *sourceState, revision source.Revision, set *template.Set, targets []*render.Target, problems template.Problems) {
+	if done := e.sources.use(src); done != nil {
+		defer done()
+	} else {
+		return
+	}
+
 	previous := src.desired.Load()
 	if previous == nil {
 		previous = &desired{}
@@ -256,26 +257,33 @@ func (e *Engine) removedClusters(src *sourceState, d *desired) []resource.Resour
 	return removed
 }
 
-// lookup returns the target behind a key as it stands now; nil before the first revision.
+// lookup returns the target behind a key as it stands now; nil before the first revision
+// of its source, and after the source was taken out of the configuration.
 func (e *Engine) lookup(key Key) *target {
-	d := e.sources[key.Source].desired.Load()
+	src := e.sources.get(key.Source)
+	if src == nil {
+		return nil
+	}
+
+	d := src.desired.Load()
 	if d == nil {
 		return nil
 	}
 
-	return &target{Key: key, from: d, desired: d.targets[key.Target], broken: d.broken[key.Target], pruneForeign: e.sources[key.Source].PruneForeign}
+	return &target{Key: key, src: src, from: d, desired: d.targets[key.Target], broken: d.broken[key.Target]}
 }
 
-// superseded reports whether a newer revision came since a target was looked up.
-func (e *Engine) superseded(t *target) bool { return e.sources[t.Source].desired.Load() != t.from }
+// superseded reports whether a newer revision or configuration came since a target was
+// looked up.
+func (e *Engine) superseded(t *target) bool {
+	return e.sources.get(t.Source) != t.src || t.src.desired.Load() != t.from
+}
 
 // keep says why what left Git must not be destroyed, and "" if it may (G2, G11). It is
 // to be asked only while the snapshot is ready.
 func (e *Engine) keep(t *target) string {
-	src := e.sources[t.Source]
-
 	switch {
-	case !src.Prune:
+	case !t.src.Prune:
 		return "prune is off for this source"
 	case !t.from.whole:
 		return "the revision is not whole: it holds no templates, or some of its files have problems"
@@ -292,13 +300,13 @@ func (e *Engine) keep(t *target) string {
 	t.from.mu.Lock()
 	defer t.from.mu.Unlock()
 
-	for _, cluster := range e.removedClusters(src, t.from) {
+	for _, cluster := range e.removedClusters(t.src, t.from) {
 		if cluster.Metadata().Phase() == resource.PhaseRunning {
 			t.from.left[cluster.Metadata().ID()] = true
 		}
 	}
 
-	return src.tooMany(t.from.left)
+	return t.src.tooMany(t.from.left)
 }
 
 // leftBehind returns the file that the template of a cluster was in if the revision still

@@ -12,7 +12,6 @@ import (
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
-	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -48,7 +47,8 @@ type SourceConfig struct {
 
 // Config configures an [Engine].
 type Config struct {
-	// Sources are independent of each other; their names are unique.
+	// Sources are independent of each other; their names are unique. [Engine.Reconfigure]
+	// replaces them.
 	Sources []SourceConfig
 	// State is where changes are written to.
 	State state.State
@@ -101,7 +101,7 @@ type Key struct{ Source, Target string }
 type Engine struct {
 	Config
 
-	sources map[string]*sourceState
+	sources *sources
 	queue   workqueue.TypedRateLimitingInterface[Key]
 	board   *board
 	blocked *blocked
@@ -116,17 +116,14 @@ func New(cfg Config) *Engine {
 
 	e := &Engine{
 		Config:  cfg,
-		sources: make(map[string]*sourceState, len(cfg.Sources)),
+		sources: newSources(),
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[Key](cfg.RetryMin, cfg.RetryMax)),
 		board:   newBoard(),
 		blocked: newBlocked(),
 	}
 
-	for _, src := range cfg.Sources {
-		e.sources[src.Name] = &sourceState{SourceConfig: src, renderer: render.New()}
-		e.board.updateSource(src.Name, func(*SourceStatus) {})
-	}
+	e.Reconfigure(cfg.Sources)
 
 	return e
 }
@@ -136,8 +133,8 @@ func New(cfg Config) *Engine {
 func (e *Engine) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 
-	for _, src := range e.sources {
-		group.Go(func() error {
+	group.Go(func() error {
+		return e.followSources(ctx, func(ctx context.Context, src *sourceState) error {
 			return src.Source.Watch(ctx, func(revision source.Revision, err error) { // source
 				if err != nil {
 					e.failed(src, err)
@@ -150,7 +147,7 @@ func (e *Engine) Run(ctx context.Context) error {
 				e.accept(src, revision, set, targets, append(problems, refused...)) // → queue
 			})
 		})
-	}
+	})
 
 	group.Go(func() error { return e.follow(ctx) }) // omni → Snapshot → queue
 

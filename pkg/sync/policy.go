@@ -61,7 +61,7 @@ func policyOf(policy Policy, cluster resource.Resource) (Policy, error) {
 // policy returns the policy of a target. What left Git is judged by what it says in Omni,
 // where the annotations of its template still are.
 func (e *Engine) policy(t *target) (Policy, error) {
-	fallback := e.sources[t.Source].Policy
+	fallback := t.src.Policy
 
 	if t.desired != nil {
 		for _, r := range t.desired.Resources {

@@ -88,7 +88,7 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 	e.report(t, err)
 
 	if key.Target == "" && t.from.fleetPending.CompareAndSwap(true, false) {
-		e.queueSource(e.sources[key.Source])
+		e.queueSource(t.src)
 	}
 }
 
@@ -156,7 +156,7 @@ func (e *Engine) follow(ctx context.Context) error {
 // and must not block.
 func (e *Engine) notice(change omni.Change) {
 	if change == (omni.Change{}) { // the snapshot became ready or stale
-		for _, src := range e.sources {
+		for _, src := range e.sources.all() {
 			e.queueRemoved(src)
 			e.queueSource(src)
 		}
@@ -179,7 +179,7 @@ func (e *Engine) notice(change omni.Change) {
 		}
 	}
 
-	for _, src := range e.sources {
+	for _, src := range e.sources.all() {
 		if key := (Key{src.Name, change.Cluster}); e.board.has(key) {
 			e.queue.Add(key)
 		} else if key, ok := e.appeared(src, change); ok {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	gosync "sync"
 	"testing"
 	"time"
 
@@ -83,7 +84,7 @@ func Start(tb testing.TB, o *Omni, change func(*sync.Config, *omni.SnapshotConfi
 
 	ctx, cancel := context.WithCancel(context.Background())
 	group, ctx := errgroup.WithContext(ctx)
-	d := &Daemon{feed: &feed{revisions: make(chan fed)}, cancel: cancel, group: group}
+	d := &Daemon{feed: newFeed(), cancel: cancel, group: group}
 
 	live := omni.SnapshotConfig{State: o.Conn.State(), Kinds: sync.Kinds()}
 	cfg := sync.Config{
@@ -118,14 +119,11 @@ func (d *Daemon) Stop(tb testing.TB) {
 
 // Feed hands the daemon a revision and returns its ID.
 func (d *Daemon) Feed(files fs.FS) string {
-	id := d.feed.next()
-	d.feed.revisions <- fed{revision: source.Revision{ID: id, FS: files}}
-
-	return id
+	return d.feed.add(fed{revision: source.Revision{FS: files}})
 }
 
 // Fail makes the source fail once.
-func (d *Daemon) Fail(err error) { d.feed.revisions <- fed{err: err} }
+func (d *Daemon) Fail(err error) { d.feed.add(fed{err: err}) }
 
 // Apply hands the daemon a revision and returns the status once that has come to rest.
 func (d *Daemon) Apply(tb testing.TB, files fs.FS) sync.Status {
@@ -174,10 +172,12 @@ func Describe(s sync.Status) string {
 	return text
 }
 
-// feed is a source that is fed by hand.
+// feed is a source that is fed by hand. Like a real one it begins each watch with the
+// newest revision.
 type feed struct {
-	revisions chan fed
-	count     int
+	mu    gosync.Mutex
+	fed   []fed
+	newer chan struct{}
 }
 
 type fed struct {
@@ -185,18 +185,47 @@ type fed struct {
 	err      error
 }
 
-func (f *feed) next() string {
-	f.count++
+func newFeed() *feed { return &feed{newer: make(chan struct{})} }
 
-	return fmt.Sprintf("test@%d", f.count)
+// add hands the watchers a revision, which gets its ID here, or an error.
+func (f *feed) add(next fed) (id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	if next.err == nil {
+		id = fmt.Sprintf("test@%d", len(f.fed)+1)
+		next.revision.ID = id
+	}
+
+	f.fed = append(f.fed, next)
+	close(f.newer)
+	f.newer = make(chan struct{})
+
+	return id
+}
+
+// from returns what was fed from the n-th on, and a channel that is closed when there is more.
+func (f *feed) from(n int) ([]fed, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	return f.fed[n:], f.newer
 }
 
 // Watch implements sync.Source.
 func (f *feed) Watch(ctx context.Context, fn func(source.Revision, error)) error {
-	for {
+	all, _ := f.from(0)
+
+	for next := max(len(all)-1, 0); ; {
+		events, newer := f.from(next)
+		for _, event := range events {
+			fn(event.revision, event.err)
+		}
+
+		next += len(events)
+
 		select {
-		case next := <-f.revisions:
-			fn(next.revision, next.err)
+		case <-newer:
 		case <-ctx.Done():
 			return nil
 		}
