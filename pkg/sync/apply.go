@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"go.uber.org/zap"
@@ -26,8 +27,7 @@ import (
 // It returns nil if the plan is empty, errAgain if it wrote the phase, and else an error
 // whose type says what happens next.
 func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
-	health, why := e.health(t.Target)
-	e.board.planned(t, plan, health, why)
+	e.board.planned(t, plan)
 
 	switch err := e.guard(t, plan); {
 	case err != nil:
@@ -164,16 +164,39 @@ func (e *Engine) awaited(t *target, plan *diff.Plan) error {
 
 		waiting := plan.Waiting[0]
 
-		return &WaitError{Blocked: blocked, Reason: fmt.Sprintf("%s: %s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)))}
+		return &WaitError{Blocked: blocked, Reason: fmt.Sprintf("%s: %s%s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)), e.takesLong(t, !blocked))}
 	case len(plan.Kept) > 0:
+		e.takesLong(t, false)
+
 		if t.policy.KeepParts && t.desired != nil {
 			return &WaitError{Reason: fmt.Sprintf("%d resources left the template, kept: %s is disabled", len(plan.Kept), AnnotationPrune), Blocked: true}
 		}
 
 		return &WaitError{Reason: "not in Git any more, kept: " + t.keep, Blocked: true}
 	default:
+		e.takesLong(t, false)
+
 		return nil
 	}
+}
+
+// takesLong says how long a teardown has been under way, and "" before TeardownWarnAfter.
+// That is worth one warning and nothing else: no deadline ends a teardown.
+func (e *Engine) takesLong(t *target, underWay bool) string {
+	since, first := e.board.tearing(t.Key, underWay, e.TeardownWarnAfter)
+
+	switch age := time.Since(since); {
+	case !underWay:
+		return ""
+	case age < e.TeardownWarnAfter:
+		e.queue.AddAfter(t.Key, e.TeardownWarnAfter-age)
+
+		return ""
+	case first:
+		e.logFor(t).Warn("a teardown takes long; its finalizers say whom it waits for", zap.Duration("since", age.Round(time.Second)))
+	}
+
+	return fmt.Sprintf(", since %s", since.UTC().Format(time.RFC3339))
 }
 
 // waitFor queues a target again as soon as a resource of its plan changes. It reports

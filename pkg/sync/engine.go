@@ -66,6 +66,12 @@ type Config struct {
 	// Grace is how long Omni gets to destroy by itself what is torn down and held by
 	// nobody, as v1.9 does, before the engine does it. Default 2 s.
 	Grace time.Duration
+	// TeardownWarnAfter is how long a teardown may take before people are warned; it is
+	// never cut off. Default 15 m.
+	TeardownWarnAfter time.Duration
+	// HealthSettle is how long a change of health has to last before it counts: Omni's
+	// readiness flaps. Default 5 s.
+	HealthSettle time.Duration
 	// Requested says that somebody asks for this run: clusters whose policy is manual are
 	// written to.
 	Requested bool
@@ -82,6 +88,8 @@ func (c *Config) setDefaults() {
 	setDefault(&c.RetryMin, 500*time.Millisecond)
 	setDefault(&c.RetryMax, time.Minute)
 	setDefault(&c.Grace, 2*time.Second)
+	setDefault(&c.TeardownWarnAfter, 15*time.Minute)
+	setDefault(&c.HealthSettle, 5*time.Second)
 
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()

@@ -628,7 +628,7 @@ func TestHealth(t *testing.T) {
 	}
 
 	d.Until(t, func(s sync.Status) bool {
-		return healthOf(s, "a") == sync.Progressing && reason(s, "2 of 3 machines of control-planes ready")
+		return healthOf(s, "a") == sync.Degraded && reason(s, "2 of 3 control plane machines ready: "+machine(2)+" is unreachable")
 	})
 
 	if err := o.SetMachinePower(t.Context(), machine(2), true); err != nil {

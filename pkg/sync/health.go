@@ -1,8 +1,8 @@
 package sync
 
 import (
-	"fmt"
 	"strings"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/api/omni/specs"
@@ -24,30 +24,45 @@ const (
 
 // statusKinds are what health is read from.
 var statusKinds = []resource.Type{
-	omni.ClusterStatusType, omni.MachineSetStatusType, omni.KubernetesUpgradeStatusType, omni.TalosUpgradeStatusType,
+	omni.ClusterStatusType, omni.MachineSetStatusType, omni.ControlPlaneStatusType, omni.ClusterMachineStatusType,
+	omni.KubernetesUpgradeStatusType, omni.TalosUpgradeStatusType,
 }
 
-// health reads the health of a cluster from the snapshot, and why it is not Healthy, in
-// words; "" for fleet resources, which have none.
+// judge looks at the health of a target and writes it to the status. It is done in every
+// pass, also when nothing can be planned: how a cluster is does not depend on Git.
+func (e *Engine) judge(t *target) {
+	if e.Snapshot.Err() != nil {
+		return // the last health stays until Omni can be read again
+	}
+
+	health, why, stable := e.health(t.Target)
+	if left := e.board.observe(t.Key, health, why, stable, e.HealthSettle); left > 0 {
+		e.queue.AddAfter(t.Key, left)
+	}
+}
+
+// health reads the health of a cluster from the snapshot, why it is not Healthy, in
+// words, and since when Omni says so, if it tells. It is "" for fleet resources, which
+// have none.
 //
 // RUNNING is not ready: Omni reports it as soon as the machines are there, long before
 // the cluster answers. An upgrade leaves it RUNNING too, so that is looked at first.
-func (e *Engine) health(cluster string) (health Health, why string) {
+func (e *Engine) health(cluster string) (health Health, why string, stable time.Time) {
 	if cluster == "" {
-		return "", ""
+		return "", "", stable
 	}
 
 	live, ok := e.Snapshot.Get(omni.ClusterType, cluster)
 
 	switch {
 	case !ok:
-		return Missing, "it does not exist in Omni"
+		return Missing, "it does not exist in Omni", stable
 	case live.Metadata().Phase() == resource.PhaseTearingDown:
-		return Progressing, "it is being destroyed"
+		return Progressing, "it is being destroyed", stable
 	}
 
 	if health, why := e.upgrade(cluster); health != "" {
-		return health, why
+		return health, why, stable
 	}
 
 	health, why = e.machines(cluster)
@@ -56,15 +71,15 @@ func (e *Engine) health(cluster string) (health Health, why string) {
 
 	switch {
 	case health == Degraded:
-		return health, why
+		return health, why, stable
 	case !ok || status.TypedSpec().Value.GetPhase() == specs.ClusterStatusSpec_UNKNOWN:
-		return HealthUnknown, "Omni says nothing about it yet"
+		return HealthUnknown, "Omni says nothing about it yet", stable
 	case status.TypedSpec().Value.GetPhase() == specs.ClusterStatusSpec_RUNNING && status.TypedSpec().Value.GetReady():
-		return Healthy, ""
+		return Healthy, "", status.Metadata().Updated()
 	case why != "":
-		return Progressing, why
+		return Progressing, why, stable
 	default:
-		return Progressing, "Omni calls it " + strings.ToLower(strings.ReplaceAll(status.TypedSpec().Value.GetPhase().String(), "_", " ")) + ", not ready"
+		return Progressing, "Omni calls it " + words(status.TypedSpec().Value.GetPhase().String()) + ", not ready", stable
 	}
 }
 
@@ -95,36 +110,6 @@ func (e *Engine) upgrade(cluster string) (health Health, why string) {
 	return "", ""
 }
 
-// machines returns what the machine sets of a cluster lack; "" if nothing.
-func (e *Engine) machines(cluster string) (health Health, why string) {
-	var missing []string
-
-	for _, r := range e.Snapshot.Cluster(cluster) {
-		set, ok := r.(*omni.MachineSetStatus)
-		if !ok {
-			continue
-		}
-
-		spec := set.TypedSpec().Value
-		name := strings.TrimPrefix(set.Metadata().ID(), cluster+"-")
-
-		// A set without machines is Failed for a moment while it is being made.
-		if spec.GetPhase() == specs.MachineSetPhase_Failed && spec.GetMachines().GetTotal() > 0 {
-			return Degraded, fmt.Sprintf("%s: %s", name, spec.GetError())
-		}
-
-		if healthy, requested := spec.GetMachines().GetHealthy(), spec.GetMachines().GetRequested(); healthy < requested {
-			missing = append(missing, fmt.Sprintf("%d of %d machines of %s ready", healthy, requested, name))
-		}
-	}
-
-	if len(missing) > 0 {
-		return Progressing, strings.Join(missing, ", ")
-	}
-
-	return "", ""
-}
-
 // typed returns a resource of the snapshot as its Go type.
 func typed[T resource.Resource](e *Engine, typ resource.Type, id resource.ID) (T, bool) {
 	r, ok := e.Snapshot.Get(typ, id)
@@ -149,3 +134,6 @@ func join(parts ...string) string {
 
 	return strings.Join(there, ", ")
 }
+
+// words makes a name of Omni's API readable: SCALING_UP, ScalingUp.
+func words(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", " ")) }

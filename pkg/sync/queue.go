@@ -45,6 +45,8 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 		return // queued again by the first revision
 	}
 
+	e.judge(t)
+
 	if key.Target != "" && t.from.fleetPending.Load() {
 		return // queued again when the fleet resources were tried
 	}

@@ -48,6 +48,9 @@ type SourceStatus struct {
 	Error string
 	// Problems are what is wrong with the files of Revision.
 	Problems template.Problems
+	// LastPoll and NextPoll are when the source was and will be asked for news; zero for
+	// one that is watched.
+	LastPoll, NextPoll time.Time
 }
 
 // TargetStatus is the state of one target.
@@ -62,7 +65,9 @@ type TargetStatus struct {
 	Health   Health
 	// HealthReason says in words why the cluster is not Healthy.
 	HealthReason string
-	Operation    Operation
+	// HealthSince is when Health last changed.
+	HealthSince time.Time
+	Operation   Operation
 	// Message says why the target is not Synced, or what is being done.
 	Message string
 	// Plan is the last plan that was made; nil before the first.
@@ -71,6 +76,9 @@ type TargetStatus struct {
 	Done, Total int
 	// Since is when Sync, Operation or Message last changed.
 	Since time.Time
+	// TeardownSince is since when something of the target is being destroyed and not gone;
+	// zero if nothing is.
+	TeardownSince time.Time
 	// Settled says that nothing more will happen by itself: Synced, stalled, or held by
 	// somebody outside.
 	Settled bool
@@ -115,9 +123,50 @@ func (s *Status) Synced() bool {
 	return true
 }
 
+// Changes is what changed in the status since an earlier version of it. Several changes of
+// one target are one: only what holds now is told.
+type Changes struct {
+	// Version names this state of affairs; ask with it for what changes afterwards.
+	Version uint64
+	// All says that this is everything, not what changed: it is the first answer, or the
+	// reader lagged so far behind that it is to begin anew.
+	All   bool
+	Ready bool
+	// Sources and Targets are sorted by name.
+	Sources []SourceStatus
+	Targets []TargetStatus
+	// RemovedTargets and RemovedSources are no more.
+	RemovedTargets []Key
+	RemovedSources []string
+}
+
+// Changes returns what changed after a version (0: everything), and a channel that is
+// closed when there is something newer. It takes no part in the engine's work: any number
+// of readers may follow, at whatever speed.
+func (e *Engine) Changes(since uint64) (Changes, <-chan struct{}) {
+	changes, newer := e.board.read(since)
+
+	for i := range changes.Sources {
+		src := e.sources.get(changes.Sources[i].Name)
+		if src == nil {
+			continue
+		}
+
+		if clock, ok := src.Source.(interface{ Polled() (last, next time.Time) }); ok {
+			changes.Sources[i].LastPoll, changes.Sources[i].NextPoll = clock.Polled()
+		}
+	}
+
+	return changes, newer
+}
+
 // Status returns a copy of the current status and a channel that is closed when there
 // is a newer one.
-func (e *Engine) Status() (Status, <-chan struct{}) { return e.board.read() }
+func (e *Engine) Status() (Status, <-chan struct{}) {
+	all, newer := e.Changes(0)
+
+	return Status{Ready: all.Ready, Sources: all.Sources, Targets: all.Targets}, newer
+}
 
 // WaitStatus calls observe with the current and every newer status until it returns
 // true or ctx ends, whose error is then returned. Statuses in between may be skipped.

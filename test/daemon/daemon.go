@@ -88,7 +88,7 @@ func Start(tb testing.TB, o *Omni, change func(*sync.Config, *omni.SnapshotConfi
 
 	live := omni.SnapshotConfig{State: o.Conn.State(), Kinds: sync.Kinds()}
 	cfg := sync.Config{
-		State: o.Conn.State(), RetryMin: 10 * time.Millisecond, Grace: 10 * time.Millisecond,
+		State: o.Conn.State(), RetryMin: 10 * time.Millisecond, Grace: 10 * time.Millisecond, HealthSettle: 10 * time.Millisecond,
 		Sources: []sync.SourceConfig{{Name: Source, Source: d.feed, Prune: true, MaxDelete: 1}},
 	}
 

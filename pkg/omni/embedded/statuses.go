@@ -18,12 +18,21 @@ func (v *view) machineStatus(ctx context.Context, s *setView, machine *omni.Clus
 		stage = specs.ClusterMachineStatusSpec_RUNNING
 	}
 
-	if status := v.machine(machine.Metadata().ID()); status != nil && !status.TypedSpec().Value.GetConnected() {
+	status := v.machine(machine.Metadata().ID())
+	connected := status != nil && status.TypedSpec().Value.GetConnected()
+
+	if status != nil && !connected {
 		stage = specs.ClusterMachineStatusSpec_POWERED_OFF
 	}
 
 	return modify(ctx, v, ownerClusterMachine, omni.NewClusterMachineStatus(machine.Metadata().ID()), func(res *omni.ClusterMachineStatus) {
 		copyMembership(res, s)
+
+		if connected {
+			res.Metadata().Labels().Set(omni.MachineStatusLabelConnected, "")
+		} else {
+			res.Metadata().Labels().Delete(omni.MachineStatusLabelConnected)
+		}
 
 		res.TypedSpec().Value.Ready = healthy
 		res.TypedSpec().Value.Stage = stage
