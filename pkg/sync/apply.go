@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
-	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/preflight"
 )
 
@@ -221,153 +217,6 @@ func andMore(n int) string {
 	}
 
 	return fmt.Sprintf(" (and %d more)", n-1)
-}
-
-// writeAll writes the changes of one phase in parallel. All of them are tried: one
-// that is refused does not hold back its neighbours.
-func (e *Engine) writeAll(ctx context.Context, t *target, phase []diff.Change) error {
-	var (
-		group errgroup.Group
-		mu    sync.Mutex
-		errs  []error
-	)
-
-	group.SetLimit(e.Writes)
-
-	for i := range phase {
-		group.Go(func() error {
-			if err := e.write(ctx, t, &phase[i]); err != nil {
-				mu.Lock()
-				errs = append(errs, err)
-				mu.Unlock()
-			}
-
-			return nil
-		})
-	}
-
-	_ = group.Wait() // the errors are collected above
-
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-
-	return joined(errs)
-}
-
-// write does one write. Once started it is not cut off by the end of ctx, so that a
-// stop leaves no write in doubt; Timeout bounds it. On success the Snapshot holds the
-// result, although its watch lags behind.
-func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) error {
-	if err := ctx.Err(); err != nil {
-		return &RetryError{Err: err}
-	}
-
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Timeout)
-	defer cancel()
-
-	err := e.send(ctx, change)
-
-	var retry *RetryError
-	if errors.As(err, &retry) {
-		return retry
-	}
-
-	if err != nil {
-		name := diff.Name(change)
-		if t.desired != nil && change.Action != diff.Destroy {
-			name += " (" + t.desired.Position(change.Metadata()).String() + ")"
-		}
-
-		return classified(err, string(change.Action), name)
-	}
-
-	e.board.progress(t.Key)
-
-	fields := []zap.Field{
-		zap.String("op", string(change.Action)), zap.String("resource", diff.Name(change)),
-		zap.String("reason", e.board.reason(t.Key)),
-	}
-	if len(change.Fields) > 0 {
-		fields = append(fields, zap.String("change", describe(change)))
-	}
-
-	e.logFor(t).Info("applied", fields...)
-
-	return nil
-}
-
-// send makes the RPC of a change. An update carries the version it was planned from,
-// so Omni refuses it if somebody else was faster (G5).
-func (e *Engine) send(ctx context.Context, change *diff.Change) error {
-	switch change.Action {
-	case diff.Create:
-		created := change.New.DeepCopy()
-		if err := e.State.Create(ctx, created); err != nil {
-			return err
-		}
-
-		e.Snapshot.Put(created)
-	case diff.Destroy:
-		if err := e.stillThere(ctx, change.Old); err != nil {
-			return err
-		}
-
-		return e.destroy(ctx, change.Old.Metadata())
-	default:
-		updated := change.New.DeepCopy()
-		if err := e.State.Update(ctx, updated); err != nil {
-			return err
-		}
-
-		e.Snapshot.Put(updated)
-	}
-
-	return nil
-}
-
-// stillThere asks Omni whether a resource still is the one that its destruction was
-// planned from. A teardown carries no version, and between the plan and now another
-// source may have taken the resource over (G1, G5).
-func (e *Engine) stillThere(ctx context.Context, planned resource.Resource) error {
-	now, err := e.State.Get(ctx, planned.Metadata())
-
-	switch {
-	case omni.NotFound(err):
-		return nil // destroy finds that out, too
-	case err != nil:
-		return err
-	case now.Metadata().Version().Equal(planned.Metadata().Version()) || diff.SourceOf(now) == diff.SourceOf(planned) && diff.IsFleet(now) == diff.IsFleet(planned):
-		return nil
-	default:
-		return &RetryError{Err: fmt.Errorf("%s changed hands meanwhile", diff.Name(planned)), Expected: true}
-	}
-}
-
-// destroy takes the next step of a teardown and does not wait for it. Omni v1.9
-// destroys what is torn down by itself; an older one leaves that to the client. Either
-// way a resource that is gone is a success.
-func (e *Engine) destroy(ctx context.Context, md *resource.Metadata) error {
-	var err error
-	if md.Phase() == resource.PhaseTearingDown {
-		err = e.State.Destroy(ctx, md)
-	} else {
-		_, err = e.State.Teardown(ctx, md)
-	}
-
-	switch {
-	case omni.NotFound(err):
-		e.Snapshot.Removed(md)
-	case err != nil && omni.Conflict(err):
-		// A finalizer was set meanwhile. The watch brings it, so this is no news.
-		return &RetryError{Err: fmt.Errorf("%s %s is being destroyed", diff.Kind(md.Type()), md.ID()), Expected: true}
-	case err != nil:
-		return err
-	case md.Phase() == resource.PhaseTearingDown:
-		e.Snapshot.Removed(md)
-	default:
-		e.Snapshot.TearingDown(md)
-	}
-
-	return nil
 }
 
 // describe says what a change changes, without any payload.

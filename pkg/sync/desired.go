@@ -21,6 +21,8 @@ import (
 // desired is one accepted revision.
 type desired struct {
 	revision string
+	author   string
+	message  string
 	files    fs.FS
 	// whole says that every file of the revision could be read and that it holds
 	// templates: only then does a missing template mean that it was taken out (G2).
@@ -101,6 +103,8 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, set *templat
 
 	next := &desired{
 		revision: revision.ID,
+		author:   revision.Author,
+		message:  revision.Message,
 		files:    revision.FS,
 		whole:    len(problems) == 0 && len(targets) > 0,
 		targets:  make(map[string]*render.Target, len(targets)),

@@ -77,6 +77,8 @@ type Config struct {
 	Requested bool
 	// DryRun makes every plan and writes nothing: the plans are in the [Status].
 	DryRun bool
+	// History, if not nil, keeps what was applied.
+	History Recorder
 	// Logger is told what was applied and what failed; never a value that may be secret.
 	Logger *zap.Logger
 }
@@ -113,6 +115,7 @@ type Engine struct {
 	queue   workqueue.TypedRateLimitingInterface[Key]
 	board   *board
 	blocked *blocked
+	journal *journal
 	// changes counts what changed in Omni and belongs to no cluster: what a refused
 	// target lacks may be among it.
 	changes atomic.Uint64
@@ -129,6 +132,7 @@ func New(cfg Config) *Engine {
 			workqueue.NewTypedItemExponentialFailureRateLimiter[Key](cfg.RetryMin, cfg.RetryMax)),
 		board:   newBoard(),
 		blocked: newBlocked(),
+		journal: newJournal(cfg.History),
 	}
 
 	e.Reconfigure(cfg.Sources)
@@ -139,6 +143,8 @@ func New(cfg Config) *Engine {
 // Run is the whole of omni-syncd. It returns when ctx ends, after the writes that were
 // under way have come back.
 func (e *Engine) Run(ctx context.Context) error {
+	defer e.journal.close()
+
 	group, ctx := errgroup.WithContext(ctx)
 
 	group.Go(func() error {

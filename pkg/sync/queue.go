@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/history"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
@@ -107,22 +108,32 @@ func (e *Engine) report(t *target, err error) {
 	switch {
 	case err == nil && t.desired == nil:
 		e.queueFleet(t)
+		e.journal.ended(t, history.Succeeded, "")
 
 		if e.board.remove(t) {
 			log.Info("deleted: Omni holds nothing of it any more")
 		}
 	case err == nil:
+		e.journal.ended(t, history.Succeeded, "")
+
 		if e.board.succeeded(t) {
 			log.Info("synced")
 			e.queueFleet(t)
 		}
 	case errors.As(err, &wait):
+		if wait.Blocked {
+			e.journal.ended(t, history.Held, wait.Reason)
+		}
+
 		if e.board.waiting(t, wait.Reason, wait.Blocked) {
 			log.Info("waiting", zap.String("reason", wait.Reason))
 		}
 	case errors.As(err, &stalled):
 		if e.board.failed(t, err.Error(), true) {
+			e.journal.refused(t, err.Error(), e.board.reason(t.Key))
 			log.Error("stalled until the next revision or change", zap.Error(err))
+		} else {
+			e.journal.ended(t, history.Failed, err.Error())
 		}
 	case errors.As(err, &retry) && retry.Expected:
 		e.board.waiting(t, err.Error(), false)

@@ -15,19 +15,21 @@ const module = "github.com/omni-syncd/omni-syncd/"
 var allowed = map[string][]string{
 	// The flow: source → template → render → diff → sync → omni. Each stage knows the
 	// data of the stages before it; source and omni are leaves.
-	"pkg/source":        {},
-	"pkg/template":      {},
-	"pkg/render":        {"pkg/template"},
-	"pkg/omni":          {},
-	"pkg/omni/embedded": {},
-	"pkg/diff":          {"pkg/render", "pkg/omni"},
-	"pkg/preflight":     {"pkg/diff", "pkg/omni"},
-	"pkg/sync":          {"pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/preflight", "pkg/omni"},
+	"pkg/source":           {},
+	"pkg/source/signature": {},
+	"pkg/template":         {},
+	"pkg/render":           {"pkg/template"},
+	"pkg/omni":             {},
+	"pkg/omni/embedded":    {},
+	"pkg/diff":             {"pkg/render", "pkg/omni"},
+	"pkg/preflight":        {"pkg/diff", "pkg/omni"},
+	"pkg/sync":             {"pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/preflight", "pkg/omni", "pkg/history"},
 	// Beside the flow.
-	"pkg/config": {},
-	"examples":   {},
+	"pkg/config":  {},
+	"pkg/history": {},
+	"examples":    {},
 	"cmd/omni-syncd": {
-		"pkg/config", "pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "examples",
+		"pkg/config", "pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "pkg/history", "examples",
 	},
 	"test/architecture": {},
 	"test/bench":        {},

@@ -1,0 +1,215 @@
+package sync
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const settle = 5 * time.Second
+
+func newTestBoard(sources ...string) *board {
+	b := newBoard()
+	for _, name := range sources {
+		b.updateSource(name, func(*SourceStatus) {})
+	}
+
+	return b
+}
+
+// Omni's readiness flaps: it goes true, false and true again while a cluster comes up.
+// One good look is never called Healthy, and one bad look does not take it back.
+func TestObserve_Debounces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, key := newTestBoard("s"), Key{"s", "a"}
+
+		look := func(health Health, want Health) time.Duration {
+			t.Helper()
+
+			left := b.observe(key, health, "because", time.Time{}, settle)
+			if got := b.get(key).Health; got != want {
+				t.Fatalf("after a look at %s: %s, want %s", health, got, want)
+			}
+
+			return left
+		}
+
+		look(Progressing, Progressing)
+
+		for range 3 { // flapping
+			look(Healthy, Progressing)
+			time.Sleep(time.Second)
+			look(Progressing, Progressing)
+			time.Sleep(time.Second)
+		}
+
+		if left := look(Healthy, Progressing); left != settle {
+			t.Fatalf("the next look is due in %s, want %s", left, settle)
+		}
+
+		time.Sleep(settle)
+		look(Healthy, Healthy)
+		look(Progressing, Healthy)
+		time.Sleep(settle - 1)
+		look(Progressing, Healthy)
+		time.Sleep(1)
+		look(Progressing, Progressing)
+		look(Missing, Missing) // there is nothing to flap
+	})
+}
+
+// What Omni has said for long needs no second look: a daemon that starts says at once
+// which clusters are healthy.
+func TestObserve_Stable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newTestBoard("s")
+
+		if left := b.observe(Key{"s", "old"}, Healthy, "", time.Now().Add(-time.Hour), settle); left != 0 || b.get(Key{"s", "old"}).Health != Healthy {
+			t.Errorf("ready for an hour: %s, look again in %s", b.get(Key{"s", "old"}).Health, left)
+		}
+
+		// Omni's clock is ahead: its word counts for nothing, ours does.
+		if left := b.observe(Key{"s", "new"}, Healthy, "", time.Now().Add(time.Hour), settle); left != settle || b.get(Key{"s", "new"}).Health != Progressing {
+			t.Errorf("ready in an hour: %s, look again in %s", b.get(Key{"s", "new"}).Health, left)
+		}
+	})
+}
+
+func TestTearing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, key := newTestBoard("s"), Key{"s", "a"}
+		began := time.Now()
+
+		for age, want := range []bool{false, false, true, false} {
+			since, first := b.tearing(key, true, 2*time.Minute)
+			if !since.Equal(began) || first != want {
+				t.Errorf("after %d minutes: since %s, first warning %v", age, since, first)
+			}
+
+			time.Sleep(time.Minute)
+		}
+
+		b.tearing(key, false, time.Minute)
+
+		if r := b.get(key); !r.TeardownSince.IsZero() || r.warned {
+			t.Error("the end of a teardown is not noted")
+		}
+	})
+}
+
+// A reader that applies the changes it is told, at whatever speed, ends with the status.
+func TestBoard_Changes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+
+	for range 50 {
+		b := newBoard()
+		seen := map[string]string{}
+		version := uint64(0)
+
+		catchUp := func() {
+			changes, _ := b.read(version)
+			if changes.All {
+				clear(seen)
+			}
+
+			for _, key := range changes.RemovedTargets {
+				delete(seen, key.Source+"/"+key.Target)
+			}
+
+			for _, name := range changes.RemovedSources {
+				delete(seen, name)
+			}
+
+			for i := range changes.Sources {
+				seen[changes.Sources[i].Name] = changes.Sources[i].Revision
+			}
+
+			for i := range changes.Targets {
+				seen[changes.Targets[i].Source+"/"+changes.Targets[i].Target] = changes.Targets[i].Message
+			}
+
+			version = changes.Version
+		}
+
+		for n := range 300 {
+			source := fmt.Sprint("s", rng.IntN(3))
+			key := Key{source, fmt.Sprint("t", rng.IntN(5))}
+
+			switch rng.IntN(10) {
+			case 0:
+				b.dropSource(source)
+			case 1, 2:
+				b.remove(&target{Key: key, from: &desired{}})
+			case 3:
+				b.updateSource(source, func(s *SourceStatus) { s.Revision = fmt.Sprint(n) })
+			case 4:
+				catchUp()
+			default:
+				b.update(key, func(r *record) { r.Message = fmt.Sprint(n) })
+			}
+		}
+
+		catchUp()
+
+		want := map[string]string{}
+		all, _ := b.read(0)
+
+		for i := range all.Sources {
+			want[all.Sources[i].Name] = all.Sources[i].Revision
+		}
+
+		for i := range all.Targets {
+			want[all.Targets[i].Source+"/"+all.Targets[i].Target] = all.Targets[i].Message
+		}
+
+		if d := cmp.Diff(want, seen); d != "" {
+			t.Fatal(d)
+		}
+	}
+}
+
+// Who lagged so far behind that removals were forgotten is told everything anew, and a
+// version of another process is no version.
+func TestBoard_Lagging(t *testing.T) {
+	b := newTestBoard("s")
+	before, _ := b.read(0)
+
+	for n := range maxTombstones + 1 {
+		key := Key{"s", fmt.Sprint(n)}
+		b.ensure(key)
+		b.remove(&target{Key: key, from: &desired{}})
+	}
+
+	if changes, _ := b.read(before.Version); !changes.All {
+		t.Error("removals were forgotten, and the reader is not told to begin anew")
+	}
+
+	now, _ := b.read(0)
+	if changes, _ := b.read(now.Version + 1); !changes.All {
+		t.Error("a version from the future is believed")
+	}
+
+	if changes, _ := b.read(now.Version); changes.All || len(changes.Targets)+len(changes.RemovedTargets) > 0 {
+		t.Errorf("nothing changed, told: %+v", changes)
+	}
+}
+
+// A pass without news wakes nobody.
+func TestBoard_NoNewsWakesNobody(t *testing.T) {
+	b, key := newTestBoard("s"), Key{"s", "a"}
+	b.ensure(key)
+
+	_, newer := b.read(0)
+	b.ensure(key)
+	b.tearing(key, false, time.Minute)
+
+	select {
+	case <-newer:
+		t.Error("woken for nothing")
+	default:
+	}
+}
