@@ -24,6 +24,8 @@ type Input struct {
 	// told apart from an empty Desired so that no accident upstream of this package can
 	// look like a deletion (G2).
 	Removed bool
+	// LetGo releases a removed cluster instead of destroying it: another source has it now.
+	LetGo bool
 	// Live holds everything that lives under the target's name, the live twin of every
 	// desired resource, and the KernelArgs of the cluster's machines.
 	Live []resource.Resource
@@ -161,7 +163,7 @@ func machineSetOf(r resource.Resource) string {
 // remove plans what happens to live resources that Git does not describe.
 func (c *computation) remove(desired map[ref]bool) {
 	doomed := c.doomed(desired)
-	handover := c.Removed && c.handedOver()
+	handover := c.Removed && (c.LetGo || c.handedOver())
 	cascades := map[ref][]resource.Resource{}
 
 	for key, have := range c.live {

@@ -88,7 +88,7 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 		reason = "the cluster is locked in Omni"
 	case t.policy.Suspended:
 		reason = "the cluster is suspended in Git (" + AnnotationSuspend + ")"
-	case t.policy.Manual && !e.Requested:
+	case t.policy.Manual && !e.Requested && !e.board.get(t.Key).requested:
 		reason = "the cluster is synced on request only (" + AnnotationSync + ": manual)"
 	case lost != "":
 		reason = lost

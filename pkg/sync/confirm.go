@@ -23,8 +23,11 @@ func digestOf(source, kind string, names []string) string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// confirmed reports whether a deletion was confirmed by its digest.
-func (src *sourceState) confirmed(digest string) bool { return slices.Contains(src.Confirm, digest) }
+// confirmed reports whether a deletion was confirmed by its digest, in the configuration
+// or by request.
+func (src *sourceState) confirmed(digest string) bool {
+	return slices.Contains(src.Confirm, digest) || src.confirmations.has(digest)
+}
 
 // tooMany says why the clusters that left Git must not be deleted together; "" if they may.
 func (src *sourceState) tooMany(left map[string]bool) string {

@@ -55,11 +55,13 @@ type target struct {
 	// together with the look at Omni (Engine.live).
 	policy Policy
 	keep   string
-	live   []resource.Resource
+	// letGo is set when another source describes what left this one.
+	letGo bool
+	live  []resource.Resource
 }
 
 func (t *target) input(live []resource.Resource) diff.Input {
-	in := diff.Input{Source: t.Source, Target: t.Target, Path: t.path(), Live: live, Removed: t.desired == nil, Keep: t.keep, KeepParts: t.policy.KeepParts, PruneForeign: t.src.PruneForeign}
+	in := diff.Input{Source: t.Source, Target: t.Target, Path: t.path(), Live: live, Removed: t.desired == nil, LetGo: t.letGo, Keep: t.keep, KeepParts: t.policy.KeepParts, PruneForeign: t.src.PruneForeign}
 	if t.desired != nil {
 		in.Desired = t.desired.Resources
 	}
@@ -130,6 +132,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, set *templat
 	}
 
 	e.queueRemoved(src)
+	e.queueMoved(src, previous, next)
 	e.board.updateSource(src.Name, func(s *SourceStatus) {
 		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, problems
 	})
@@ -293,6 +296,8 @@ func (e *Engine) keep(t *target) string {
 		return "the revision is not whole: it holds no templates, or some of its files have problems"
 	case t.desired != nil || t.Target == "":
 		return ""
+	case e.unread() != "":
+		return "the source " + e.unread() + " was not read yet, and the template may have moved there"
 	case t.policy.Protected:
 		return "it is protected; say " + AnnotationDeletion + ": allowed in its template before you remove that"
 	}

@@ -49,6 +49,7 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 	}
 
 	t.keep = e.keep(t)
+	t.letGo = e.letsGo(t)
 
 	if t.Target == "" {
 		return e.liveFleet(t), nil

@@ -36,6 +36,9 @@ type record struct {
 	// becomes the target's Health when it lasts.
 	seen      Health
 	seenSince time.Time
+	// requested is set while somebody asked for the target to be written to, until it is
+	// Synced or a new revision comes.
+	requested bool
 	// warned is set once people were told that a teardown takes long.
 	warned bool
 
@@ -59,7 +62,7 @@ func (b *board) ensure(key Key) { b.update(key, func(*record) {}) }
 func (b *board) pending(key Key, path, revision string) {
 	b.update(key, func(r *record) {
 		r.Path, r.Revision, r.Message, r.Settled = path, revision, "waiting for its turn", false
-		r.stalled, r.written, r.refused, r.awaited = false, nil, "", revision
+		r.stalled, r.written, r.refused, r.awaited, r.requested = false, nil, "", revision, false
 	})
 }
 
@@ -195,6 +198,12 @@ func (b *board) reopen(key Key) {
 	b.update(key, func(r *record) { r.refused, r.Settled = "", false })
 }
 
+// request notes that somebody asked for a target. What was written in vain before is no
+// reason to wait.
+func (b *board) request(key Key) {
+	b.update(key, func(r *record) { r.requested, r.refused, r.written, r.Settled = true, "", nil, false })
+}
+
 // unread notes that nothing is known of a target while Omni cannot be read.
 func (b *board) unread(t *target, reason string) {
 	b.update(t.Key, func(r *record) { r.Sync, r.Message, r.Settled = Unknown, reason, false })
@@ -232,7 +241,7 @@ func (r *record) answers(t *target) bool {
 func (b *board) succeeded(t *target) bool {
 	return b.update(t.Key, func(r *record) {
 		r.Sync, r.Message, r.Settled = Synced, "", r.answers(t)
-		r.stalled, r.waits, r.synced = false, false, t.from.revision
+		r.stalled, r.waits, r.synced, r.requested = false, false, t.from.revision, false
 
 		if r.Operation != "" {
 			r.Operation = Succeeded

@@ -21,6 +21,8 @@ type sourceState struct {
 	// decides something takes it once, so that nothing is decided from two revisions.
 	// A source that only changes its policy keeps it.
 	desired *atomic.Pointer[desired]
+	// confirmations stay with the name of the source.
+	confirmations *confirmations
 }
 
 // follows reports whether two configurations of a source deliver the same targets.
@@ -80,12 +82,14 @@ func (e *Engine) Reconfigure(configs []SourceConfig) {
 		before := s.get(cfg.Name)
 
 		switch {
-		case before != nil && before.follows(&cfg) && reflect.DeepEqual(before.SourceConfig, cfg):
-			next[cfg.Name] = before
-		case before != nil && before.follows(&cfg):
-			next[cfg.Name] = &sourceState{SourceConfig: cfg, renderer: before.renderer, desired: before.desired}
+		case before == nil:
+			next[cfg.Name] = &sourceState{cfg, render.New(), new(atomic.Pointer[desired]), &confirmations{}}
+		case !before.follows(&cfg):
+			next[cfg.Name] = &sourceState{cfg, render.New(), new(atomic.Pointer[desired]), before.confirmations}
+		case !reflect.DeepEqual(before.SourceConfig, cfg):
+			next[cfg.Name] = &sourceState{cfg, before.renderer, before.desired, before.confirmations}
 		default:
-			next[cfg.Name] = &sourceState{SourceConfig: cfg, renderer: render.New(), desired: new(atomic.Pointer[desired])}
+			next[cfg.Name] = before
 		}
 	}
 

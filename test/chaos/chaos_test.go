@@ -5,10 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,7 +36,9 @@ func buildAndRun(m *testing.M) int {
 
 	binary = filepath.Join(dir, "omni-syncd")
 
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/omni-syncd/omni-syncd/cmd/omni-syncd").CombinedOutput(); err != nil {
+	args := append([]string{"build", "-o", binary}, buildFlags...)
+
+	if out, err := exec.Command("go", append(args, "github.com/omni-syncd/omni-syncd/cmd/omni-syncd")...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the daemon: %v\n%s", err, out)
 
 		return 1
@@ -44,13 +48,13 @@ func buildAndRun(m *testing.M) int {
 }
 
 const (
-	// defaultDuration is how long steps are taken unless CHAOS_STEPS or CHAOS_DURATION
-	// says otherwise. The last quiet point comes after it.
-	defaultDuration = 45 * time.Second
+	// defaultDuration is how long steps are taken if only CHAOS_SEED is set. The last quiet
+	// point comes after it.
+	defaultDuration = time.Minute
 	// quietEvery is how many steps there are between two quiet points.
-	quietEvery = 20
+	quietEvery = 25
 	// shownSteps is how many of the last steps a failure prints.
-	shownSteps = 20
+	shownSteps = 30
 )
 
 // options of a run.
@@ -134,11 +138,15 @@ func run(t *testing.T, o options) {
 
 	for n := 1; (o.steps == 0 || n <= o.steps) && (o.duration == 0 || time.Since(start) < o.duration); n++ {
 		s := draw(rng, n)
+		begun := time.Now()
 		detail := s.do(ctx, w, s)
-		w.done = append(w.done, fmt.Sprintf("%s %s: %s", time.Now().Format("15:04:05.000"), s, detail))
+		w.steps++
+		w.tally("step", s.name)
+		w.note("%s: %s", s, detail)
 
 		wait(ctx, s.pause)
 		w.check(time.Now().Add(-shadowLag))
+		w.took("steps", time.Since(begun))
 
 		if n%quietEvery == 0 {
 			w.quiet(ctx)
@@ -147,7 +155,40 @@ func run(t *testing.T, o options) {
 
 	w.quiet(ctx)
 	w.stop(ctx)
-	t.Logf("%d steps, %d quiet points, %s; %s", len(w.done), w.quiets, time.Since(start).Round(time.Second), w.coverage())
+	took := time.Since(start)
+	t.Logf("seed %d: %d steps (%.1f a second) with %d quiet points in %s; %d starts of the daemon\n%s",
+		o.seed, w.steps, float64(w.steps)/took.Seconds(), w.quiets, took.Round(time.Second), w.daemon.started(), w.histogram())
+}
+
+// note keeps what happened, for a failure to print.
+func (w *world) note(format string, args ...any) {
+	w.done = append(w.done, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+// histogram says how often what happened.
+func (w *world) histogram() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	var b strings.Builder
+
+	for _, kind := range slices.Sorted(maps.Keys(w.tallies)) {
+		fmt.Fprintf(&b, "%s:", kind)
+
+		for _, what := range slices.Sorted(maps.Keys(w.tallies[kind])) {
+			fmt.Fprintf(&b, " %s %d;", what, w.tallies[kind][what])
+		}
+
+		b.WriteString("\n")
+	}
+
+	b.WriteString("seconds:")
+
+	for _, what := range slices.Sorted(maps.Keys(w.spent)) {
+		fmt.Fprintf(&b, " %s %.1f;", what, w.spent[what].Seconds())
+	}
+
+	return b.String()
 }
 
 // fail ends the test with everything that is needed to understand it.
@@ -155,8 +196,8 @@ func (w *world) fail(format string, args ...any) {
 	w.t.Helper()
 
 	last := w.done[max(0, len(w.done)-shownSteps):]
-	w.t.Fatalf("seed %d, after step %d: %s\n\nthe last steps:\n  %s\n\nthe end of the daemon's log:\n%s",
-		w.seed, len(w.done), fmt.Sprintf(format, args...), strings.Join(last, "\n  "), w.daemon.log.tail())
+	w.t.Fatalf("seed %d, after step %d: %s\n\nthe last steps:\n  %s\n\nthe end of the daemon's log:\n%s\n\nto repeat: make chaos SEED=%d STEPS=%d",
+		w.seed, w.steps, fmt.Sprintf(format, args...), strings.Join(last, "\n  "), w.daemon.log.tail(), w.seed, w.steps+quietEvery)
 }
 
 // must fails the test for an error of the test itself.

@@ -16,6 +16,7 @@ import (
 func netLatency(_ context.Context, w *world, s step) string {
 	d := time.Duration(1+s.a%150) * time.Millisecond
 	w.proxy.setLatency(d)
+	w.struck("latency", 1)
 
 	return d.String()
 }
@@ -23,21 +24,28 @@ func netLatency(_ context.Context, w *world, s step) string {
 func netReset(_ context.Context, w *world, _ step) string {
 	w.blindFor(recovery)
 
-	return fmt.Sprint(w.proxy.reset(), " connections")
+	n := w.proxy.reset()
+	w.struck("connection reset", n)
+
+	return fmt.Sprint(n, " connections")
 }
 
 func netHalfOpen(_ context.Context, w *world, s step) string {
 	w.blindUntilHealed()
 
+	w.dead = true
 	up, down := s.a%3 != 0, s.a%3 != 1
+	n := w.proxy.half(up, down)
+	w.struck("connection half open", n)
 
-	return fmt.Sprintf("up %v, down %v: %d connections", up, down, w.proxy.half(up, down))
+	return fmt.Sprintf("up %v, down %v: %d connections", up, down, n)
 }
 
 func netHole(_ context.Context, w *world, _ step) string {
 	w.blindUntilHealed()
+	w.dead = true
 	w.proxy.setHole(true)
-	w.proxy.half(true, true)
+	w.struck("connection swallowed", w.proxy.half(true, true))
 
 	return ""
 }
@@ -45,6 +53,7 @@ func netHole(_ context.Context, w *world, _ step) string {
 func netRefuse(_ context.Context, w *world, _ step) string {
 	w.blindUntilHealed()
 	w.proxy.refuse()
+	w.struck("no listener", 1)
 
 	return ""
 }
@@ -65,19 +74,28 @@ func (s step) match() embedded.Match { return embedded.Match{Type: watched[s.a%u
 func watchDrop(_ context.Context, w *world, s step) string {
 	w.blindFor(recovery)
 
-	return fmt.Sprintf("%d of %q", w.omni.Faults().DropWatches(s.match()), s.match().Type)
+	n := w.omni.Faults().DropWatches(s.match())
+	w.struck("watch dropped", n)
+
+	return fmt.Sprintf("%d of %q", n, s.match().Type)
 }
 
 func watchError(_ context.Context, w *world, s step) string {
 	w.blindFor(recovery)
 
-	return fmt.Sprintf("%d of %q", w.omni.Faults().FailWatches(s.match(), "compacted"), s.match().Type)
+	n := w.omni.Faults().FailWatches(s.match(), "compacted")
+	w.struck("watch failed", n)
+
+	return fmt.Sprintf("%d of %q", n, s.match().Type)
 }
 
 func watchSilence(_ context.Context, w *world, s step) string {
 	w.blindUntilHealed()
 
-	return fmt.Sprintf("%d of %q", w.omni.Faults().SilenceWatches(s.match()), s.match().Type)
+	n := w.omni.Faults().SilenceWatches(s.match())
+	w.struck("watch silenced", n)
+
+	return fmt.Sprintf("%d of %q", n, s.match().Type)
 }
 
 // call draws a kind of write.
@@ -90,26 +108,27 @@ func (s step) call() embedded.Match {
 func writeRefused(_ context.Context, w *world, s step) string {
 	answers := []codes.Code{codes.InvalidArgument, codes.PermissionDenied, codes.Unavailable, codes.FailedPrecondition, codes.Aborted, codes.Internal}
 	code := answers[s.c%uint64(len(answers))]
-	w.omni.Faults().Add(embedded.Fault{Match: s.call(), Times: 1 + int(s.c%3), Code: code})
+	w.omni.Faults().Add(embedded.Fault{Match: s.call(), Times: 1 + int(s.c%3), Code: code, Hit: w.hit("write refused: " + code.String())})
 
 	return fmt.Sprintf("%v %s", s.call(), code)
 }
 
 func writeLost(_ context.Context, w *world, s step) string {
-	w.omni.Faults().Add(embedded.Fault{Match: s.call(), Times: 1 + int(s.c%3), Code: codes.Unavailable, Applied: true})
+	w.omni.Faults().Add(embedded.Fault{Match: s.call(), Times: 1 + int(s.c%3), Code: codes.Unavailable, Applied: true, Hit: w.hit("answer lost")})
 
 	return fmt.Sprint(s.call())
 }
 
 func writeSlow(_ context.Context, w *world, s step) string {
 	d := time.Duration(s.c%500) * time.Millisecond
-	w.omni.Faults().Add(embedded.Fault{Match: s.call(), Times: 3, Delay: d})
+	w.omni.Faults().Add(embedded.Fault{Match: s.call(), Times: 3, Delay: d, Hit: w.hit("write slow")})
 
 	return fmt.Sprintf("%v %s", s.call(), d)
 }
 
 func omniRestart(ctx context.Context, w *world, s step) string {
 	w.blindFor(recovery)
+	w.struck("omni restarted", 1)
 	w.must(w.omni.Restart(ctx, embedded.RestartOptions{ForgetBookmarks: s.a%2 == 0}))
 
 	return fmt.Sprintf("bookmarks forgotten: %v", s.a%2 == 0)
@@ -130,20 +149,36 @@ func omniBackup(ctx context.Context, w *world, _ step) string {
 
 // omniRestore puts the database back. Nobody has changed what changes by that.
 func omniRestore(ctx context.Context, w *world, s step) string {
-	w.blindFor(recovery)
-	w.check(time.Now().Add(-shadowLag))
-	w.shadow.stop()
-	w.must(w.omni.Restore(ctx, w.backups[s.a%uint64(len(w.backups))]))
-	w.must(w.shadow.start(context.WithoutCancel(ctx)))
+	w.restore(ctx, w.backups[s.a%uint64(len(w.backups))])
+	w.struck("restored database", 1)
 
 	return fmt.Sprintf("backup %d of %d", s.a%uint64(len(w.backups)), len(w.backups))
 }
 
+func (w *world) restore(ctx context.Context, backup *embedded.Backup) {
+	w.blindFor(recovery)
+	w.check(time.Now().Add(-shadowLag))
+	w.shadow.stop()
+	w.must(w.omni.Restore(ctx, backup))
+	w.must(w.shadow.start(context.WithoutCancel(ctx)))
+}
+
+// struck counts a fault that really met something: how many connections or watches.
+func (w *world) struck(fault string, n int) {
+	if n > 0 {
+		w.tally("fault", fault)
+	}
+}
+
+// hit returns what counts a fault each time that it strikes a call.
+func (w *world) hit(fault string) func() { return func() { w.tally("fault", fault) } }
+
 // kill ends the daemon at an instant that the seed draws; the supervisor starts it again.
 func kill(ctx context.Context, w *world, s step) string {
-	d := time.Duration(s.a%300) * time.Millisecond
+	d := time.Duration(s.a%150) * time.Millisecond
 	wait(ctx, d)
 	w.daemon.signal(syscall.SIGKILL)
+	w.struck("kill -9", 1)
 
 	// Whatever the old connections were, the new daemon has its own.
 	if !w.proxy.faulty() {

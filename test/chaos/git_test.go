@@ -11,6 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -31,8 +34,10 @@ type cluster struct {
 	file             string
 	control, workers []string // machine IDs
 	locked           bool     // the first worker is locked in Git
-	note             uint64   // in its patch
+	machineNote      uint64   // in the label and the patch of the first worker; 0 is none
+	note             uint64   // in its patches
 	patches          int
+	generation       int // in the names of its patches
 	extension        bool
 	damage           damage
 	moved            bool // the file was renamed since the last quiet point
@@ -139,7 +144,7 @@ func (t *tree) take(n int, pick uint64) []string {
 func (t *tree) add(name string, a, b uint64) {
 	t.clusters[name] = &cluster{
 		file: name + ".yaml", note: a % 1000, patches: 1 + int(b%2),
-		control: controlPlane(name, false), workers: t.take(int(b%3), b),
+		control: controlPlane(name, false), workers: t.take(1+int(b%3), b), machineNote: a % 3,
 	}
 }
 
@@ -157,7 +162,7 @@ func (c *cluster) text(name string) string {
 	}
 
 	for i := range c.patches {
-		fmt.Fprintf(&b, "  - name: p%d\n    inline: {machine: {nodeLabels: {note: \"%d\"}}}\n", i, c.note)
+		fmt.Fprintf(&b, "  - name: p%d-%d\n    inline: {machine: {nodeLabels: {note: \"%d\"}}}\n", i, c.generation, c.note)
 	}
 
 	if c.damage != noControlPlane {
@@ -166,8 +171,12 @@ func (c *cluster) text(name string) string {
 
 	fmt.Fprintf(&b, "---\nkind: Workers\nmachines: [%s]\n", strings.Join(c.workers, ", "))
 
-	if c.locked && len(c.workers) > 0 {
-		fmt.Fprintf(&b, "---\nkind: Machine\nname: %s\nlocked: true\n", c.workers[0])
+	if (c.locked || c.machineNote > 0) && len(c.workers) > 0 {
+		fmt.Fprintf(&b, "---\nkind: Machine\nname: %s\nlocked: %v\n", c.workers[0], c.locked)
+	}
+
+	if c.machineNote > 0 && len(c.workers) > 0 {
+		fmt.Fprintf(&b, "labels: {note: n%d}\npatches:\n  - name: own\n    inline: {machine: {nodeLabels: {own: \"%d\"}}}\n", c.machineNote, c.machineNote)
 	}
 
 	switch c.damage {
@@ -191,14 +200,24 @@ type head struct {
 	// names are the clusters that it wants, or does not clearly give up.
 	names   map[string]bool
 	targets map[string]*render.Target
-	// keys are all resources that it describes, with their machine set if they have one.
-	keys map[ref]string
+	// keys are all resources that it describes.
+	keys map[ref]place
+}
+
+// place is where a resource belongs: its cluster and machine set, if it has them.
+type place struct{ cluster, set string }
+
+func placeOf(r resource.Resource) place {
+	set, _ := r.Metadata().Labels().Get(omni.LabelMachineSet)
+
+	return place{clusterOf(r), set}
 }
 
 // repo is the Git repository, its working tree, and what was in it.
 type repo struct {
 	dir      string
 	now      *tree
+	hash     string   // of the head
 	commits  []commit // since the last but one quiet point
 	heads    []*head  // since the last quiet point, with the head of that moment
 	seen     map[string]bool
@@ -253,10 +272,14 @@ func (r *repo) commit(ctx context.Context) error {
 		return err
 	}
 
-	hash, err := r.git(ctx, "rev-parse", "HEAD")
-	r.commits = append(r.commits, commit{hash, r.now.clone()})
+	var err error
+	if r.hash, err = r.git(ctx, "rev-parse", "HEAD"); err != nil {
+		return err
+	}
 
-	return err
+	r.commits = append(r.commits, commit{r.hash, r.now.clone()})
+
+	return nil
 }
 
 // forcePush moves the branch back to an older commit.
@@ -274,6 +297,7 @@ func (r *repo) forcePush(ctx context.Context, pick uint64) (string, error) {
 
 	r.note()
 
+	r.hash = old.hash
 	_, err := r.git(ctx, "reset", "-q", "--hard", old.hash)
 
 	return old.hash[:12], err
@@ -319,7 +343,7 @@ func (r *repo) write() error {
 
 // note remembers what the working tree says, as the daemon will read it.
 func (r *repo) note() {
-	h := &head{at: time.Now(), names: map[string]bool{}, targets: map[string]*render.Target{}, keys: map[ref]string{}}
+	h := &head{at: time.Now(), names: map[string]bool{}, targets: map[string]*render.Target{}, keys: map[ref]place{}}
 
 	set, problems := template.Find(os.DirFS(r.dir), template.Scope{Root: folder})
 	targets, refused := r.renderer.Render(context.Background(), set)
@@ -330,8 +354,7 @@ func (r *repo) note() {
 		h.targets[target.Name] = target
 
 		for _, res := range target.Resources {
-			set, _ := res.Metadata().Labels().Get("omni.sidero.dev/machine-set")
-			h.keys[refOf(res)] = set
+			h.keys[refOf(res)] = placeOf(res)
 		}
 	}
 

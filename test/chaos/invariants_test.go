@@ -2,19 +2,23 @@ package chaos
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"google.golang.org/grpc/codes"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 )
 
 const (
-	// grace is how long a write may be under way, or a change in Omni on its way to the
-	// daemon, while nothing is wrong with the network.
+	// grace is how long a teardown may be under way after the daemon asked Omni whether
+	// the resource still is what it was, while nothing is wrong with the network.
 	grace = 3 * time.Second
+	// leftover is how long a write of a killed daemon may be under way.
+	leftover = time.Second
 	// foreignPrefix starts the ID of everything that the UI made and Git never describes.
 	foreignPrefix = "ui-"
 )
@@ -31,10 +35,8 @@ func (w *world) check(before time.Time) {
 	}
 	writes := w.writes[:n:n]
 	w.writes = w.writes[n:]
-	blind := slices.Clone(w.blind)
+	past := past{heads: w.repo.heads, blind: slices.Clone(w.blind), known: maps.Clone(w.known), disowned: maps.Clone(w.disowned)}
 	w.mu.Unlock()
-
-	past := past{heads: w.repo.heads, blind: blind}
 
 	w.shadow.mu.Lock()
 	past.lives = w.shadow.lives
@@ -43,10 +45,10 @@ func (w *world) check(before time.Time) {
 	for i := range writes {
 		if problem := past.judge(&writes[i]); problem != "" {
 			broken = append(broken, fmt.Sprintf("%s %s (cluster %q, answer %s) at %s: %s", writes[i].Verb, ref{writes[i].Type, writes[i].ID},
-				writes[i].cluster, writes[i].Code, writes[i].at.Format("15:04:05.000"), problem))
+				writes[i].place.cluster, writes[i].Code, writes[i].at.Format("15:04:05.000"), problem))
 		}
 
-		w.count(&writes[i], &past)
+		w.count(&writes[i])
 	}
 	w.shadow.mu.Unlock()
 
@@ -64,6 +66,12 @@ type past struct {
 	lives map[ref]*life
 	heads []*head
 	blind []span
+	// known is since when the daemon must know that a cluster is locked: it has answered
+	// to a younger change of a Cluster.
+	known map[string]time.Time
+	// disowned is since when a resource is not ours, if nothing of the daemon's was under
+	// way at that time.
+	disowned map[ref]time.Time
 }
 
 // judge says what is wrong with a write of the daemon; "" if nothing is. The answer that
@@ -76,8 +84,17 @@ func (p *past) judge(w *write) string {
 		l = &life{}
 	}
 
-	if w.cluster == "" {
-		w.cluster, w.set = l.cluster, l.set
+	switch {
+	case w.Verb == embedded.VerbCreate && l.now != nil:
+		w.place = l.place // it may have been in another one before
+	case w.Verb == embedded.VerbCreate && w.Code != codes.OK:
+		w.place = place{} // for which one it was is not known
+	case w.place.cluster == "":
+		w.place = l.place
+	}
+
+	if w.forbidden != "" {
+		return w.forbidden
 	}
 
 	if strings.HasPrefix(w.ID, foreignPrefix) {
@@ -85,19 +102,23 @@ func (p *past) judge(w *write) string {
 	}
 
 	if since, locked := p.underLock(w); locked {
-		return "its cluster was locked " + w.at.Sub(since).String() + " before"
+		return "its cluster is locked since " + since.Format("15:04:05.000") + ", and the daemon knows that"
 	}
 
-	if w.Verb == embedded.VerbCreate || w.Verb == embedded.VerbUpdate {
+	switch w.Verb {
+	case embedded.VerbCreate: // from a partial view (G2)
+		if slices.ContainsFunc(l.running, func(s span) bool {
+			return s.from.Before(w.born) && s.holds(w.at) && w.at.After(w.born.Add(leftover))
+		}) {
+			return "it has been there since before the daemon started"
+		}
+
+		return ""
+	case embedded.VerbUpdate:
 		return ""
 	}
 
-	// Ownership (G1). A mark that was taken off a moment ago, or while the daemon could
-	// not see it, counts.
-	wasOurs := slices.ContainsFunc(l.ours, func(s span) bool {
-		return !s.from.After(w.at) && (s.to.IsZero() || s.to.After(w.at.Add(-grace)) || p.blindWithin(s.to, w.at))
-	})
-	if !wasOurs {
+	if !p.wasOurs(l, w) {
 		return "it does not carry our mark"
 	}
 
@@ -113,19 +134,40 @@ func (p *past) judge(w *write) string {
 	return ""
 }
 
+// wasOurs reports whether a resource carried our mark when the daemon looked (G1). It asks
+// Omni just before, so it need not have seen the last change: only a request that the
+// network held back may be older.
+func (p *past) wasOurs(l *life, w *write) bool {
+	since, exact := p.disowned[ref{w.Type, w.ID}]
+	exact = exact && !w.at.Before(since)
+
+	return slices.ContainsFunc(l.ours, func(s span) bool {
+		switch {
+		case s.from.After(w.at):
+			return false
+		case s.to.IsZero() || s.to.After(w.at):
+			return true
+		case exact:
+			return false
+		default:
+			return s.to.After(w.at.Add(-grace)) || p.blindWithin(s.to, w.at)
+		}
+	})
+}
+
 // allows reports whether a revision is a reason to tear something down (G2, G11).
 func (p *past) allows(h *head, w *write, key ref) bool {
-	set, described := h.keys[key]
+	where, described := h.keys[key]
 
 	switch {
-	case w.cluster == "": // a fleet resource
+	case w.place.cluster == "": // a fleet resource
 		return h.whole && !described
-	case h.targets[w.cluster] != nil && slices.Contains(controlPlane(w.cluster, false), w.ID) && len(controlPlane(w.cluster, false)) > 1:
+	case h.targets[w.place.cluster] != nil && slices.Contains(controlPlane(w.place.cluster, false), w.ID) && len(controlPlane(w.place.cluster, false)) > 1:
 		return false // etcd would lose its quorum: no revision drops just one of these
-	case h.targets[w.cluster] != nil: // it left its template, or changes its machine set
-		return key.typ != omni.ClusterType && (!described || set != w.set)
+	case h.targets[w.place.cluster] != nil: // it left its template, or changes its machine set
+		return key.typ != omni.ClusterType && (!described || where != w.place) && p.complete(h, w)
 	default:
-		return h.whole && !h.names[w.cluster] && p.leftAtOnce(h, w.at) <= maxDelete
+		return h.whole && !h.names[w.place.cluster] && p.leftAtOnce(h, w.at) <= maxDelete
 	}
 }
 
@@ -147,33 +189,36 @@ func (p *past) leftAtOnce(h *head, at time.Time) int {
 	return n
 }
 
-// underLock reports whether a write reached a cluster whose lock the daemon must have
-// known of (G8), and since when it was locked. The lock was known if, at any time since
-// it was set, nothing was wrong with the network for the length of grace: then the watch
-// has brought it, and a daemon that sees nothing later still remembers it, while one that
-// starts anew reads it before it writes anything.
+// complete reports whether everything that a revision describes of a cluster was there
+// when something of the cluster was torn down: what is new comes first (G7). What others
+// took away just before, or while the daemon saw nothing, counts.
+func (p *past) complete(h *head, w *write) bool {
+	for _, r := range h.targets[w.place.cluster].Resources {
+		l := p.lives[refOf(r)]
+		if l == nil || !slices.ContainsFunc(l.there, func(s span) bool {
+			return s.from.Before(w.at.Add(shadowLag)) && (s.to.IsZero() || s.to.After(w.at.Add(-grace)) || p.blindWithin(s.to, w.at))
+		}) {
+			return false
+		}
+	}
+
+	return true
+}
+
+// underLock reports whether a write went to a cluster whose lock the daemon knows of (G8),
+// and since when it is locked. One that sees nothing later still remembers the lock, and
+// one that starts anew reads it before it writes anything.
 func (p *past) underLock(w *write) (time.Time, bool) {
-	l := p.lives[ref{omni.ClusterType, w.cluster}]
-	if l == nil || !slices.Contains(lockable, w.Type) {
+	known, ok := p.known[w.place.cluster]
+	l := p.lives[ref{omni.ClusterType, w.place.cluster}]
+
+	if !ok || l == nil || w.at.Before(known) || !slices.Contains(lockable, w.Type) {
 		return time.Time{}, false
 	}
 
 	for _, lock := range l.locked {
-		if !lock.holds(w.at) {
-			continue
-		}
-
-		for from := lock.from; from.Add(grace).Before(w.at); {
-			end, blind := p.blindEnd(from, from.Add(grace))
-			if !blind {
-				return lock.from, true
-			}
-
-			if end.IsZero() {
-				break
-			}
-
-			from = end
+		if lock.holds(known) && lock.holds(w.at) {
+			return lock.from, true
 		}
 	}
 
@@ -183,47 +228,18 @@ func (p *past) underLock(w *write) (time.Time, bool) {
 // lockable are the types that a cluster's lock is about.
 var lockable = []string{omni.ClusterType, omni.MachineSetType, omni.MachineSetNodeType, omni.ConfigPatchType, omni.ExtensionsConfigurationType}
 
-// blindEnd returns when the last blindness that touches from..to ends; zero if it has not.
-func (p *past) blindEnd(from, to time.Time) (end time.Time, blind bool) {
-	for _, s := range p.blind {
-		if s.from.After(to) || !s.to.IsZero() && !s.to.After(from) {
-			continue
-		}
-
-		if s.to.IsZero() {
-			return time.Time{}, true
-		}
-
-		if s.to.After(end) {
-			end = s.to
-		}
-
-		blind = true
-	}
-
-	return end, blind
-}
-
+// blindWithin reports whether the daemon may have been blind at some time from..to.
 func (p *past) blindWithin(from, to time.Time) bool {
-	_, blind := p.blindEnd(from, to)
-
-	return blind
+	return slices.ContainsFunc(p.blind, func(s span) bool {
+		return !s.from.After(to) && (s.to.IsZero() || s.to.After(from))
+	})
 }
 
 // count notes what was put to the test.
-func (w *world) count(entry *write, p *past) {
-	w.seen.writes++
+func (w *world) count(entry *write) {
+	w.tally("write", entry.Verb+" "+entry.Code.String())
 
-	if entry.Verb == embedded.VerbTeardown {
-		w.seen.teardowns++
-
-		if entry.Type == omni.ClusterType {
-			w.seen.clusters++
-		}
+	if entry.Verb == embedded.VerbTeardown && entry.Type == omni.ClusterType {
+		w.tally("write", "Teardown of a cluster")
 	}
-}
-
-func (w *world) coverage() string {
-	return fmt.Sprintf("%d writes, %d teardowns (%d of clusters), %d changes kept from a locked cluster, %d starts of the daemon",
-		w.seen.writes, w.seen.teardowns, w.seen.clusters, w.seen.underLock, w.daemon.starts)
 }

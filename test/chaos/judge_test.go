@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
@@ -17,11 +18,13 @@ func TestJudge(t *testing.T) {
 	at := time.Now()
 	ago := func(d time.Duration) time.Time { return at.Add(-d) }
 	always := []span{{from: ago(time.Hour)}}
-	ours := func(cluster string) *life { return &life{cluster: cluster, ours: always, running: always} }
+	ours := func(cluster string) *life {
+		return &life{place: place{cluster: cluster}, ours: always, running: always}
+	}
 
 	clusterKey, patchKey := func(id string) ref { return ref{omni.ClusterType, id} }, ref{omni.ConfigPatchType, "patch"}
 	revision := func(whole bool, names ...string) *head {
-		h := &head{at: ago(time.Minute), whole: whole, names: map[string]bool{}, targets: map[string]*render.Target{}, keys: map[ref]string{}}
+		h := &head{at: ago(time.Minute), whole: whole, names: map[string]bool{}, targets: map[string]*render.Target{}, keys: map[ref]place{}}
 		for _, name := range names {
 			h.names[name], h.targets[name] = true, &render.Target{Name: name}
 		}
@@ -37,7 +40,13 @@ func TestJudge(t *testing.T) {
 	}
 
 	described := revision(true, "c1")
-	described.keys[patchKey] = ""
+	described.keys[patchKey] = place{cluster: "c1"}
+
+	moved := revision(true, "c1", "c2")
+	moved.keys[patchKey] = place{cluster: "c2"}
+
+	incomplete := revision(true, "c1")
+	incomplete.targets["c1"].Resources = []resource.Resource{omni.NewConfigPatch("new")}
 
 	lockedCluster := func(since time.Duration) *life {
 		l := ours("c1")
@@ -52,7 +61,10 @@ func TestJudge(t *testing.T) {
 		lives map[ref]*life
 		head  *head
 		blind []span
-		want  string // "" is that nothing is wrong
+		// known is since when the lock on c1 must be known, and disowned since when the
+		// patch is not ours.
+		known, disowned time.Time
+		want            string // "" is that nothing is wrong
 	}{
 		{name: "left Git", write: teardown(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): ours("c1")}, head: revision(true, "c2")},
 		{name: "still in Git", write: teardown(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): ours("c1")}, head: revision(true, "c1"), want: "no revision"},
@@ -64,35 +76,50 @@ func TestJudge(t *testing.T) {
 		{name: "left its template", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: revision(true, "c1")},
 		{name: "left its template beside a broken one", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: revision(false, "c1")},
 		{name: "in its template", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: described, want: "no revision"},
-		{name: "unmarked", write: teardown(patchKey), lives: map[ref]*life{patchKey: {cluster: "c1"}}, head: revision(true, "c1"), want: "our mark"},
+		{name: "in the template of another cluster", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: moved},
+		{name: "unmarked", write: teardown(patchKey), lives: map[ref]*life{patchKey: {place: place{cluster: "c1"}}}, head: revision(true, "c1"), want: "our mark"},
 		{
 			name: "mark gone for long", write: teardown(patchKey), head: revision(true, "c1"), want: "our mark",
-			lives: map[ref]*life{patchKey: {cluster: "c1", ours: []span{{from: ago(time.Hour), to: ago(time.Minute)}}}},
+			lives: map[ref]*life{patchKey: {place: place{cluster: "c1"}, ours: []span{{from: ago(time.Hour), to: ago(time.Minute)}}}},
 		},
 		{
 			name: "mark gone unseen", write: teardown(patchKey), head: revision(true, "c1"), blind: []span{{from: ago(2 * time.Minute)}},
-			lives: map[ref]*life{patchKey: {cluster: "c1", ours: []span{{from: ago(time.Hour), to: ago(time.Minute)}}}},
+			lives: map[ref]*life{patchKey: {place: place{cluster: "c1"}, ours: []span{{from: ago(time.Hour), to: ago(time.Minute)}}}},
 		},
 		{name: "destroying what is unmarked", write: write{Write: embedded.Write{Verb: embedded.VerbDestroy, Type: patchKey.typ, ID: patchKey.id}, at: at}, head: revision(true), want: "our mark"},
 		{name: "foreign", write: update(ref{omni.ConfigPatchType, foreignPrefix + "patch"}), head: revision(true), want: "foreign"},
-		{name: "locked", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)}, head: revision(true), want: "was locked"},
-		{name: "just locked", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(grace / 2)}, head: revision(true)},
+		{name: "locked", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)}, head: revision(true), known: ago(time.Second), want: "is locked"},
+		{name: "locked, not yet known", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)}, head: revision(true)},
 		{
-			name: "locked unseen", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)},
-			head: revision(true), blind: []span{{from: ago(2 * time.Minute)}},
-		},
-		{
-			name: "locked before it was blind", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)},
-			head: revision(true), blind: []span{{from: ago(time.Minute / 2)}}, want: "was locked",
-		},
-		{
-			name: "locked after it saw again", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute)},
-			head: revision(true), blind: []span{{from: ago(2 * time.Minute), to: ago(time.Minute / 2)}}, want: "was locked",
-		},
-		{
-			name: "part of a locked cluster", write: update(patchKey), head: revision(true, "c1"), want: "was locked",
+			name: "part of a locked cluster", write: update(patchKey), head: revision(true, "c1"), known: ago(time.Second), want: "is locked",
 			lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute), patchKey: ours("c1")},
 		},
+		{
+			name: "locked again", write: update(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Second)},
+			head: revision(true), known: ago(time.Minute),
+		},
+		{
+			name: "mark taken off for certain", write: teardown(patchKey), head: revision(true, "c1"), disowned: ago(time.Second), want: "our mark",
+			lives: map[ref]*life{patchKey: {place: place{cluster: "c1"}, ours: []span{{from: ago(time.Hour), to: ago(time.Second)}}}},
+		},
+		{
+			name: "mark just taken off", write: teardown(patchKey), head: revision(true, "c1"),
+			lives: map[ref]*life{patchKey: {place: place{cluster: "c1"}, ours: []span{{from: ago(time.Hour), to: ago(time.Second)}}}},
+		},
+		{name: "before what is new is there", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: incomplete, want: "no revision"},
+		{
+			name: "when what is new is there", write: teardown(patchKey), head: incomplete,
+			lives: map[ref]*life{patchKey: ours("c1"), {omni.ConfigPatchType, "new"}: {there: always}},
+		},
+		{
+			name: "creating what is there", write: write{Write: embedded.Write{Verb: embedded.VerbCreate, Type: patchKey.typ, ID: patchKey.id}, at: at, born: ago(time.Minute)},
+			lives: map[ref]*life{patchKey: ours("c1")}, head: described, want: "has been there",
+		},
+		{
+			name: "creating what came after", write: write{Write: embedded.Write{Verb: embedded.VerbCreate, Type: patchKey.typ, ID: patchKey.id}, at: at, born: ago(2 * time.Hour)},
+			lives: map[ref]*life{patchKey: ours("c1")}, head: described,
+		},
+		{name: "half a view", write: write{Write: update(patchKey).Write, at: at, forbidden: "not yet"}, head: described, want: "not yet"},
 		{
 			name: "quorum", write: teardown(ref{omni.MachineSetNodeType, controlPlane("c0", false)[0]}), head: revision(true, "c0"), want: "no revision",
 			lives: map[ref]*life{{omni.MachineSetNodeType, controlPlane("c0", false)[0]}: ours("c0")},
@@ -100,6 +127,14 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := past{lives: test.lives, heads: []*head{test.head}, blind: test.blind}
+
+			if !test.known.IsZero() {
+				p.known = map[string]time.Time{"c1": test.known}
+			}
+
+			if !test.disowned.IsZero() {
+				p.disowned = map[ref]time.Time{patchKey: test.disowned}
+			}
 
 			got := p.judge(&test.write)
 			if test.want == "" && got != "" || !strings.Contains(got, test.want) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -21,6 +23,7 @@ type process struct {
 	mu      sync.Mutex
 	current *exec.Cmd
 	starts  int
+	born    time.Time // of the last one
 	stopped bool
 	ended   chan error // the last process's, after stop
 }
@@ -53,13 +56,14 @@ func (p *process) supervise(ctx context.Context) {
 		err := cmd.Start()
 		p.current = cmd
 		p.starts++
+		p.born = time.Now()
 		p.mu.Unlock()
 
 		if err == nil {
 			err = cmd.Wait()
 		}
 
-		fmt.Fprintf(&p.log, "--- the daemon ended: %v\n", err)
+		p.log.ended(err)
 
 		p.mu.Lock()
 		stopped := p.stopped
@@ -106,10 +110,16 @@ func (p *process) stop(ctx context.Context) error {
 type log struct {
 	mu    sync.Mutex
 	text  []byte
+	rest  []byte // the line that is being written
 	crash string
+	// revision is the last one that the running daemon said it has.
+	revision string
 }
 
 const logTail = 24 << 10
+
+// newRevision is what the daemon says when it has a revision and is about to apply it.
+var newRevision = regexp.MustCompile(`new revision.*@sha1:([0-9a-f]{12,40})`)
 
 // Write implements io.Writer.
 func (l *log) Write(data []byte) (int, error) {
@@ -118,10 +128,16 @@ func (l *log) Write(data []byte) (int, error) {
 
 	l.text = append(l.text, data...)
 
-	for _, sign := range []string{"panic:", "fatal error:", "DATA RACE"} {
-		if l.crash == "" && bytes.Contains(data, []byte(sign)) {
-			l.crash = string(data)
+	l.rest = append(l.rest, data...)
+
+	for {
+		line, rest, whole := bytes.Cut(l.rest, []byte("\n"))
+		if !whole {
+			break
 		}
+
+		l.rest = rest
+		l.read(line)
 	}
 
 	if len(l.text) > 4*logTail {
@@ -129,6 +145,37 @@ func (l *log) Write(data []byte) (int, error) {
 	}
 
 	return len(data), nil
+}
+
+// read takes what a line of the log says.
+func (l *log) read(line []byte) {
+	if m := newRevision.FindSubmatch(line); m != nil {
+		l.revision = string(m[1])
+	}
+
+	for _, sign := range []string{"panic:", "fatal error:", "DATA RACE"} {
+		if l.crash == "" && bytes.Contains(line, []byte(sign)) {
+			l.crash = string(line)
+		}
+	}
+}
+
+// has reports whether the daemon that runs has a revision.
+func (l *log) has(hash string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.revision != "" && strings.HasPrefix(hash, l.revision)
+}
+
+// ended notes that a process is no more: the next one knows nothing.
+func (l *log) ended(err error) {
+	fmt.Fprintf(l, "\n--- the daemon ended: %v\n", err)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.revision = ""
 }
 
 func (l *log) tail() string {
@@ -144,6 +191,21 @@ func (l *log) crashed() string {
 	defer l.mu.Unlock()
 
 	return l.crash
+}
+
+// started is how many processes there were.
+func (p *process) started() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	return p.starts
+}
+
+func (p *process) bornAt() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	return p.born
 }
 
 // running reports whether nobody has stopped the daemon yet.

@@ -18,70 +18,129 @@ import (
 )
 
 const (
-	// quietWithin is how long the daemon may take to make Omni what Git says once nothing
-	// is in its way: the longest pause of a watch, that of a retry, and the work itself.
-	quietWithin = 2 * time.Minute
-	// quietLook is the pause between two looks at it.
-	quietLook = 100 * time.Millisecond
+	// stuckAfter is how long nothing may happen while Omni is not what Git says and
+	// nothing is in the daemon's way: more than the longest pause between two tries.
+	stuckAfter = 90 * time.Second
+	// look is the pause between two looks at something that has to happen.
+	look = 20 * time.Millisecond
+	// patientEvery is how many quiet points there are between two at which the network is
+	// mended for new connections alone: the daemon has to notice by itself that it
+	// listens to dead ones, which takes it the better part of a minute.
+	patientEvery = 40
 )
 
 // quiet takes everything out of the daemon's way and waits until Omni is what Git says.
+// Then it sets some traps.
 func (w *world) quiet(ctx context.Context) {
 	w.t.Helper()
 
-	w.omni.Faults().Clear()
-	w.must(w.proxy.heal(true)) // also the streams that Omni silenced
-	w.sighted()
-	w.unlockAll(ctx)
-	w.must(w.makeWhole(ctx))
+	start := time.Now()
+	w.calm(ctx)
+	w.converge(ctx)
+	w.probe(ctx, w.anyCluster())
+	w.took("to converge", time.Since(start))
+	w.quiets++
+	w.note("quiet point %d: Omni was what Git says after %s", w.quiets, time.Since(start).Round(time.Millisecond))
+	w.t.Log(w.done[len(w.done)-1])
+	w.settle(ctx)
 
-	// In one of three, what the daemon remembers is lost: what it needs is in Git and Omni.
-	if w.rng.IntN(3) == 0 {
-		w.daemon.signal(syscall.SIGKILL)
+	for range trapsPerQuiet {
+		w.trap(ctx)
 	}
 
-	start := time.Now()
-	ticker := time.NewTicker(quietLook)
+	w.backups = nil
+	omniBackup(ctx, w, step{})
+	w.lockSome(ctx)
+}
 
+// calm takes everything out of the daemon's way. Half of the time the last revision comes
+// before that, so that nothing but the end of the trouble itself brings the daemon back.
+func (w *world) calm(ctx context.Context) {
+	w.omni.Faults().Clear()
+
+	early := w.rng.IntN(2) == 0 && !w.proxy.faulty() // without Omni the daemon does not start
+	if early {
+		w.makeWhole(ctx)
+		w.accepted(ctx)
+	}
+
+	all := !w.dead || w.quiets%patientEvery != patientEvery-1
+	w.must(w.proxy.heal(all)) // all: also the streams that Omni silenced
+	w.sighted()
+	w.unlockAll(ctx)
+
+	if !early {
+		w.makeWhole(ctx)
+	}
+
+	// In one of four, what the daemon remembers is lost: what it needs is in Git and Omni.
+	if w.rng.IntN(4) == 0 {
+		w.daemon.signal(syscall.SIGKILL)
+	}
+}
+
+// until waits for something that has to happen. It fails if nothing changes for long; what
+// is missing says what there is to see.
+func (w *world) until(ctx context.Context, what string, missing func() []string) {
+	w.t.Helper()
+
+	ticker := time.NewTicker(look)
 	defer ticker.Stop()
 
+	last, since := "", time.Now()
+
 	for {
-		missing := w.compare(ctx)
-		if len(missing) == 0 {
-			break
+		now := missing()
+		if len(now) == 0 {
+			return
 		}
 
-		if time.Since(start) > quietWithin {
-			w.fail("no fault is left, and after %s Omni is not what Git says:\n  %s", quietWithin, strings.Join(missing, "\n  "))
+		if text := strings.Join(now, "\n  "); text != last {
+			last, since = text, time.Now()
+		}
+
+		if time.Since(since) > stuckAfter {
+			w.fail("nothing is in its way, and nothing happens for %s: %s:\n  %s", stuckAfter, what, last)
 		}
 
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			w.fail("not done at a quiet point: %v\n  %s", ctx.Err(), strings.Join(missing, "\n  "))
+			w.fail("%v while waiting: %s:\n  %s", ctx.Err(), what, last)
 		}
 
 		w.check(time.Now().Add(-shadowLag))
 	}
+}
 
-	w.probe(ctx)
-	wait(ctx, 2*shadowLag)
-	w.check(time.Now().Add(-shadowLag))
-	w.quiets++
-	w.done = append(w.done, fmt.Sprintf("%s quiet point %d after %s", time.Now().Format("15:04:05.000"), w.quiets, time.Since(start).Round(time.Millisecond)))
-	w.t.Log(w.done[len(w.done)-1])
+// converge waits until Omni is what Git says.
+func (w *world) converge(ctx context.Context) {
+	w.t.Helper()
+	w.until(ctx, "Omni is not what Git says", func() []string { return w.compare(ctx) })
+}
 
-	// What was before is of no more consequence: no revision and no backup of before
-	// explains anything from now on.
-	w.repo.settle()
-	w.backups = nil
-	omniBackup(ctx, w, step{})
-	w.lockOne(ctx)
+// accepted waits until the daemon has the head of the branch.
+func (w *world) accepted(ctx context.Context) {
+	w.t.Helper()
+	w.until(ctx, "the daemon does not have the revision", func() []string {
+		if w.daemon.log.has(w.repo.hash) {
+			return nil
+		}
+
+		return []string{w.repo.hash}
+	})
+}
+
+// push commits the tree and waits until the daemon has it.
+func (w *world) push(ctx context.Context) {
+	w.t.Helper()
+	w.must(w.repo.commit(ctx))
+	w.accepted(ctx)
 }
 
 // makeWhole mends the revision. At most one cluster stays removed: of more, the daemon
 // keeps all, and the test wants to know that Git and Omni agree.
-func (w *world) makeWhole(ctx context.Context) error {
+func (w *world) makeWhole(ctx context.Context) {
 	t := w.repo.now
 	t.mend()
 
@@ -99,7 +158,26 @@ func (w *world) makeWhole(ctx context.Context) error {
 		}
 	}
 
-	return w.repo.commit(ctx)
+	w.must(w.repo.commit(ctx))
+}
+
+// settle looks back once more, and then forgets the past: no revision of before explains
+// anything from now on.
+func (w *world) settle(ctx context.Context) {
+	w.t.Helper()
+	wait(ctx, shadowLag+look)
+	w.check(time.Now().Add(-shadowLag))
+	w.repo.settle()
+
+	w.mu.Lock()
+	w.blind, w.dead = nil, false
+	clear(w.known)
+	clear(w.disowned)
+	w.mu.Unlock()
+
+	w.shadow.mu.Lock()
+	clear(w.shadow.unlocking)
+	w.shadow.mu.Unlock()
 }
 
 // settle forgets the past at a quiet point.
@@ -113,53 +191,86 @@ func (r *repo) settle() {
 	}
 }
 
-// lockOne locks a cluster half of the time (it was probed a moment ago), and lets the daemon see that before a commit
-// changes its template: from then on every write to it is wrong, whatever comes.
-func (w *world) lockOne(ctx context.Context) {
-	s := step{a: w.rng.Uint64N(1 << 16), b: w.rng.Uint64N(1 << 16), name: "lock and change"}
-	if s.b%2 == 0 {
-		return
+// lockSome locks a cluster or two, lets the daemon see that, and commits a change to
+// their templates: from then on every write to them is wrong, whatever comes.
+func (w *world) lockSome(ctx context.Context) {
+	names := w.repo.now.names()
+	if n := min(w.rng.IntN(3), len(names)-1); n > 0 {
+		w.lockClusters(ctx, w.some(names, n))
 	}
-
-	detail := uiLockCluster(ctx, w, s)
-	wait(ctx, grace+shadowLag)
-
-	name := strings.TrimPrefix(detail, "Cluster ")
-	if c := w.repo.now.clusters[name]; c != nil {
-		c.note++
-		c.patches = 1 + (c.patches+1)%3
-		w.must(w.repo.commit(ctx))
-		w.seen.underLock++
-	}
-
-	w.done = append(w.done, fmt.Sprintf("%s %s: %s", time.Now().Format("15:04:05.000"), s, detail))
 }
 
-// probe makes sure that the daemon sees what changes in clusters again: a label that the UI
-// puts on one has to go. From then on nothing excuses a write that ignores a lock.
-func (w *world) probe(ctx context.Context) {
-	name, _ := w.repo.now.choose(w.rng.Uint64N(1 << 16))
-	label := fmt.Sprint("ui/probe-", w.quiets)
-	md := omni.NewCluster(name).Metadata()
+// some draws n of the names.
+func (w *world) some(names []string, n int) []string {
+	names = slices.Clone(names)
+	w.rng.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 
-	w.edit(ctx, omni.NewCluster(name), func(r resource.Resource) { r.Metadata().Labels().Set(label, "") })
+	return names[:n]
+}
 
-	bounded, cancel := context.WithTimeout(ctx, quietWithin)
-	defer cancel()
-
-	_, err := w.st.WatchFor(bounded, md, state.WithCondition(func(r resource.Resource) (bool, error) {
-		_, there := r.Metadata().Labels().Get(label)
-
-		return !there, nil
-	}))
-	if err != nil {
-		w.fail("the daemon does not undo an edit of Cluster %s: %v", name, err)
+func (w *world) lockClusters(ctx context.Context, names []string) {
+	for _, name := range names {
+		w.edit(ctx, omni.NewCluster(name), func(r resource.Resource) { r.Metadata().Annotations().Set(omni.ClusterLocked, "") })
 	}
 
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	// Changes of Clusters arrive in order: who undoes a later one knows the lock.
+	w.probe(ctx, w.clusterBut(names))
 
-	w.blind = nil
+	w.mu.Lock()
+	for _, name := range names {
+		w.known[name] = time.Now()
+	}
+	w.mu.Unlock()
+
+	for _, name := range names {
+		c := w.repo.now.clusters[name]
+		c.note++
+		c.patches = 1 + (c.patches+1)%3
+		c.generation += w.rng.IntN(2)
+	}
+
+	w.push(ctx)
+	w.note("locked before a change: %s", strings.Join(names, ", "))
+	w.tally("trap", "cluster locked before a change")
+}
+
+// anyCluster draws a cluster that is in Git.
+func (w *world) anyCluster() string { return w.clusterBut(nil) }
+
+// clusterBut draws a cluster that is in Git and none of the names.
+func (w *world) clusterBut(names []string) string {
+	rest := slices.DeleteFunc(w.repo.now.names(), func(name string) bool { return slices.Contains(names, name) })
+
+	return rest[w.rng.IntN(len(rest))]
+}
+
+// probe makes sure that the daemon has seen every change of a Cluster up to now: a label
+// that the UI puts on one has to go.
+func (w *world) probe(ctx context.Context, name string) {
+	w.t.Helper()
+
+	w.probes++
+	w.undone(ctx, omni.NewCluster(name), fmt.Sprint("ui/probe-", w.probes))
+}
+
+// undone puts a label on a resource and waits until the daemon has taken it off.
+func (w *world) undone(ctx context.Context, r resource.Resource, label string) {
+	w.t.Helper()
+	w.edit(ctx, r, func(r resource.Resource) { r.Metadata().Labels().Set(label, "") })
+	w.until(ctx, "the daemon does not undo an edit of "+refOf(r).String(), func() []string {
+		now, err := w.st.Get(ctx, r.Metadata())
+		if state.IsNotFoundError(err) {
+			return []string{"it is gone"}
+		}
+
+		w.must(err)
+
+		if _, there := now.Metadata().Labels().Get(label); there {
+			return []string{label}
+		}
+
+		return nil
+	})
 }
 
 // compare says how Omni differs from the head of the branch.

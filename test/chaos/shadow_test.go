@@ -15,7 +15,7 @@ import (
 )
 
 // shadowLag is more than an event of the in-process watch takes to arrive here.
-const shadowLag = 150 * time.Millisecond
+const shadowLag = 200 * time.Millisecond
 
 type ref struct {
 	typ resource.Type
@@ -36,8 +36,8 @@ func (s span) holds(t time.Time) bool {
 // life is what is known of one resource over time.
 type life struct {
 	now     resource.Resource // nil once it is gone
-	cluster string            // the last one that it belonged to
-	set     string            // the last machine set
+	place   place             // the last one that it was in
+	there   []span            // when it existed
 	ours    []span            // when it carried our mark
 	running []span            // when it was ours and not being torn down
 	torn    []span            // when it was being torn down
@@ -147,8 +147,8 @@ func (s *shadow) gone(key ref) {
 	l := s.life(key)
 	l.now = nil
 
-	for _, spans := range []*[]span{&l.ours, &l.running, &l.torn, &l.locked} {
-		record(spans, false)
+	for _, spans := range []*[]span{&l.there, &l.ours, &l.running, &l.torn, &l.locked} {
+		record(spans, false, time.Now())
 	}
 }
 
@@ -179,28 +179,43 @@ func (s *shadow) see(r resource.Resource, booting bool) {
 		}
 	}
 
+	// Between two versions of one resource nobody but the daemon puts its mark.
+	if old != nil && diff.SourceOf(old) == otherSource && diff.SourceOf(r) == sourceName && !booting {
+		s.broken = append(s.broken, fmt.Sprintf("%s was taken from another source", key))
+	}
+
+	// The database's own time: events may arrive late on a busy machine.
+	at := r.Metadata().Updated()
+
+	switch {
+	case booting:
+		at = time.Now()
+	case r.Metadata().Version().Value() == 1:
+		at = r.Metadata().Created()
+	}
+
 	ours := diff.SourceOf(r) == sourceName
 	torn := r.Metadata().Phase() == resource.PhaseTearingDown
 
-	record(&l.ours, ours)
-	record(&l.running, ours && !torn)
-	record(&l.torn, torn)
-	record(&l.locked, lock)
+	record(&l.there, true, at)
+	record(&l.ours, ours, at)
+	record(&l.running, ours && !torn, at)
+	record(&l.torn, torn, at)
+	record(&l.locked, lock, at)
 
 	l.now = r
-	l.cluster = clusterOf(r)
-	l.set, _ = r.Metadata().Labels().Get(omni.LabelMachineSet)
+	l.place = placeOf(r)
 }
 
-func record(spans *[]span, is bool) {
+func record(spans *[]span, is bool, at time.Time) {
 	n := len(*spans)
 	open := n > 0 && (*spans)[n-1].to.IsZero()
 
 	switch {
 	case is && !open:
-		*spans = append(*spans, span{from: time.Now()})
+		*spans = append(*spans, span{from: at})
 	case !is && open:
-		(*spans)[n-1].to = time.Now()
+		(*spans)[n-1].to = at
 	}
 }
 

@@ -18,7 +18,9 @@ import (
 
 const (
 	sourceName = "chaos"
-	account    = "daemon"
+	// otherSource is one that another daemon would follow.
+	otherSource = "other"
+	account     = "daemon"
 )
 
 // world is everything that takes part in a run.
@@ -33,27 +35,43 @@ type world struct {
 	repo    *repo
 	shadow  *shadow
 	backups []*embedded.Backup
-	done    []string
+	done    []string // steps, traps and quiet points
+	steps   int
 	quiets  int
+	probes  int
+	deck    []trap     // the traps to come
+	dead    bool       // connections have gone dead in silence since the last quiet point
 	rng     *rand.Rand // of what happens at quiet points
 
 	mu     sync.Mutex
 	writes []write // not checked yet
 	blind  []span  // when the daemon may have seen nothing of Omni
+	// known and disowned: see past.
+	known    map[string]time.Time
+	disowned map[ref]time.Time
+	// forbidden says, while it is not empty, why the daemon must not write at all.
+	forbidden string
 
-	seen struct{ writes, teardowns, clusters, underLock int } // coverage
+	tallies map[string]map[string]int // what happened how often
+	spent   map[string]time.Duration  // and how long it took
 }
 
 // write is one write RPC of the daemon.
 type write struct {
 	embedded.Write
 
-	at           time.Time
-	cluster, set string // of its resource, as far as it was known
+	at        time.Time
+	born      time.Time // when the daemon was started
+	place     place     // of its resource, as far as it was known
+	forbidden string    // why nothing should have been written at all
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, seed: seed, rng: newRNG(seed, 1)}
+	w := &world{
+		t: t, seed: seed, rng: newRNG(seed, 1),
+		known: map[string]time.Time{}, disowned: map[ref]time.Time{},
+		tallies: map[string]map[string]int{}, spent: map[string]time.Duration{},
+	}
 
 	server, err := embedded.New(embedded.Config{
 		HealthyMachines: true,
@@ -136,9 +154,12 @@ sources:
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
+
+	w.mu.Lock()
 	w.daemon = startProcess(ctx, config, []string{
 		"OMNI_ENDPOINT=", "OMNI_SERVICE_ACCOUNT_KEY=" + w.omni.ServiceAccountKey(account), "HOME=" + dir,
 	})
+	w.mu.Unlock()
 
 	t.Cleanup(func() {
 		defer cancel()
@@ -172,14 +193,45 @@ func (w *world) wrote(rpc embedded.Write) {
 
 	w.shadow.mu.Lock()
 	if l := w.shadow.lives[ref{rpc.Type, rpc.ID}]; l != nil {
-		entry.cluster, entry.set = l.cluster, l.set
+		entry.place = l.place
 	}
 	w.shadow.mu.Unlock()
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 
+	entry.forbidden, entry.born = w.forbidden, w.daemon.bornAt()
 	w.writes = append(w.writes, entry)
+}
+
+// forbid says why the daemon must not write from now on; "" allows it again.
+func (w *world) forbid(why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.forbidden = why
+}
+
+// disown notes that resources are not ours from now on, while nothing is under way.
+func (w *world) disown(keys ...ref) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	for _, key := range keys {
+		w.disowned[key] = time.Now()
+	}
+}
+
+// tally counts what happened.
+func (w *world) tally(kind, what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if w.tallies[kind] == nil {
+		w.tallies[kind] = map[string]int{}
+	}
+
+	w.tallies[kind][what]++
 }
 
 // blindFor notes that the daemon may see nothing of Omni for a while.

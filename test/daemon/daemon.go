@@ -69,7 +69,7 @@ func (o *Omni) Stop(tb testing.TB) {
 type Daemon struct {
 	*sync.Engine
 
-	feed   *feed
+	feed   *Feed
 	cancel context.CancelFunc
 	group  *errgroup.Group
 }
@@ -84,7 +84,7 @@ func Start(tb testing.TB, o *Omni, change func(*sync.Config, *omni.SnapshotConfi
 
 	ctx, cancel := context.WithCancel(context.Background())
 	group, ctx := errgroup.WithContext(ctx)
-	d := &Daemon{feed: newFeed(), cancel: cancel, group: group}
+	d := &Daemon{feed: NewFeed(), cancel: cancel, group: group}
 
 	live := omni.SnapshotConfig{State: o.Conn.State(), Kinds: sync.Kinds()}
 	cfg := sync.Config{
@@ -119,7 +119,7 @@ func (d *Daemon) Stop(tb testing.TB) {
 
 // Feed hands the daemon a revision and returns its ID.
 func (d *Daemon) Feed(files fs.FS) string {
-	return d.feed.add(fed{revision: source.Revision{FS: files}})
+	return d.feed.Add(files)
 }
 
 // Fail makes the source fail once.
@@ -172,9 +172,9 @@ func Describe(s sync.Status) string {
 	return text
 }
 
-// feed is a source that is fed by hand. Like a real one it begins each watch with the
+// Feed is a source that is fed by hand. Like a real one it begins each watch with the
 // newest revision.
-type feed struct {
+type Feed struct {
 	mu    gosync.Mutex
 	fed   []fed
 	newer chan struct{}
@@ -185,10 +185,14 @@ type fed struct {
 	err      error
 }
 
-func newFeed() *feed { return &feed{newer: make(chan struct{})} }
+// NewFeed returns a feed that holds nothing yet.
+func NewFeed() *Feed { return &Feed{newer: make(chan struct{})} }
+
+// Add hands the watchers a revision and returns its ID.
+func (f *Feed) Add(files fs.FS) string { return f.add(fed{revision: source.Revision{FS: files}}) }
 
 // add hands the watchers a revision, which gets its ID here, or an error.
-func (f *feed) add(next fed) (id string) {
+func (f *Feed) add(next fed) (id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
@@ -205,7 +209,7 @@ func (f *feed) add(next fed) (id string) {
 }
 
 // from returns what was fed from the n-th on, and a channel that is closed when there is more.
-func (f *feed) from(n int) ([]fed, <-chan struct{}) {
+func (f *Feed) from(n int) ([]fed, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
@@ -213,7 +217,7 @@ func (f *feed) from(n int) ([]fed, <-chan struct{}) {
 }
 
 // Watch implements sync.Source.
-func (f *feed) Watch(ctx context.Context, fn func(source.Revision, error)) error {
+func (f *Feed) Watch(ctx context.Context, fn func(source.Revision, error)) error {
 	all, _ := f.from(0)
 
 	for next := max(len(all)-1, 0); ; {

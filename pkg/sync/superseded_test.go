@@ -1,0 +1,59 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+type idle struct{}
+
+// Watch implements Source.
+func (idle) Watch(ctx context.Context, _ func(source.Revision, error)) error {
+	<-ctx.Done()
+
+	return nil
+}
+
+// Newer wins: a plan is not applied if a newer revision or configuration came since it
+// was made, however short the time between the look at the target and its first write.
+func TestNewerWins_BeforeTheFirstWrite(t *testing.T) {
+	for name, happens := range map[string]func(*Engine){
+		"a newer revision": func(e *Engine) {
+			e.accept(e.sources.get("s"), source.Revision{ID: "new"}, &template.Set{}, nil, nil)
+		},
+		"a newer configuration": func(e *Engine) {
+			e.Reconfigure([]SourceConfig{{Name: "s", Source: idle{}, Policy: Policy{Suspended: true}}})
+		},
+		"the source was taken out": func(e *Engine) { e.Reconfigure(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Without a State a write would be a nil dereference.
+			e := New(Config{Sources: []SourceConfig{{Name: "s", Source: idle{}}}, Snapshot: omni.NewSnapshot(omni.SnapshotConfig{Relist: time.Hour})})
+			old := []*render.Target{{Name: "a", Digest: "1"}}
+			e.accept(e.sources.get("s"), source.Revision{ID: "old"}, &template.Set{}, old, nil)
+
+			seen := e.lookup(Key{"s", "a"})
+			plan := &diff.Plan{Target: "a", Removed: true, Changes: []diff.Change{{Action: diff.Destroy, Old: omnires.NewCluster("a")}}}
+
+			if e.superseded(seen) {
+				t.Fatal("superseded by nothing")
+			}
+
+			happens(e)
+
+			if err := e.apply(t.Context(), seen, plan); !errors.Is(err, errAgain) {
+				t.Errorf("got %v, want to plan again", err)
+			}
+		})
+	}
+}
