@@ -102,9 +102,12 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-// drive runs an engine with its snapshot beside it until the engine ends or until
-// returns. It is the one place where components are started: all of them stop with ctx.
-func drive(ctx context.Context, conn *omni.Conn, cfg sync.Config, until func(context.Context, *sync.Engine) error) error {
+// part is something that runs beside an engine.
+type part func(context.Context, *sync.Engine) error
+
+// drive runs an engine with its snapshot and other parts beside it, until the first of
+// them ends. It is the one place where components are started: all of them stop with ctx.
+func drive(ctx context.Context, conn *omni.Conn, cfg sync.Config, parts ...part) error {
 	cfg.State = conn.State()
 	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: cfg.State, Kinds: sync.Kinds(), Logger: logger(cfg.Logger)})
 	engine := sync.New(cfg)
@@ -115,11 +118,14 @@ func drive(ctx context.Context, conn *omni.Conn, cfg sync.Config, until func(con
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return cfg.Snapshot.Run(ctx) })
 	group.Go(func() error { return engine.Run(ctx) })
-	group.Go(func() error {
-		defer stop()
 
-		return until(ctx, engine)
-	})
+	for _, run := range parts {
+		group.Go(func() error {
+			defer stop()
+
+			return run(ctx, engine)
+		})
+	}
 
 	return group.Wait()
 }

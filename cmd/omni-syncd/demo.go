@@ -23,6 +23,10 @@ import (
 // demoInterval is how often the demo's repository is looked at; it lies on this machine.
 const demoInterval = time.Second
 
+// demoSettle is how long a cluster has to be ready to count as healthy; its machines do
+// not exist, so nothing flaps for long.
+const demoSettle = time.Second
+
 type demoFlags struct {
 	once     bool
 	omniOnly bool
@@ -164,12 +168,17 @@ func (f *demoFlags) follow(ctx context.Context, out io.Writer, server *embedded.
 
 	fmt.Fprintf(out, "Omni:        %s (in this process)\nRepository:  %s\n\n", server.Endpoint(), repository)
 
-	sources, closeSources := openAll(&config.Config{Sources: []config.Source{{
-		Name: "demo", Git: &config.Git{URL: repository}, Interval: config.Duration(demoInterval), Prune: true, MaxDelete: new(config.DefaultMaxDelete),
-	}}}, false, log, nil)
-	defer closeSources() //nolint:errcheck // temporary files
+	from := newOrigins("", log, nil)
+	defer from.close()
 
-	return drive(ctx, conn, sync.Config{Sources: sources, Logger: log}, func(ctx context.Context, engine *sync.Engine) error {
+	sources, err := from.sources(&config.Config{Sources: []config.Source{{
+		Name: "demo", Git: &config.Git{URL: repository}, Interval: config.Duration(demoInterval), Prune: true, MaxDelete: new(config.DefaultMaxDelete),
+	}}}, false)
+	if err != nil {
+		return err
+	}
+
+	return drive(ctx, conn, sync.Config{Sources: sources, HealthSettle: demoSettle, Logger: log}, func(ctx context.Context, engine *sync.Engine) error {
 		if f.once {
 			return f.untilSynced(ctx, out, engine)
 		}

@@ -67,8 +67,13 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 
 	var progress engineProgress
 
-	sources, closeSources := openAll(cfg, true, log, progress.fetching)
-	defer closeSources() //nolint:errcheck // temporary files
+	from := newOrigins(cfg.StateDir, log, progress.fetching)
+	defer from.close()
+
+	sources, err := from.sources(cfg, true)
+	if err != nil {
+		return sync.Status{}, err
+	}
 
 	var last sync.Status
 

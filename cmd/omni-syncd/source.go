@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,25 +9,16 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
-	"github.com/omni-syncd/omni-syncd/pkg/sync"
-	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
-
-// opened is a source as this package opens it: both kinds of pkg/source have these.
-type opened interface {
-	Fetch(ctx context.Context) (source.Revision, error)
-	Watch(ctx context.Context, fn func(source.Revision, error)) error
-}
 
 // sourceFlags are the flags that describe a single source on the command line.
 type sourceFlags struct {
 	config    string
 	name      string
-	branch    string
+	git       config.Git
 	path      string
 	include   []string
 	exclude   []string
@@ -42,7 +32,20 @@ type sourceFlags struct {
 // bindScope adds the flags of every verb that reads templates.
 func (f *sourceFlags) bindScope(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.branch, "branch", "", "branch to read (default: the repository's default branch)")
+	flags.StringVar(&f.git.Branch, "branch", "", "branch to read (default: the repository's default branch)")
+	flags.StringVar(&f.git.Tag, "tag", "", "tag to read")
+	flags.StringVar(&f.git.SemVer, "semver", "", "range of versions, like '>=1.2.0 <2.0.0': the tag with the highest one in it is read")
+	flags.StringVar(&f.git.Commit, "commit", "", "commit to read, by its full ID")
+	flags.StringVar(&f.git.Ref, "ref", "", "any ref to read, by its full name, like refs/pull/7/merge")
+	flags.StringVar(&f.git.User, "git-user", "", "user name for https")
+	flags.StringVar(&f.git.PasswordFile, "git-password-file", "", "file with the user's password")
+	flags.StringVar(&f.git.TokenFile, "git-token-file", "", "file with a token for https")
+	flags.StringVar(&f.git.TLS.CAFile, "git-ca-file", "", "certificates (PEM) to trust besides the system's, for https")
+	flags.StringVar(&f.git.Proxy.URL, "git-proxy", "", "http://, https:// or socks5:// proxy to the Git server (default: the environment's, for https)")
+	flags.StringVar(&f.git.SSH.KeyFile, "ssh-key-file", "", "private key for ssh")
+	flags.StringVar(&f.git.SSH.PassphraseFile, "ssh-passphrase-file", "", "file with the key's passphrase")
+	flags.BoolVar(&f.git.SSH.Agent, "ssh-agent", false, "ask the agent at $SSH_AUTH_SOCK for keys")
+	flags.StringVar(&f.git.SSH.KnownHostsFile, "ssh-known-hosts", "", "known_hosts file; required for ssh")
 	flags.StringVar(&f.path, "path", "", "folder of the templates inside the repository or directory")
 	flags.StringSliceVar(&f.include, "include", nil, "only files that match one of these globs, relative to --path")
 	flags.StringSliceVar(&f.exclude, "exclude", nil, "no files that match one of these globs, relative to --path")
@@ -69,7 +72,7 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 			return nil, errors.New("both --config and a source on the command line are given; choose one")
 		}
 
-		for _, name := range []string{"branch", "path", "include", "exclude", "name", "prune", "max-delete", "confirm", "interval", "state-dir"} {
+		for _, name := range append(gitFlags, "path", "include", "exclude", "name", "prune", "max-delete", "confirm", "interval", "state-dir") {
 			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
 				return nil, fmt.Errorf("--%s describes a source on the command line; with --config it stands in the file", name)
 			}
@@ -122,7 +125,7 @@ func (f *sourceFlags) single(arg string) (config.Source, error) {
 
 		src.Dir, src.Include = &config.Dir{Path: filepath.Dir(arg)}, []string{literal(filepath.Base(arg))}
 
-		return src, f.noBranch(arg)
+		return src, f.noGit(arg)
 	}
 
 	kind, err := source.Parse(arg)
@@ -131,14 +134,15 @@ func (f *sourceFlags) single(arg string) (config.Source, error) {
 	}
 
 	if kind == source.KindGit {
-		src.Git = &config.Git{URL: arg, Branch: f.branch}
+		src.Git = &f.git
+		src.Git.URL = arg
 
-		return src, nil
+		return src, errors.Join(src.Git.Check()...)
 	}
 
 	src.Dir = &config.Dir{Path: arg}
 
-	return src, f.noBranch(arg)
+	return src, f.noGit(arg)
 }
 
 // literal returns a glob that matches only the given name.
@@ -156,12 +160,18 @@ func literal(name string) string {
 	return glob.String()
 }
 
-func (f *sourceFlags) noBranch(arg string) error {
-	if f.branch == "" {
+// gitFlags are the flags that only a Git repository has.
+var gitFlags = []string{
+	"branch", "tag", "semver", "commit", "ref", "git-user", "git-password-file", "git-token-file", "git-ca-file", "git-proxy",
+	"ssh-key-file", "ssh-passphrase-file", "ssh-agent", "ssh-known-hosts",
+}
+
+func (f *sourceFlags) noGit(arg string) error {
+	if f.git == (config.Git{}) {
 		return nil
 	}
 
-	return fmt.Errorf("--branch needs a Git repository, and %s is read as it lies on the disk; write file://%s for its commits", arg, absolute(arg))
+	return fmt.Errorf("--branch and its like need a Git repository, and %s is read as it lies on the disk; write file://%s for its commits", arg, absolute(arg))
 }
 
 func absolute(path string) string {
@@ -170,77 +180,4 @@ func absolute(path string) string {
 	}
 
 	return path
-}
-
-func scopeOf(src *config.Source) template.Scope {
-	return template.Scope{Root: filepath.ToSlash(src.Path), Include: src.Include, Exclude: src.Exclude}
-}
-
-// open returns the source that a configuration describes and a function that gives its
-// resources back.
-func open(src *config.Source, stateDir string, log *zap.Logger, progress func(string)) (opened, func() error) {
-	if src.Dir != nil {
-		return source.NewDir(source.DirConfig{Path: src.Dir.Path, Logger: log}), func() error { return nil }
-	}
-
-	if stateDir != "" {
-		stateDir = filepath.Join(stateDir, "git", src.Name)
-	}
-
-	git := source.NewGit(source.GitConfig{
-		URL:      src.Git.URL,
-		Branch:   src.Git.Branch,
-		Interval: time.Duration(src.Interval),
-		StateDir: stateDir,
-		Logger:   log,
-		Progress: progress,
-	})
-
-	return git, git.Close
-}
-
-// openAll opens every source of a configuration as the engine wants it. With once each
-// is looked at a single time.
-func openAll(cfg *config.Config, once bool, log *zap.Logger, progress func(string)) ([]sync.SourceConfig, func() error) {
-	var (
-		sources []sync.SourceConfig
-		closers []func() error
-	)
-
-	for i := range cfg.Sources {
-		src := &cfg.Sources[i]
-		from, closer := open(src, cfg.StateDir, log, progress)
-		closers = append(closers, closer)
-
-		engineSource := sync.SourceConfig{
-			Name: src.Name, Source: from, Scope: scopeOf(src),
-			Prune: src.Prune, MaxDelete: *src.MaxDelete, Confirm: src.Confirm, PruneForeign: src.Foreign == config.Prune,
-			Policy: sync.Policy{
-				Suspended: src.Suspend, Manual: src.Sync == config.Manual, Protected: src.Deletion == config.Protected,
-			},
-		}
-		if once {
-			engineSource.Source = sync.Once(from.Fetch)
-		}
-
-		sources = append(sources, engineSource)
-	}
-
-	return sources, func() error {
-		var errs []error
-		for _, closer := range closers {
-			errs = append(errs, closer())
-		}
-
-		return errors.Join(errs...)
-	}
-}
-
-// origin says where a source comes from, for people; nothing secret is in it.
-func origin(src *config.Source) string {
-	if src.Dir != nil {
-		return src.Dir.Path
-	}
-
-	return source.Redact(src.Git.URL)
 }

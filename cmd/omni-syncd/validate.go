@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
@@ -64,8 +65,13 @@ func renderOnce(cmd *cobra.Command, src *sourceFlags, args []string) ([]*render.
 		return nil, nil, err
 	}
 
-	opened, closeSource := open(&cfg, "", nil, nil)
-	defer closeSource() //nolint:errcheck // temporary files
+	from := newOrigins("", zap.NewNop(), nil)
+	defer from.close()
+
+	opened, err := from.open(&cfg)
+	if err != nil {
+		return nil, nil, err
+	}
 
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()

@@ -11,9 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,9 +36,33 @@ type Config struct {
 	Omni Omni `yaml:"omni"`
 	// Sources are the repositories and directories to follow; at least one.
 	Sources []Source `yaml:"sources"`
-	// StateDir is where the object stores of Git sources are kept between starts.
-	// Default: a temporary directory, so that every start fetches anew.
+	// StateDir is where the object stores of Git sources and the history are kept between
+	// starts. Default: a temporary directory, so that every start fetches anew, and no
+	// history.
 	StateDir string `yaml:"stateDir"`
+	// Retry says how what fails is tried again.
+	Retry Retry `yaml:"retry"`
+	// TeardownWarnAfter is how long a teardown may take before people are warned. Default 15m.
+	TeardownWarnAfter Duration `yaml:"teardownWarnAfter"`
+	// Webhooks is where pushes are announced; nothing listens without it.
+	Webhooks *Webhooks `yaml:"webhooks"`
+}
+
+// Retry says how what fails is tried again: after half a second, then twice as long each
+// time.
+type Retry struct {
+	// MaxInterval is the longest time between two attempts. Default 1m.
+	MaxInterval Duration `yaml:"maxInterval"`
+}
+
+// Webhooks is the address at which sources are told that there is news.
+type Webhooks struct {
+	// Listen is host:port.
+	Listen string `yaml:"listen"`
+	// CertFile and KeyFile are the server's certificate; it is read anew when it changes.
+	// Without them it is plain HTTP, for a proxy in front.
+	CertFile string `yaml:"certFile"`
+	KeyFile  string `yaml:"keyFile"`
 }
 
 // Omni is the connection to Omni.
@@ -59,6 +85,8 @@ type Source struct {
 	// Git or Dir: exactly one of them.
 	Git *Git `yaml:"git"`
 	Dir *Dir `yaml:"dir"`
+	// Webhook accepts announcements at /hooks/<name>.
+	Webhook *Webhook `yaml:"webhook"`
 	// Path is the folder of the templates inside the repository or directory. Default: all of it.
 	Path string `yaml:"path"`
 	// Include and Exclude are globs (`**` matches any depth) relative to Path. Default: every YAML file.
@@ -84,14 +112,6 @@ type Source struct {
 	Deletion string `yaml:"deletion"`
 	// Suspend plans and writes nothing.
 	Suspend bool `yaml:"suspend"`
-}
-
-// Git is a Git repository.
-type Git struct {
-	// URL is an https:// or file:// URL, or the path of a local repository.
-	URL string `yaml:"url"`
-	// Branch to follow. Default: the repository's default branch.
-	Branch string `yaml:"branch"`
 }
 
 // Dir is a watched directory.
@@ -127,6 +147,12 @@ const (
 
 // DefaultMaxDelete is how many clusters may leave Git at once unless the source says otherwise.
 const DefaultMaxDelete = 1
+
+// The defaults of `retry.maxInterval` and `teardownWarnAfter`.
+const (
+	DefaultRetryMax          = time.Minute
+	DefaultTeardownWarnAfter = 15 * time.Minute
+)
 
 // DefaultInterval is how often Git is asked for news unless the source says otherwise.
 const DefaultInterval = time.Minute
@@ -183,6 +209,9 @@ func Parse(data []byte) (*Config, error) {
 }
 
 func (c *Config) setDefaults() {
+	c.Retry.MaxInterval = cmp.Or(c.Retry.MaxInterval, Duration(DefaultRetryMax))
+	c.TeardownWarnAfter = cmp.Or(c.TeardownWarnAfter, Duration(DefaultTeardownWarnAfter))
+
 	for i := range c.Sources {
 		src := &c.Sources[i]
 		if src.Interval == 0 {
@@ -222,6 +251,12 @@ func (c *Config) check() error {
 		problems = append(problems, fmt.Errorf("sources: there are %d, at most %d are allowed", len(c.Sources), MaxSources))
 	}
 
+	if c.Retry.MaxInterval < Duration(time.Second) {
+		problems = append(problems, fmt.Errorf("retry.maxInterval: %s is too short, the least is 1s", time.Duration(c.Retry.MaxInterval)))
+	}
+
+	problems = append(problems, c.checkWebhooks()...)
+
 	seen := map[string]bool{}
 
 	for i := range c.Sources {
@@ -253,8 +288,8 @@ func (s *Source) check() []error {
 		problems = append(problems, errors.New("it needs `git:` or `dir:`"))
 	case s.Git != nil && s.Dir != nil:
 		problems = append(problems, errors.New("it has both `git:` and `dir:`; choose one"))
-	case s.Git != nil && s.Git.URL == "":
-		problems = append(problems, errors.New("git.url: it is missing"))
+	case s.Git != nil:
+		problems = append(problems, s.Git.Check()...)
 	case s.Dir != nil && s.Dir.Path == "":
 		problems = append(problems, errors.New("dir.path: it is missing"))
 	}
@@ -271,6 +306,17 @@ func (s *Source) check() []error {
 		}
 	}
 
+	if hook := s.Webhook; hook != nil {
+		switch {
+		case !slices.Contains(providers, hook.Provider):
+			problems = append(problems, fmt.Errorf("webhook.provider: %q is unknown; use one of %s", hook.Provider, strings.Join(providers, ", ")))
+		case hook.SecretFile == "":
+			problems = append(problems, errors.New("webhook.secretFile: it is missing; without a secret anybody could send announcements"))
+		case s.Git == nil:
+			problems = append(problems, errors.New("webhook: only a Git repository has one; a directory is watched"))
+		}
+	}
+
 	if *s.MaxDelete < 0 {
 		problems = append(problems, errors.New("maxDelete: it cannot be negative; 0 deletes no cluster"))
 	}
@@ -278,20 +324,56 @@ func (s *Source) check() []error {
 	return problems
 }
 
+func (c *Config) checkWebhooks() []error {
+	wanted := slices.ContainsFunc(c.Sources, func(s Source) bool { return s.Webhook != nil })
+
+	switch {
+	case c.Webhooks == nil && wanted:
+		return []error{errors.New("webhooks.listen: it is missing, and a source has a webhook; give an address such as 127.0.0.1:9292")}
+	case c.Webhooks == nil:
+		return nil
+	case !wanted:
+		return []error{errors.New("webhooks: no source has a webhook; give one `webhook:`, or leave it out")}
+	}
+
+	var problems []error
+
+	if _, _, err := net.SplitHostPort(c.Webhooks.Listen); err != nil {
+		problems = append(problems, fmt.Errorf("webhooks.listen: %q is no address; write host:port, such as 127.0.0.1:9292", c.Webhooks.Listen))
+	}
+
+	if (c.Webhooks.CertFile == "") != (c.Webhooks.KeyFile == "") {
+		problems = append(problems, errors.New("webhooks: certFile and keyFile belong together"))
+	}
+
+	return problems
+}
+
 // resolve makes the paths of the file relative to the folder that the file is in.
 func (c *Config) resolve(folder string) {
-	for _, path := range []*string{&c.StateDir, &c.Omni.ServiceAccountKeyFile, &c.Omni.CAFile} {
-		resolve(path, folder)
+	paths := []*string{&c.StateDir, &c.Omni.ServiceAccountKeyFile, &c.Omni.CAFile}
+	if c.Webhooks != nil {
+		paths = append(paths, &c.Webhooks.CertFile, &c.Webhooks.KeyFile)
 	}
 
 	for i := range c.Sources {
-		if dir := c.Sources[i].Dir; dir != nil {
-			resolve(&dir.Path, folder)
+		src := &c.Sources[i]
+
+		if src.Dir != nil {
+			paths = append(paths, &src.Dir.Path)
 		}
 
-		if git := c.Sources[i].Git; git != nil && strings.HasPrefix(git.URL, ".") {
-			resolve(&git.URL, folder)
+		if src.Git != nil {
+			paths = append(paths, src.Git.files()...)
 		}
+
+		if src.Webhook != nil {
+			paths = append(paths, &src.Webhook.SecretFile)
+		}
+	}
+
+	for _, path := range paths {
+		resolve(path, folder)
 	}
 }
 

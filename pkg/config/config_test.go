@@ -21,9 +21,17 @@ func TestLoad(t *testing.T) {
 omni:
   endpoint: https://example.omni.siderolabs.io
   serviceAccountKeyFile: key
+webhooks: {listen: "127.0.0.1:9292", certFile: cert.pem, keyFile: key.pem}
 sources:
   - name: fleet
-    git: {url: ./fleet.git, branch: main}
+    git:
+      url: ./fleet.git
+      branch: main
+      tokenFile: token
+      ssh: {knownHostsFile: /etc/ssh/known_hosts}
+      githubApp: {privateKeyFile: app.pem}
+      verify: {mode: HEAD, keys: [jane.asc]}
+    webhook: {provider: github, secretFile: hook}
     path: clusters
     interval: 30s
     prune: true
@@ -40,10 +48,19 @@ sources:
 	}
 
 	want := &config.Config{
-		Omni: config.Omni{Endpoint: "https://example.omni.siderolabs.io", ServiceAccountKeyFile: filepath.Join(folder, "key")},
+		Omni:  config.Omni{Endpoint: "https://example.omni.siderolabs.io", ServiceAccountKeyFile: filepath.Join(folder, "key")},
+		Retry: config.Retry{MaxInterval: config.Duration(time.Minute)}, TeardownWarnAfter: config.Duration(15 * time.Minute),
+		Webhooks: &config.Webhooks{Listen: "127.0.0.1:9292", CertFile: filepath.Join(folder, "cert.pem"), KeyFile: filepath.Join(folder, "key.pem")},
 		Sources: []config.Source{
 			{
-				Name: "fleet", Git: &config.Git{URL: filepath.Join(folder, "fleet.git"), Branch: "main"}, Path: "clusters",
+				Name: "fleet", Path: "clusters",
+				Git: &config.Git{
+					URL: filepath.Join(folder, "fleet.git"), Branch: "main", TokenFile: filepath.Join(folder, "token"),
+					SSH:       config.SSH{KnownHostsFile: "/etc/ssh/known_hosts"},
+					GitHubApp: &config.GitHubApp{PrivateKeyFile: filepath.Join(folder, "app.pem")},
+					Verify:    &config.Verify{Mode: "HEAD", Keys: []string{filepath.Join(folder, "jane.asc")}},
+				},
+				Webhook:  &config.Webhook{Provider: "github", SecretFile: filepath.Join(folder, "hook")},
 				Interval: config.Duration(30 * time.Second), Prune: true, MaxDelete: new(3), Foreign: "keep", Sync: "manual", Deletion: "allowed", Confirm: []string{"0123456789ab"},
 			},
 			{
@@ -74,6 +91,18 @@ func TestParseProblems(t *testing.T) {
 		{"two at once", "sources: [{name: a}, {name: b, dir: {}}]", "sources[1]: dir.path: it is missing"},
 		{"negative", "sources: [{name: a, git: {url: x}, maxDelete: -1}]", "maxDelete: it cannot be negative"},
 		{"foreign", "sources: [{name: a, git: {url: x}, foreign: delete}]", `foreign: "delete" means nothing; use "keep" or "prune"`},
+		{"two refs", "sources: [{name: a, git: {url: x, branch: main, semver: 1.x}}]", "git: it has branch and semver; choose one"},
+		{"verify what", "sources: [{name: a, git: {url: x, verify: {mode: head, keys: [k]}}}]", `git.verify.mode: "head" means nothing; use HEAD, Tag or TagAndHEAD`},
+		{"verify which tag", "sources: [{name: a, git: {url: x, verify: {mode: Tag, keys: [k]}}}]", "git.verify.mode: Tag needs a tag to follow"},
+		{"verify by whom", "sources: [{name: a, git: {url: x, verify: {mode: HEAD}}}]", "git.verify.keys: there is none"},
+		{"webhook without address", "sources: [{name: a, git: {url: x}, webhook: {provider: github, secretFile: s}}]", "webhooks.listen: it is missing"},
+		{"webhook without secret", "{webhooks: {listen: ':1'}, sources: [{name: a, git: {url: x}, webhook: {provider: github}}]}", "webhook.secretFile: it is missing"},
+		{"webhook of nobody", "{webhooks: {listen: ':1'}, sources: [{name: a, git: {url: x}, webhook: {provider: cvs, secretFile: s}}]}", `webhook.provider: "cvs" is unknown`},
+		{"webhook of a directory", "{webhooks: {listen: ':1'}, sources: [{name: a, dir: {path: x}, webhook: {provider: generic, secretFile: s}}]}", "webhook: only a Git repository has one"},
+		{"no address", "{webhooks: {listen: '80'}, sources: [{name: a, git: {url: x}, webhook: {provider: generic, secretFile: s}}]}", `webhooks.listen: "80" is no address`},
+		{"half a certificate", "{webhooks: {listen: ':1', certFile: c}, sources: [{name: a, git: {url: x}, webhook: {provider: generic, secretFile: s}}]}", "certFile and keyFile belong together"},
+		{"webhooks for nobody", "{webhooks: {listen: ':1'}, sources: [{name: a, git: {url: x}}]}", "webhooks: no source has a webhook"},
+		{"short retry", "{retry: {maxInterval: 10ms}, sources: [{name: a, git: {url: x}}]}", "retry.maxInterval: 10ms is too short"},
 		{"two documents", "sources: [{name: a, git: {url: x}}]\n---\nsources: []\n", "more than one YAML document"},
 		{"too large", strings.Repeat("# \n", config.MaxSize/3+1), "it is larger than"},
 	} {

@@ -23,17 +23,18 @@ type DirConfig struct {
 	// times as much: a directory that never rests is taken, too, if it holds still
 	// while it is read.
 	Settle time.Duration
-	// Interval is the time between two looks without a notification from the system:
-	// network filesystems send none. A look costs one stat a file. Zero: 10s.
+	// Interval is the time between two looks without a notification from the system, as
+	// a safety net. A look costs one stat a file. Zero: 10s.
 	Interval time.Duration
+	// Poll replaces a longer Interval while the system does not tell of every change: on
+	// a network filesystem (NFS, SMB, FUSE, 9P, Ceph and others), where it does not know
+	// what other machines do, and when it has no watches left. Zero: 2s.
+	Poll time.Duration
 	// Logger may be nil.
 	Logger *zap.Logger
 }
 
 const (
-	// blindInterval replaces a longer DirConfig.Interval when the system does not
-	// notify.
-	blindInterval = 2 * time.Second
 	// racy is the coarsest resolution of modification times. A file changed this short
 	// before it was read may change again without a trace.
 	racy = 2 * time.Second
@@ -46,8 +47,9 @@ type Dir struct {
 	cfg  DirConfig
 	path string // absolute
 	poke bell
-	// notify makes the watcher; replaced in tests.
-	notify func() (*fsnotify.Watcher, error)
+	// notify makes the watcher, network tells what a folder is on; replaced in tests.
+	notify  func() (*fsnotify.Watcher, error)
+	network func(folder string) string
 
 	turn    turn // guards what follows
 	scan    *scan
@@ -65,6 +67,10 @@ func NewDir(cfg DirConfig) *Dir {
 		cfg.Interval = 10 * time.Second
 	}
 
+	if cfg.Poll <= 0 {
+		cfg.Poll = 2 * time.Second
+	}
+
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
@@ -76,7 +82,7 @@ func NewDir(cfg DirConfig) *Dir {
 		path = abs
 	}
 
-	return &Dir{cfg: cfg, path: path, poke: newBell(), notify: fsnotify.NewWatcher, turn: newTurn()}
+	return &Dir{cfg: cfg, path: path, poke: newBell(), notify: fsnotify.NewWatcher, network: network, turn: newTurn()}
 }
 
 // Poke makes Watch look now, as Git.Poke does.
@@ -143,9 +149,26 @@ func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error)
 	}
 
 	now := time.Now()
+	age := now.Sub(before.newest)
 
-	// A time in the future says nothing: clocks of file servers differ.
-	if age := now.Sub(before.newest); age >= 0 && age < d.cfg.Settle && now.Before(restless) {
+	switch {
+	case !now.Before(restless):
+	case age < 0 || d.network(d.path) != "":
+		// The clock of a file server is not ours: a time says nothing, only that nothing
+		// changed while we waited.
+		if err = sleep(ctx, d.cfg.Settle); err != nil {
+			return Revision{}, err
+		}
+
+		again, err := scanDir(root)
+		if err != nil {
+			return Revision{}, vanished(err)
+		}
+
+		if !again.same(before) {
+			return d.attempt(ctx, restless)
+		}
+	case age < d.cfg.Settle:
 		if err = sleep(ctx, d.cfg.Settle-age); err != nil {
 			return Revision{}, err
 		}
@@ -153,7 +176,7 @@ func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error)
 		return d.attempt(ctx, restless)
 	}
 
-	tree, digest, err := before.load(root)
+	tree, err := before.load(root)
 	if err != nil {
 		return Revision{}, vanished(err)
 	}
@@ -167,9 +190,9 @@ func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error)
 		return Revision{}, errChanging
 	}
 
-	d.scan, d.trusted = after, now.Sub(before.newest) > racy
+	d.scan, d.trusted = after, age > racy
 
-	if id := "dir@sha256:" + digest; id != d.last.ID {
+	if id := "dir@sha256:" + tree.root.sum; id != d.last.ID {
 		d.last = Revision{ID: id, FS: tree}
 	}
 
@@ -205,7 +228,7 @@ func (d *Dir) folders() map[string]fs.FileInfo {
 // the same files are no revision. fn is called by one goroutine, and the next look
 // waits for it.
 func (d *Dir) Watch(ctx context.Context, fn func(Revision, error)) error {
-	w := &watcher{root: d.path, notify: d.notify, log: d.cfg.Logger}
+	w := &watcher{root: d.path, notify: d.notify, network: d.network, poll: d.cfg.Poll, log: d.cfg.Logger}
 	defer w.close()
 
 	var (
@@ -247,7 +270,7 @@ func (d *Dir) Watch(ctx context.Context, fn func(Revision, error)) error {
 
 		interval := d.cfg.Interval
 		if w.blind() {
-			interval = min(interval, blindInterval)
+			interval = min(interval, d.cfg.Poll)
 		}
 
 		if !w.wait(ctx, delay(interval, backoffCapLocal, failures), d.cfg.Settle, d.poke) {

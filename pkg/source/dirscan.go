@@ -24,6 +24,8 @@ type found struct {
 	mode    fs.FileMode // type, and whether it is executable
 	size    int64       // of a file
 	changed int64       // modification time in nanoseconds; of what a link to a file points to
+	inode   uint64      // likewise; see stamp
+	status  int64       // likewise; see stamp
 	target  string      // of a link that is kept as one
 	problem string      // why it cannot be read
 }
@@ -143,6 +145,7 @@ func (s *scan) entry(root *os.Root, name string, e fs.DirEntry, depth int) error
 
 	s.touch(info)
 	f.mode, f.size, f.changed = info.Mode()&0o111, info.Size(), info.ModTime().UnixNano()
+	f.inode, f.status, _ = stamp(info)
 
 	if f.size <= MaxFileSize {
 		s.size += f.size
@@ -178,9 +181,17 @@ func (s *scan) refuse(dir string, err error) error {
 	return nil
 }
 
+// touch notes when something was last changed. What tar, rsync and cp -p write has the
+// modification time of its original: only the status tells that it is new here.
 func (s *scan) touch(info fs.FileInfo) {
-	if info.ModTime().After(s.newest) {
-		s.newest = info.ModTime()
+	changed := info.ModTime()
+
+	if _, status, _ := stamp(info); status > changed.UnixNano() {
+		changed = time.Unix(0, status)
+	}
+
+	if changed.After(s.newest) {
+		s.newest = changed
 	}
 }
 
@@ -203,12 +214,12 @@ func (s *scan) count(name string) error {
 		MaxDirFiles, s.counts[most], most)
 }
 
-// load reads the files that a scan found into memory.
-func (s *scan) load(root *os.Root) (*tree, string, error) {
+// load reads the files that a scan found into memory. The digest of the whole is that
+// of the root.
+func (s *scan) load(root *os.Root) (*tree, error) {
 	var (
 		top     = &node{name: ".", mode: fs.ModeDir | 0o555, loaded: true}
 		folders = map[string]*node{".": top}
-		digest  = sha256.New()
 	)
 
 	for _, f := range s.found { // a folder comes before what is in it
@@ -227,7 +238,7 @@ func (s *scan) load(root *os.Root) (*tree, string, error) {
 			case errors.Is(err, fs.ErrPermission):
 				n.problem = errors.New("permission denied")
 			case err != nil:
-				return nil, "", err
+				return nil, err
 			default:
 				n.data, n.size = data, int64(len(data))
 			}
@@ -240,31 +251,41 @@ func (s *scan) load(root *os.Root) (*tree, string, error) {
 
 		parent := folders[path.Dir(f.path)]
 		parent.nodes = append(parent.nodes, n)
-
-		write(digest, f.path, n)
 	}
 
-	for _, n := range folders {
-		slices.SortFunc(n.nodes, func(a, b *node) int { return cmp.Compare(a.name, b.name) })
-	}
+	top.seal()
 
-	return &tree{root: top, content: memory{}}, hex.EncodeToString(digest.Sum(nil)), nil
+	return &tree{root: top, content: memory{}}, nil
 }
 
-// write adds a node to the digest. Every part has its length before it, so that no
-// two trees write the same. A file that is too large to be read counts by its size.
-func write(digest io.Writer, name string, n *node) {
+// seal sorts what is in a folder and makes the digests, from the leaves up. Every part
+// has its length before it, so that no two trees write the same. A file that is too
+// large to be read counts by its size.
+func (n *node) seal() {
+	slices.SortFunc(n.nodes, func(a, b *node) int { return cmp.Compare(a.name, b.name) })
+
 	problem := ""
 	if n.problem != nil {
 		problem = n.problem.Error()
 	}
 
-	for _, part := range []string{name, n.mode.String(), problem, string(n.data)} {
+	parts := []string{n.mode.String(), problem, string(n.data)}
+
+	for _, child := range n.nodes {
+		child.seal()
+		parts = append(parts, child.name, child.sum)
+	}
+
+	digest := sha256.New()
+
+	for _, part := range parts {
 		digest.Write(binary.AppendUvarint(nil, uint64(len(part)))) //nolint:errcheck // a hash does not fail
 		io.WriteString(digest, part)                               //nolint:errcheck // a hash does not fail
 	}
 
 	digest.Write(binary.AppendUvarint(nil, uint64(n.size))) //nolint:errcheck,gosec // a hash does not fail
+
+	n.sum = hex.EncodeToString(digest.Sum(nil))
 }
 
 func readFile(root *os.Root, name string) ([]byte, error) {
@@ -283,3 +304,4 @@ type memory struct{}
 func (memory) list(dir *node) ([]*node, error) { return dir.nodes, nil }
 func (memory) read(file *node) ([]byte, error) { return file.data, nil }
 func (memory) size(file *node) (int64, error)  { return file.size, nil }
+func (memory) digest(n *node) string           { return "dir:" + n.sum }

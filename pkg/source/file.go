@@ -16,6 +16,7 @@ type fileInfo struct {
 	size int64
 	mode fs.FileMode
 	time time.Time
+	node *node
 }
 
 func (i fileInfo) Name() string       { return i.name }
@@ -24,6 +25,14 @@ func (i fileInfo) Mode() fs.FileMode  { return i.mode }
 func (i fileInfo) ModTime() time.Time { return i.time }
 func (i fileInfo) IsDir() bool        { return i.mode.IsDir() }
 func (i fileInfo) Sys() any           { return nil }
+
+// Same reports whether the other one describes the same place in the same tree, as
+// os.SameFile does for files on a disk.
+func (i fileInfo) Same(other fs.FileInfo) bool {
+	o, ok := other.(fileInfo)
+
+	return ok && o.node == i.node
+}
 
 // dirEntry is a node under its name in a folder. The two differ for a link that is
 // listed as the file it points to.

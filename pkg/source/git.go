@@ -4,46 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"go.uber.org/zap"
 )
 
-// GitConfig says which branch of which repository to follow, and how.
-type GitConfig struct {
-	// URL is https://…, file:///… or a path. http:// is accepted: nothing secret is
-	// ever sent over it. A URL with credentials in it is refused.
-	URL string
-	// Branch is the branch to follow. Empty: the repository's default branch, also
-	// when that changes.
-	Branch string
-	// StateDir is a folder for fetched objects, made if missing. It survives restarts
-	// and may be deleted when nothing runs. Only one Git at a time may use it. Empty: a
-	// temporary folder, which Close removes.
-	StateDir string
-	// Interval is the time between two looks of Watch, give or take 10%. Zero: 1m, and
-	// 1s for a repository on this machine.
-	Interval time.Duration
-	// Timeout bounds one Fetch. Zero: 5m.
-	Timeout time.Duration
-	// MaxSize bounds the bytes of one fetch. Zero: DefaultMaxSize.
-	MaxSize int64
-	// Logger may be nil.
-	Logger *zap.Logger
-	// Progress is called during a fetch with a short text to show, such as
-	// "received 3.1 MiB". It may be nil. It must not block.
-	Progress func(text string)
-}
-
-// Git follows a branch of a repository.
+// Git follows a ref of a repository. It is safe for concurrent use.
 //
-// A look costs one request for the server's list of branches. Only when the branch
-// moved are objects fetched, without history and only those that are missing.
+// A look costs one request for the server's list of refs. Only when the ref moved are
+// objects fetched, without history and only those that are missing.
 type Git struct {
 	cfg    GitConfig
 	shown  string // the URL for messages
@@ -51,63 +24,106 @@ type Git struct {
 	cap    time.Duration // of the backoff
 	err    error         // the configuration is wrong
 	poke   bell
+	hub    hub
 
 	turn   turn // guards what follows
 	temp   string
+	lock   *os.File
 	store  *store
 	last   Revision
-	commit plumbing.Hash // of last
+	of     *store // that last reads from
+	found  picked // what last was made of
+	commit plumbing.Hash
 	closed bool
 }
 
 // NewGit returns a Git that has done nothing yet. What is wrong with the
 // configuration is returned by Fetch and Watch.
 func NewGit(cfg GitConfig) *Git {
-	g := &Git{cfg: cfg, shown: Redact(cfg.URL), poke: newBell(), turn: newTurn()}
-
-	where, err := locate(cfg.URL)
-
-	interval := time.Minute
-	if where.url != nil {
-		g.remote, g.cap = newHTTPRemote(where.url), backoffCapRemote
-	} else {
-		g.remote, g.cap = localRemote{where.path}, backoffCapLocal
-		interval = time.Second
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 5 * time.Minute
 	}
 
-	if err == nil && cfg.Branch != "" {
-		if bad := plumbing.NewBranchReferenceName(cfg.Branch).Validate(); bad != nil {
-			err = fmt.Errorf("%q is no valid branch name", cfg.Branch)
-		}
+	if cfg.MaxSize <= 0 {
+		cfg.MaxSize = DefaultMaxSize
+	}
+
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+
+	g := &Git{cfg: cfg, shown: Redact(cfg.URL), poke: newBell(), turn: newTurn(), cap: backoffCapRemote}
+	g.cfg.Logger = cfg.Logger.With(zap.String("repository", g.shown))
+
+	if err := g.check(); err != nil {
+		g.err = fmt.Errorf("git repository %s: %w", g.shown, err)
 	}
 
 	if g.cfg.Interval <= 0 {
-		g.cfg.Interval = interval
+		g.cfg.Interval = g.defaultInterval()
 	}
 
-	if g.cfg.Timeout <= 0 {
-		g.cfg.Timeout = 5 * time.Minute
-	}
-
-	if g.cfg.MaxSize <= 0 {
-		g.cfg.MaxSize = DefaultMaxSize
-	}
-
-	if g.cfg.Logger == nil {
-		g.cfg.Logger = zap.NewNop()
-	}
-
-	g.cfg.Logger = g.cfg.Logger.With(zap.String("repository", g.shown))
-
-	if err != nil {
-		g.err = fmt.Errorf("git repository %s: %w", g.shown, err)
-	}
+	g.hub.interval = g.cfg.Interval
 
 	return g
 }
 
+// check looks at the configuration and sets the remote.
+func (g *Git) check() error {
+	where, err := locate(g.cfg.URL)
+	if err != nil {
+		return err
+	}
+
+	if g.cfg.Branch != "" {
+		if g.cfg.Ref != (Ref{}) {
+			return errors.New("a branch and a ref are given: keep one")
+		}
+
+		g.cfg.Ref.Branch = g.cfg.Branch
+	}
+
+	if err = g.cfg.Ref.check(); err != nil {
+		return err
+	}
+
+	via, err := parseProxy(g.cfg.Proxy, g.cfg.ProxyPasswordFile)
+
+	switch {
+	case err != nil:
+		return err
+	case where.path != "" && via.url != nil:
+		return errors.New("a repository on this machine needs no proxy: remove it")
+	}
+
+	if err = errors.Join(g.cfg.TLS.check(where), g.cfg.Login.check(where, via)); err != nil {
+		return err
+	}
+
+	files := &secretFiles{log: g.cfg.Logger}
+
+	switch {
+	case where.url != nil:
+		g.remote = newHTTPRemote(where.url, &g.cfg, via, files)
+	case where.ssh != nil:
+		g.remote = &sshRemote{addr: *where.ssh, login: g.cfg.Login, proxy: via, files: files}
+	default:
+		g.remote, g.cap = localRemote{where.path}, backoffCapLocal
+	}
+
+	return nil
+}
+
+func (g *Git) defaultInterval() time.Duration {
+	if _, local := g.remote.(localRemote); local {
+		return time.Second
+	}
+
+	return time.Minute
+}
+
 // Validate tells what is wrong with the configuration, without looking at the
-// repository.
+// repository or at any file.
 func (g *Git) Validate() error { return g.err }
 
 // Poke makes Watch look now. It returns at once; any number of calls until the look
@@ -133,9 +149,14 @@ func (g *Git) Fetch(ctx context.Context) (Revision, error) {
 	defer g.turn.done()
 
 	rev, err := g.fetch(ctx)
+	if hidden, ok := g.remote.(interface{ secrets() []string }); ok {
+		err = scrub(err, hidden.secrets())
+	}
 
 	switch {
 	case err == nil:
+		g.hub.fetched()
+
 		return rev, nil
 	case ctx.Err() != nil && outer.Err() == nil:
 		return Revision{}, fmt.Errorf("fetch %s: not done after %s: check the connection or raise the timeout: %w", g.shown, g.cfg.Timeout, ctx.Err())
@@ -149,32 +170,59 @@ func (g *Git) fetch(ctx context.Context) (Revision, error) {
 		return Revision{}, errors.New("closed")
 	}
 
-	view, err := g.remote.look(ctx)
-	if err != nil {
+	if err := g.open(); err != nil {
 		return Revision{}, err
 	}
 
-	branch, commit, err := view.pick(g.cfg.Branch)
-	if err != nil {
-		return Revision{}, err
+	var (
+		view   *view
+		found  picked
+		pinned = g.cfg.Ref.Commit != ""
+		err    error
+	)
+
+	if pinned {
+		found.object = plumbing.NewHash(g.cfg.Ref.Commit)
 	}
 
-	if err = g.open(); err != nil {
-		return Revision{}, err
+	if !pinned || !g.store.has(found.object) {
+		if view, err = g.remote.look(ctx); err != nil {
+			return Revision{}, err
+		}
+		defer view.done()
 	}
 
-	id := branch + "@sha1:" + commit.String()
-	if id == g.last.ID && g.last.FS.(*tree).content == (gitContent{g.store}) {
+	if !pinned {
+		if found, err = view.pick(g.cfg.Ref); err != nil {
+			return Revision{}, err
+		}
+	}
+
+	if g.last.FS != nil && found == g.found && g.of == g.store {
 		return g.last, nil
 	}
 
-	if err = g.download(ctx, view, commit); err != nil {
+	if err = g.download(ctx, view, found, pinned); err != nil {
 		return Revision{}, err
 	}
 
-	head, err := g.store.commit(commit)
+	signed, head, err := g.read(found)
 	if err != nil {
-		return Revision{}, fmt.Errorf("read commit %s: %w", commit, err)
+		return Revision{}, err
+	}
+
+	id := found.id(head.Hash)
+
+	if g.cfg.Verify != nil {
+		if err = g.cfg.Verify(signed); err != nil {
+			return Revision{}, &RefusedError{id, err}
+		}
+	}
+
+	if tip, ok := g.store.tip(); !ok || tip != head.Hash {
+		if err = g.store.setTip(head.Hash); err != nil {
+			return Revision{}, err
+		}
 	}
 
 	rev := Revision{
@@ -183,198 +231,127 @@ func (g *Git) fetch(ctx context.Context) (Revision, error) {
 		Author:  person(head.Author),
 		Message: firstLine(head.Message),
 		Time:    head.Committer.When,
+		Ref:     string(found.ref),
+		Commit:  head.Hash.String(),
 	}
+	rev.Forced = g.forced(ctx, view, found, head)
 
-	g.announce(ctx, view, rev, head)
-	g.last, g.commit = rev, commit
+	g.announce(rev)
+	g.last, g.of, g.found, g.commit = rev, g.store, found, head.Hash
 
 	return rev, nil
 }
 
-// open makes sure that there is a store, and that it is whole.
-func (g *Git) open() error {
-	if g.store != nil && !g.store.damaged.Load() {
-		return nil
-	}
-
-	dir := g.cfg.StateDir
-	if dir == "" {
-		if g.temp == "" {
-			temp, err := os.MkdirTemp("", "omni-syncd-git-")
-			if err != nil {
-				return fmt.Errorf("make a temporary folder for objects: %w", err)
-			}
-
-			g.temp = temp
-		}
-
-		dir = g.temp
-	}
-
-	if g.store != nil {
-		g.cfg.Logger.Warn("an object cannot be read: fetching everything anew", zap.String("store", g.store.dir))
-
-		next, err := g.store.anew()
-		if err != nil {
-			return err
-		}
-
-		g.replace(next)
-
-		return nil
-	}
-
-	st, broken, err := openState(dir)
+// read reads what was fetched.
+func (g *Git) read(found picked) (Signed, *object.Commit, error) {
+	tags, commit, err := peel(g.store, found.object)
 	if err != nil {
-		return err
-	}
-
-	if broken != nil {
-		g.cfg.Logger.Warn("the object store was damaged and is removed: fetching everything anew", zap.Error(broken))
-	}
-
-	g.store = st
-
-	return nil
-}
-
-func (g *Git) replace(next *store) {
-	old := g.store
-	g.store = next
-	old.retire()
-}
-
-// download brings all objects of a commit to the store.
-func (g *Git) download(ctx context.Context, view *view, commit plumbing.Hash) error {
-	if !g.store.has(commit) {
-		pack, err := view.pack(ctx, commit, g.store)
-		if err != nil {
-			return err
+		if !errors.Is(err, errNoCommit) {
+			g.store.damaged.Store(true) // it was there, or the server left it out: fetch it anew
 		}
 
-		err = g.store.add(ctx, pack, limits{size: g.cfg.MaxSize, progress: g.cfg.Progress})
-		if err = errors.Join(err, pack.Close()); err != nil {
-			return err
+		return Signed{}, nil, err
+	}
+
+	head := &object.Commit{}
+	if err = head.Decode(commit); err != nil {
+		return Signed{}, nil, fmt.Errorf("read commit %s: %w", commit.Hash(), err)
+	}
+
+	signed := Signed{Ref: string(found.ref), CommitID: head.Hash.String()}
+
+	if signed.Commit, err = whole(commit); err != nil {
+		return Signed{}, nil, err
+	}
+
+	if len(tags) > 0 {
+		if signed.Tag, err = whole(tags[0]); err != nil {
+			return Signed{}, nil, err
+		}
+
+		signed.TagID, signed.TagTarget = tags[0].Hash().String(), signed.CommitID
+		if len(tags) > 1 {
+			signed.TagTarget = tags[1].Hash().String()
 		}
 	}
 
-	if tip, ok := g.store.tip(); ok && tip == commit {
-		return nil
-	}
+	return signed, head, nil
+}
 
-	if err := g.store.setTip(commit); err != nil {
-		return err
-	}
-
-	packs, err := g.store.packs()
-	if err != nil || len(packs) <= maxPacks {
-		return err
-	}
-
-	next, err := g.store.compact(ctx, commit)
+// whole reads a commit or a tag.
+func whole(obj plumbing.EncodedObject) ([]byte, error) {
+	r, err := obj.Reader()
 	if err != nil {
-		g.cfg.Logger.Warn("the object store cannot be compacted: trying again with the next fetch", zap.Error(err))
-
-		return nil // it works as it is
+		return nil, fmt.Errorf("read object %s: %w", obj.Hash(), err)
 	}
 
-	g.replace(next)
+	data, err := io.ReadAll(r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, fmt.Errorf("read object %s: %w", obj.Hash(), err)
+	}
 
-	return nil
+	return data, nil
 }
 
-// announce notes what changed. Whoever takes the revision tells people about it; only a
-// branch that was forced is news that nobody else can tell.
-func (g *Git) announce(ctx context.Context, view *view, rev Revision, head *object.Commit) {
-	log := g.cfg.Logger.With(zap.String("revision", rev.ID), zap.String("author", rev.Author), zap.String("message", rev.Message))
-
-	if g.last.ID == "" || g.last.ID == rev.ID {
-		log.Debug("fetched")
-
-		return
+// forced tells whether what is followed was moved to a commit that does not build on the
+// last one.
+func (g *Git) forced(ctx context.Context, view *view, found picked, head *object.Commit) bool {
+	switch {
+	case g.last.ID == "" || g.commit == head.Hash || found.ref != g.found.ref || view == nil:
+		return false
+	case found.ref.IsTag():
+		return true // a tag is not meant to move
 	}
-
-	log = log.With(zap.String("previous", g.last.ID))
 
 	for _, parent := range head.ParentHashes {
 		if parent == g.commit {
-			log.Debug("fetched")
-
-			return
+			return false
 		}
 	}
 
-	if yes, known := view.follows(ctx, g.commit, plumbing.NewHash(rev.ID[len(rev.ID)-40:])); known && !yes {
-		log.Warn("new revision, forced: the previous one is not in its history")
+	yes, known := view.follows(ctx, g.commit, found.object)
+
+	return known && !yes
+}
+
+// announce notes what changed. Whoever takes the revision tells people about it; only a
+// ref that was forced is news that nobody else can tell.
+func (g *Git) announce(rev Revision) {
+	log := g.cfg.Logger.With(zap.String("revision", rev.ID), zap.String("author", rev.Author), zap.String("message", rev.Message))
+
+	if rev.Forced {
+		log.Warn("new revision, forced: the previous one is not in its history", zap.String("previous", g.last.ID))
 
 		return
 	}
 
-	log.Debug("fetched")
-}
-
-// Watch calls fn with the first and every new revision, and with Revision{} and the
-// error of every look that failed, until ctx ends; then it returns nil. It returns an
-// error at once if the configuration is wrong.
-//
-// It looks every Interval and when it is poked; after failures less and less often,
-// up to every 5 minutes (30 seconds for a repository on this machine). fn is called by
-// one goroutine, and the next look waits for it.
-func (g *Git) Watch(ctx context.Context, fn func(Revision, error)) error {
-	if g.err != nil {
-		return g.err
-	}
-
-	return watch(ctx, g.cfg.Interval, g.cap, g.poke, g.Fetch, fn)
+	log.Debug("fetched", zap.String("previous", g.last.ID))
 }
 
 // Close ends the use of Git: Fetch fails from now on. The temporary folder, if there
-// is one, is removed, and its revisions cannot be read any more.
+// is one, is removed, and its revisions cannot be read any more. Closing twice is fine.
 func (g *Git) Close() error {
 	if err := g.turn.take(context.Background()); err != nil {
 		return err
 	}
 	defer g.turn.done()
 
-	if g.closed = true; g.temp == "" {
-		return nil
+	g.closed = true
+
+	if kept, ok := g.remote.(interface{ close() }); ok {
+		kept.close()
 	}
 
-	return os.RemoveAll(g.temp)
-}
+	var errs []error
 
-func person(s object.Signature) string {
-	switch {
-	case s.Name == "" && s.Email == "":
-		return ""
-	case s.Email == "":
-		return clean(s.Name)
-	default:
-		return clean(s.Name + " <" + s.Email + ">")
-	}
-}
-
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-
-	return clean(line)
-}
-
-// clean makes text of strangers fit to be shown on one line of a terminal.
-func clean(text string) string {
-	const most = 200
-
-	text = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-
-		return r
-	}, text))
-
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most]) + "…"
+	if g.lock != nil {
+		errs = append(errs, g.lock.Close())
+		g.lock = nil
 	}
 
-	return text
+	if g.temp != "" {
+		errs = append(errs, os.RemoveAll(g.temp))
+	}
+
+	return errors.Join(errs...)
 }

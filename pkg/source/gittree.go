@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -24,15 +25,19 @@ func newGitTree(st *store, root plumbing.Hash, modified time.Time) *tree {
 }
 
 // gitContent reads nodes from an object store. Objects are complete when a revision
-// is handed out, so whatever cannot be read means that the store is damaged; the next
-// Fetch makes it anew.
+// is handed out, so an object that cannot be read means that the store is damaged; the
+// next Fetch makes it anew. One that makes no sense was made so: fetching it again
+// would not help.
 type gitContent struct{ store *store }
 
 func (g gitContent) list(dir *node) ([]*node, error) {
-	entries, err := readTree(g.store, dir.hash)
+	obj, err := g.store.get(dir.hash)
 	if err != nil {
-		g.store.damaged.Store(true)
+		return nil, g.damage("folder", dir.hash, err)
+	}
 
+	entries, err := decodeTree(obj)
+	if err != nil {
 		return nil, err
 	}
 
@@ -51,9 +56,12 @@ func (g gitContent) list(dir *node) ([]*node, error) {
 		names[e.Name] = true
 		nodes[i] = &node{name: e.Name, hash: e.Hash, mode: modeOf(e.Mode)}
 
-		if e.Mode == filemode.Submodule {
+		switch {
+		case e.Mode == filemode.Submodule:
 			nodes[i].problem = errors.New("this is a Git submodule, which is not supported: " +
 				"copy the files into the repository, or exclude the folder")
+		case strings.ContainsFunc(e.Name, unicode.IsControl):
+			nodes[i].problem = errors.New("the name holds control characters: rename it")
 		}
 	}
 
@@ -61,24 +69,48 @@ func (g gitContent) list(dir *node) ([]*node, error) {
 }
 
 func (g gitContent) read(file *node) ([]byte, error) {
-	data, err := readObject(g.store, file.hash, plumbing.BlobObject)
+	obj, err := g.store.get(file.hash)
 	if err != nil {
-		g.store.damaged.Store(true)
+		return nil, g.damage("object", file.hash, err)
 	}
 
-	return data, err
+	if obj.Type() != plumbing.BlobObject {
+		return nil, fmt.Errorf("object %s is a %s, not a file", file.hash, obj.Type())
+	}
+
+	r, err := obj.Reader()
+	if err != nil {
+		return nil, g.damage("object", file.hash, err)
+	}
+
+	data, err := io.ReadAll(r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, g.damage("object", file.hash, err)
+	}
+
+	return data, nil
 }
 
 func (g gitContent) size(file *node) (int64, error) {
 	size, err := g.store.size(file.hash)
 	if err != nil {
-		g.store.damaged.Store(true)
-
-		return 0, fmt.Errorf("read object %s: %w", file.hash, err)
+		return 0, g.damage("object", file.hash, err)
 	}
 
 	return size, nil
 }
+
+// damage hides what kind of error it was: a store whose files are gone must not be
+// taken for a file that is not in the revision.
+func (g gitContent) damage(what string, id plumbing.Hash, err error) error {
+	g.store.damaged.Store(true)
+
+	return fmt.Errorf("read %s %s: %v", what, id, err)
+}
+
+// digest is the object's hash, which Git made of the content. The mode tells folders,
+// files and submodules apart.
+func (g gitContent) digest(n *node) string { return "git:" + n.mode.String() + ":" + n.hash.String() }
 
 // readTree reads the entries of one folder.
 func readTree(from objectReader, id plumbing.Hash) ([]object.TreeEntry, error) {
@@ -87,43 +119,32 @@ func readTree(from objectReader, id plumbing.Hash) ([]object.TreeEntry, error) {
 		return nil, fmt.Errorf("read folder %s: %w", id, err)
 	}
 
+	return decodeTree(obj)
+}
+
+// decodeTree bounds a folder as files are bounded: it takes ten times as much memory
+// when it is decoded.
+func decodeTree(obj plumbing.EncodedObject) ([]object.TreeEntry, error) {
+	if obj.Size() > MaxFileSize {
+		return nil, fmt.Errorf("the folder is listed in %s, more than the limit of %s: refused, move its files to several folders",
+			mebibytes(obj.Size()), mebibytes(MaxFileSize))
+	}
+
 	var tree object.Tree
-	if err = tree.Decode(obj); err != nil {
-		return nil, fmt.Errorf("read folder %s: %w", id, err)
+	if err := tree.Decode(obj); err != nil {
+		return nil, fmt.Errorf("folder %s makes no sense: %w", obj.Hash(), err)
 	}
 
 	return tree.Entries, nil
 }
 
-func readObject(from objectReader, id plumbing.Hash, typ plumbing.ObjectType) ([]byte, error) {
-	obj, err := from.get(id)
-	if err != nil {
-		return nil, fmt.Errorf("read object %s: %w", id, err)
-	}
-
-	if obj.Type() != typ {
-		return nil, fmt.Errorf("object %s is a %s, not a %s", id, obj.Type(), typ)
-	}
-
-	r, err := obj.Reader()
-	if err != nil {
-		return nil, fmt.Errorf("read object %s: %w", id, err)
-	}
-
-	data, err := io.ReadAll(r)
-	if err = errors.Join(err, r.Close()); err != nil {
-		return nil, fmt.Errorf("read object %s: %w", id, err)
-	}
-
-	return data, nil
-}
-
 // checkName refuses names that have a meaning in paths, which git never makes but an
 // attacker can, and names that an fs.FS cannot have. Leaving such an entry out would
-// look as if the file had been deleted.
+// look as if the file had been deleted. A backslash is a character like any other: no
+// name ever reaches a file system for which it is more.
 func checkName(name string) error {
 	switch {
-	case name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00"):
+	case name == "" || name == "." || name == ".." || strings.EqualFold(name, ".git") || strings.ContainsAny(name, "/\x00"):
 		return fmt.Errorf("the folder holds an entry with the forbidden name %q: refused", name)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("the folder holds the name %q, which is not valid UTF-8: rename it", name)

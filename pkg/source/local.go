@@ -31,11 +31,11 @@ func (r localRemote) look(context.Context) (*view, error) {
 		return nil, err
 	}
 
-	v := &view{refs: map[plumbing.ReferenceName]plumbing.Hash{}}
+	v := &view{refs: map[plumbing.ReferenceName]plumbing.Hash{}, byID: true}
 
 	iter, err := objects.IterReferences()
 	if err != nil {
-		return nil, fmt.Errorf("read the branches: %w", err)
+		return nil, fmt.Errorf("read the refs: %w", err)
 	}
 
 	err = iter.ForEach(func(ref *plumbing.Reference) error {
@@ -46,20 +46,20 @@ func (r localRemote) look(context.Context) (*view, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the branches: %w", err)
+		return nil, fmt.Errorf("read the refs: %w", err)
 	}
 
 	if head, err := objects.Reference(plumbing.HEAD); err == nil && head.Type() == plumbing.SymbolicReference {
 		v.head = head.Target()
 	}
 
-	v.pack = func(ctx context.Context, commit plumbing.Hash, into *store) (io.ReadCloser, error) {
+	v.pack = func(ctx context.Context, object plumbing.Hash, into *store) (io.ReadCloser, error) {
 		from, err := openLocal(r.path) // anew: packs may have changed since the look
 		if err != nil {
 			return nil, err
 		}
 
-		return commitPack(ctx, localObjects{from}, commit, into)
+		return commitPack(ctx, localObjects{from}, object, into)
 	}
 	v.follows = func(ctx context.Context, from, to plumbing.Hash) (yes, known bool) {
 		return r.follows(ctx, from, to)

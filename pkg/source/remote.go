@@ -1,25 +1,20 @@
 package source
 
 import (
+	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/format/pktline"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
-	"github.com/go-git/go-git/v5/plumbing/transport"
-	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 )
 
 // maxAdvert bounds a server's list of refs: about half a million of them.
@@ -34,95 +29,100 @@ type remote interface {
 type view struct {
 	head plumbing.ReferenceName // the branch that HEAD is; "" when it is on none or not told
 	refs map[plumbing.ReferenceName]plumbing.Hash
-	// pack returns the objects of a commit, without its history, that the store lacks.
-	// It must be closed.
-	pack func(ctx context.Context, commit plumbing.Hash, into *store) (io.ReadCloser, error)
+	// peeled tells what annotated tags are at, if the look showed it.
+	peeled map[plumbing.ReferenceName]plumbing.Hash
+	// byID says that pack takes any commit, not only what refs name.
+	byID bool
+	// pack returns what the store lacks of a commit, without its history, or of an
+	// annotated tag and its commit. It must be closed.
+	pack func(ctx context.Context, object plumbing.Hash, into *store) (io.ReadCloser, error)
+	// deep returns all there is of that many commits back from each of the objects. It
+	// is nil where byID makes it needless.
+	deep func(ctx context.Context, objects []plumbing.Hash, depth int) (io.ReadCloser, error)
 	// follows tells whether the commit "to" has "from" in its history; known is false
 	// when that cannot be told cheaply.
 	follows func(ctx context.Context, from, to plumbing.Hash) (yes, known bool)
+	// close ends the connection, if there is one. It may be nil.
+	close func()
 }
 
-// pick finds a branch, or the default branch if none is named.
-func (v *view) pick(branch string) (name string, commit plumbing.Hash, err error) {
-	ref := plumbing.NewBranchReferenceName(branch)
-
-	if branch == "" {
-		if ref = v.head; ref == "" {
-			ref = plumbing.HEAD
-		}
+func (v *view) done() {
+	if v.close != nil {
+		v.close()
 	}
+}
 
-	if ref != plumbing.HEAD && ref.Validate() != nil {
-		return "", plumbing.ZeroHash, fmt.Errorf("the default branch has the invalid name %q", ref)
-	}
-
-	if commit, ok := v.refs[ref]; ok {
-		return ref.Short(), commit, nil
-	}
-
-	var branches []string
+// list names some of the refs below a prefix, for an error.
+func (v *view) list(prefix string) string {
+	var names []string
 
 	for name := range v.refs {
-		if name.IsBranch() {
-			branches = append(branches, clean(name.Short()))
+		if short, ok := strings.CutPrefix(string(name), prefix); ok {
+			names = append(names, clean(short))
 		}
 	}
 
-	slices.Sort(branches)
+	slices.Sort(names)
 
 	const shown = 10
 
-	list := strings.Join(branches[:min(shown, len(branches))], ", ")
-	if len(branches) > shown {
+	list := strings.Join(names[:min(shown, len(names))], ", ")
+	if len(names) > shown {
 		list += ", …"
 	}
 
-	switch {
-	case len(branches) == 0:
-		return "", plumbing.ZeroHash, errEmpty
-	case branch == "":
-		return "", plumbing.ZeroHash, fmt.Errorf("the default branch %q does not exist: name one of the branches %s", ref.Short(), list)
-	default:
-		return "", plumbing.ZeroHash, fmt.Errorf("there is no branch %q: name one of %s", branch, list)
-	}
+	return list
 }
 
 var errEmpty = errors.New("the repository is empty: push a first commit")
 
-// httpRemote is a repository on a server that speaks Git's smart HTTP protocol.
-type httpRemote struct {
-	url    *url.URL
-	client transport.Transport
+// asker sends a request for a pack and returns the answer as it comes.
+type asker func(ctx context.Context, request []byte) (io.ReadCloser, error)
+
+// readAdvert reads a server's list of refs. This is version 0 of Git's protocol, which
+// every server speaks: the list is whole, and a look is one request. Version 2 would
+// send less for a repository with very many refs, and take two.
+func readAdvert(r io.Reader) (*packp.AdvRefs, error) {
+	advert := packp.NewAdvRefs()
+
+	from := &boundedReader{r: r, left: maxAdvert}
+	err := advert.Decode(from)
+
+	switch line := (*pktline.ErrorLine)(nil); {
+	case from.err != nil:
+		return nil, from.err
+	case errors.As(err, &line):
+		return nil, fmt.Errorf("the server says %q: check the URL", clean(line.Text))
+	case errors.Is(err, packp.ErrEmptyAdvRefs), err == nil && advert.IsEmpty():
+		return nil, errEmpty
+	case errors.Is(err, packp.ErrEmptyInput):
+		return nil, errNoAnswer
+	case err != nil:
+		return nil, fmt.Errorf("the server's list of refs cannot be read (%s): is it a Git repository with SHA-1 names?", clean(err.Error()))
+	}
+
+	// A client with one "have" and an immediate "done" gets the same answer with and
+	// without multi_ack, and there are servers (Azure DevOps) that insist on it. Thin packs
+	// are asked for where they help.
+	advert.Capabilities.Delete(capability.ThinPack)
+
+	return advert, nil
 }
 
-func newHTTPRemote(u *url.URL) *httpRemote {
-	rt := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // documented type
-	rt.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	rt.ResponseHeaderTimeout = time.Minute
-
-	// go-git follows redirects for the first request only, never from https to http.
-	return &httpRemote{url: u, client: githttp.NewClient(&http.Client{Transport: boundedTransport{rt}})}
-}
-
-func (r *httpRemote) look(ctx context.Context) (*view, error) {
-	endpoint, err := transport.NewEndpoint(r.url.String())
-	if err != nil {
-		return nil, errors.New("not a valid URL: use https://host/path")
+// newView makes a view of a server's list.
+func newView(advert *packp.AdvRefs, ask asker) *view {
+	v := &view{
+		refs:   make(map[plumbing.ReferenceName]plumbing.Hash, len(advert.References)),
+		peeled: make(map[plumbing.ReferenceName]plumbing.Hash, len(advert.Peeled)),
+		byID:   advert.Capabilities.Supports(capability.AllowReachableSHA1InWant),
 	}
 
-	session, err := r.client.NewUploadPackSession(endpoint, nil)
-	if err != nil {
-		return nil, explain(err)
-	}
-
-	advert, err := session.AdvertisedReferencesContext(ctx)
-	if err != nil {
-		return nil, explain(err)
-	}
-
-	v := &view{refs: make(map[plumbing.ReferenceName]plumbing.Hash, len(advert.References))}
 	for name, id := range advert.References {
 		v.refs[plumbing.ReferenceName(name)] = id
+	}
+
+	for name, id := range advert.Peeled {
+		v.peeled[plumbing.ReferenceName(name)] = id
 	}
 
 	if advert.Head != nil {
@@ -135,8 +135,8 @@ func (r *httpRemote) look(ctx context.Context) (*view, error) {
 		}
 	}
 
-	v.pack = func(ctx context.Context, commit plumbing.Hash, into *store) (io.ReadCloser, error) {
-		req := packRequest(advert, commit, 1)
+	v.pack = func(ctx context.Context, object plumbing.Hash, into *store) (io.ReadCloser, error) {
+		req := packRequest(advert, 1, object)
 
 		if tip, ok := into.tip(); ok {
 			req.Haves = []plumbing.Hash{tip}
@@ -147,19 +147,22 @@ func (r *httpRemote) look(ctx context.Context) (*view, error) {
 			req.Capabilities.Set(capability.ThinPack) //nolint:errcheck // takes no argument
 		}
 
-		return upload(ctx, session, req)
+		return upload(ctx, ask, req)
+	}
+	v.deep = func(ctx context.Context, objects []plumbing.Hash, depth int) (io.ReadCloser, error) {
+		return upload(ctx, ask, packRequest(advert, depth, objects...))
 	}
 	v.follows = func(ctx context.Context, from, to plumbing.Hash) (yes, known bool) {
-		return follows(ctx, session, advert, from, to)
+		return follows(ctx, ask, advert, from, to)
 	}
 
-	return v, nil
+	return v
 }
 
-// packRequest asks for a commit with that much of its history.
-func packRequest(advert *packp.AdvRefs, commit plumbing.Hash, depth int) *packp.UploadPackRequest {
+// packRequest asks for objects with that much of their history.
+func packRequest(advert *packp.AdvRefs, depth int, objects ...plumbing.Hash) *packp.UploadPackRequest {
 	req := packp.NewUploadPackRequestFromCapabilities(advert.Capabilities)
-	req.Wants = []plumbing.Hash{commit}
+	req.Wants = objects
 	req.Depth = packp.DepthCommits(depth)
 	req.Capabilities.Set(capability.Shallow) //nolint:errcheck // takes no argument
 
@@ -171,11 +174,42 @@ func packRequest(advert *packp.AdvRefs, commit plumbing.Hash, depth int) *packp.
 }
 
 // upload sends a request and returns the pack in the answer.
-func upload(ctx context.Context, session transport.UploadPackSession, req *packp.UploadPackRequest) (io.ReadCloser, error) {
-	answer, err := session.UploadPack(ctx, req)
+func upload(ctx context.Context, ask asker, req *packp.UploadPackRequest) (io.ReadCloser, error) {
+	var request bytes.Buffer
+
+	// No flush after the haves: "done" follows at once, and the server answers once.
+	err := errors.Join(req.UploadRequest.Encode(&request), req.UploadHaves.Encode(&request, false),
+		pktline.NewEncoder(&request).EncodeString("done\n"))
 	if err != nil {
-		return nil, explain(err)
+		return nil, fmt.Errorf("ask for objects: %w", err)
 	}
+
+	body, err := ask(ctx, request.Bytes())
+	if err != nil {
+		return nil, err
+	}
+
+	answer := packp.NewUploadPackResponse(req)
+
+	// The part before the pack is lines; how many, only the server knows.
+	head := &boundedReader{r: body, left: maxAdvert}
+	if err = answer.Decode(struct {
+		io.Reader
+		io.Closer
+	}{head, body}); err != nil {
+		body.Close()
+
+		switch line := (*pktline.ErrorLine)(nil); {
+		case head.err != nil:
+			return nil, fmt.Errorf("receive objects: %w", head.err)
+		case errors.As(err, &line):
+			return nil, fmt.Errorf("the server refused: %s", clean(strings.TrimPrefix(line.Text, "upload-pack: ")))
+		default:
+			return nil, fmt.Errorf("the server's answer cannot be read (%s): try again later", clean(err.Error()))
+		}
+	}
+
+	head.left = unbounded // the pack is bounded where it is read
 
 	var pack io.Reader = answer
 
@@ -194,7 +228,7 @@ func upload(ctx context.Context, session transport.UploadPackSession, req *packp
 
 // follows asks for the commits, and nothing else, that lead to a commit. Servers that
 // cannot leave the files out of an answer are not asked.
-func follows(ctx context.Context, session transport.UploadPackSession, advert *packp.AdvRefs, from, to plumbing.Hash) (yes, known bool) {
+func follows(ctx context.Context, ask asker, advert *packp.AdvRefs, from, to plumbing.Hash) (yes, known bool) {
 	if !advert.Capabilities.Supports(capability.Filter) {
 		return false, false
 	}
@@ -204,11 +238,11 @@ func follows(ctx context.Context, session transport.UploadPackSession, advert *p
 		size = 8 << 20
 	)
 
-	req := packRequest(advert, to, far)
+	req := packRequest(advert, far, to)
 	req.Filter = packp.FilterTreeDepth(0)
 	req.Capabilities.Set(capability.Filter) //nolint:errcheck // takes no argument
 
-	pack, err := upload(ctx, session, req)
+	pack, err := upload(ctx, ask, req)
 	if err != nil {
 		return false, false
 	}
@@ -227,73 +261,31 @@ func follows(ctx context.Context, session transport.UploadPackSession, advert *p
 	return yes, err == nil
 }
 
-// boundedTransport refuses answers that are not Git's and bounds those that go-git
-// reads into memory.
-type boundedTransport struct{ http.RoundTripper }
+// unbounded is more than anybody sends.
+const unbounded = 1 << 62
 
-func (t boundedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := t.RoundTripper.RoundTrip(req)
-	if err != nil || req.Method != http.MethodGet {
-		return res, err // a pack is bounded where it is read
-	}
+var (
+	errNoAnswer   = errors.New("the server closed the connection without an answer: check the URL, and try again later")
+	errAdvertSize = fmt.Errorf("the server's list of refs is larger than %s: refused", mebibytes(maxAdvert))
+)
 
-	if typ := res.Header.Get("Content-Type"); res.StatusCode == http.StatusOK && typ != "application/x-git-upload-pack-advertisement" {
-		res.Body.Close()
-
-		return nil, errNotGit
-	}
-
-	res.Body = &boundedBody{ReadCloser: res.Body, left: maxAdvert}
-
-	return res, nil
+// boundedReader ends with an error where a server sends more than is sensible. It keeps
+// the error, because not all decoders pass it on as it is.
+type boundedReader struct {
+	r    io.Reader
+	left int64
+	err  error // the first one that is not io.EOF
 }
 
-type boundedBody struct {
-	io.ReadCloser
+func (b *boundedReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		n, err = 0, errAdvertSize
+	}
 
-	left int
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if b.left -= n; b.left < 0 {
-		return 0, fmt.Errorf("the server's list of branches is larger than %s: refused", mebibytes(maxAdvert))
+	if err != nil && err != io.EOF && b.err == nil { //nolint:errorlint // a reader returns it as it is
+		b.err = err
 	}
 
 	return n, err
-}
-
-var errNotGit = errors.New("the server's answer is not from a Git repository: use the URL that \"git clone\" takes")
-
-// explain turns go-git's errors into what to do. The server's own text is left out:
-// it may be a whole page. URLs are left out: the caller adds ours.
-func explain(err error) error {
-	if unexpected := (*plumbing.UnexpectedError)(nil); errors.As(err, &unexpected) {
-		err = unexpected.Err
-	}
-
-	var (
-		status *githttp.Err
-		dns    *net.DNSError
-		uerr   *url.Error
-	)
-
-	switch {
-	case errors.Is(err, errNotGit):
-		return errNotGit
-	case errors.Is(err, transport.ErrRepositoryNotFound):
-		return errors.New("there is no such repository on the server: check the URL")
-	case errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed):
-		return errors.New("the server wants credentials: check the URL (many servers say this about a repository that does not exist); private repositories are not supported yet")
-	case errors.Is(err, transport.ErrEmptyRemoteRepository):
-		return errEmpty
-	case errors.As(err, &status):
-		return fmt.Errorf("the server answered %q: try again later, or check the URL", status.Response.Status)
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Errorf("there is no host %q: check the URL and the name server", dns.Name)
-	case errors.As(err, &uerr):
-		return fmt.Errorf("the server cannot be reached: %w", uerr.Err)
-	default:
-		return err
-	}
 }

@@ -184,24 +184,32 @@ type server struct {
 func serve(t testing.TB, r *repo) *server {
 	t.Helper()
 
-	gitPath, err := exec.LookPath("git")
-	if err != nil {
-		t.Skip("git is not installed")
-	}
+	allowFilter(t, r)
 
-	cfg, err := r.Config()
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := &server{}
+	s.Server = httptest.NewServer(s.counting(backend(t, r)))
+	t.Cleanup(s.Close)
 
-	cfg.Raw.Section("uploadpack").SetOption("allowFilter", "true")
+	return s
+}
 
-	if err = r.Storer.SetConfig(cfg); err != nil {
-		t.Fatal(err)
-	}
+// counting counts what a handler does.
+func (s *server) counting(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		s.mu.Lock()
+		s.requests = append(s.requests, req.Method)
+		s.mu.Unlock()
 
-	backend := &cgi.Handler{
-		Path: gitPath,
+		next.ServeHTTP(countingWriter{w, s}, req)
+	})
+}
+
+// backend is git's own http-backend, which serves all repositories beside this one.
+func backend(t testing.TB, r *repo) http.Handler {
+	t.Helper()
+
+	return &cgi.Handler{
+		Path: lookTool(t, "git"),
 		Args: []string{"http-backend"},
 		Env: []string{
 			"GIT_PROJECT_ROOT=" + filepath.Dir(r.dir), "GIT_HTTP_EXPORT_ALL=1",
@@ -210,18 +218,6 @@ func serve(t testing.TB, r *repo) *server {
 		Stderr: io.Discard,
 		Logger: log.New(io.Discard, "", 0),
 	}
-
-	s := &server{}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		s.mu.Lock()
-		s.requests = append(s.requests, req.Method)
-		s.mu.Unlock()
-
-		backend.ServeHTTP(countingWriter{w, s}, req)
-	}))
-	t.Cleanup(s.Close)
-
-	return s
 }
 
 func (s *server) url(r *repo) string { return s.URL + "/" + filepath.Base(r.dir) }
@@ -310,12 +306,7 @@ func writeFiles(t testing.TB, dir string, files map[string]string) {
 func runGit(t testing.TB, dir string, args ...string) {
 	t.Helper()
 
-	path, err := exec.LookPath("git")
-	if err != nil {
-		t.Skip("git is not installed")
-	}
-
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(lookTool(t, "git"), args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=Jane", "GIT_AUTHOR_EMAIL=jane@example.com", "GIT_COMMITTER_NAME=Jane", "GIT_COMMITTER_EMAIL=jane@example.com")

@@ -27,8 +27,10 @@ const (
 
 // Revision is an immutable tree and its identity.
 type Revision struct {
-	// ID is "main@sha1:<40 hex>" for Git ("HEAD@sha1:…" when the repository's HEAD
-	// is on no branch) and "dir@sha256:<hex>" for a directory.
+	// ID is "main@sha1:<40 hex>" for Git and "dir@sha256:<hex>" for a directory. Before
+	// the @ stands the branch, the tag (also the one that a range of versions led to), the
+	// full name of another ref, or HEAD if the repository's HEAD is on no branch. If a commit
+	// is followed the ID is "sha1:<40 hex>".
 	ID string
 	// FS is the root of the repository or directory. It is safe for concurrent use
 	// and stays readable after newer revisions arrived, until Git.Close.
@@ -43,6 +45,15 @@ type Revision struct {
 	Message string
 	// Time is the committer's time, or zero.
 	Time time.Time
+	// Ref is the full name of the Git ref that was followed, such as refs/heads/main or
+	// HEAD; "" for a commit and for a directory.
+	Ref string
+	// Commit is the ID of the Git commit, 40 hexadecimal digits; "" for a directory.
+	Commit string
+	// Forced says that the ref was moved to a commit that does not have the revision
+	// before this one in its history, or that a tag was moved. It is false if that is not
+	// known, as for the first revision of a process.
+	Forced bool
 }
 
 // backoffCap is how long a failing source waits at most between two looks, unless
@@ -67,8 +78,9 @@ func delay(interval, limit time.Duration, failures int) time.Duration {
 	return d - d/10 + rand.N(d/5+1)
 }
 
-// watch polls until ctx ends.
-func watch(ctx context.Context, interval, limit time.Duration, poke bell, fetch func(context.Context) (Revision, error), fn func(Revision, error)) error {
+// watch polls until ctx ends. rest waits for the next look, after that many failures in
+// a row, and tells whether there is one.
+func watch(ctx context.Context, rest func(ctx context.Context, failures int) bool, fetch func(context.Context) (Revision, error), fn func(Revision, error)) {
 	var (
 		seen     fs.FS // a revision that was fetched anew is new, too: its old FS cannot be read
 		failures int
@@ -79,9 +91,11 @@ func watch(ctx context.Context, interval, limit time.Duration, poke bell, fetch 
 
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return
 		case err != nil:
-			failures++
+			if failures++; isRefusal(err) {
+				failures = 0
+			}
 
 			fn(Revision{}, err)
 		default:
@@ -94,8 +108,8 @@ func watch(ctx context.Context, interval, limit time.Duration, poke bell, fetch 
 			}
 		}
 
-		if !poke.wait(ctx, delay(interval, limit, failures)) {
-			return nil
+		if !rest(ctx, failures) {
+			return
 		}
 	}
 }

@@ -17,8 +17,6 @@ import (
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
-	"github.com/go-git/go-git/v5/plumbing/filemode"
-	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
@@ -246,20 +244,6 @@ func (s *store) size(id plumbing.Hash) (int64, error) {
 	return s.objects.EncodedObjectSize(id)
 }
 
-func (s *store) commit(id plumbing.Hash) (*object.Commit, error) {
-	obj, err := s.get(id)
-	if err != nil {
-		return nil, err
-	}
-
-	var commit object.Commit
-	if err = commit.Decode(obj); err != nil {
-		return nil, err
-	}
-
-	return &commit, nil
-}
-
 // verify reads all packs and all folders of a commit and looks up every file, so that
 // a store that was damaged while nothing ran is found before it is used.
 func (s *store) verify(commit plumbing.Hash) error {
@@ -286,89 +270,4 @@ func (s *store) verify(commit plumbing.Hash) error {
 	}
 
 	return nil
-}
-
-// objectReader reads objects of a repository, ours or another one on this machine.
-type objectReader interface {
-	get(id plumbing.Hash) (plumbing.EncodedObject, error)
-}
-
-// nothing has no objects.
-type nothing struct{}
-
-func (nothing) get(plumbing.Hash) (plumbing.EncodedObject, error) {
-	return nil, plumbing.ErrObjectNotFound
-}
-
-// commitPack returns, as a pack, the commit and those objects of its tree that the
-// store "into" lacks. This is a fetch of depth 1 from a repository on this machine.
-// The reader must be closed.
-func commitPack(ctx context.Context, from objectReader, commit plumbing.Hash, into *store) (io.ReadCloser, error) {
-	ids, err := reachable(ctx, from, commit, into.has)
-	if err != nil {
-		return nil, err
-	}
-
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(writePack(w, ids, from.get)) }()
-
-	return r, nil
-}
-
-// reachable lists a commit and its tree's folders and files, each once. Nothing below
-// an object that skip accepts is looked at.
-func reachable(ctx context.Context, from objectReader, commit plumbing.Hash, skip func(plumbing.Hash) bool) ([]plumbing.Hash, error) {
-	obj, err := from.get(commit)
-	if err != nil {
-		return nil, fmt.Errorf("read commit %s: %w", commit, err)
-	}
-
-	var head object.Commit
-	if err = head.Decode(obj); err != nil {
-		return nil, fmt.Errorf("read commit %s: %w", commit, err)
-	}
-
-	ids := []plumbing.Hash{commit}
-	seen := map[plumbing.Hash]bool{commit: true}
-	take := func(id plumbing.Hash) bool {
-		if seen[id] || skip(id) {
-			return false
-		}
-
-		seen[id] = true
-		ids = append(ids, id)
-
-		return true
-	}
-
-	var folders []plumbing.Hash
-	if take(head.TreeHash) {
-		folders = append(folders, head.TreeHash)
-	}
-
-	for len(folders) > 0 {
-		id := folders[len(folders)-1]
-		folders = folders[:len(folders)-1]
-
-		entries, err := readTree(from, id)
-		if err != nil {
-			return nil, err
-		}
-
-		for _, e := range entries {
-			if e.Mode != filemode.Submodule && take(e.Hash) && e.Mode == filemode.Dir {
-				folders = append(folders, e.Hash)
-			}
-		}
-
-		if len(ids) > maxObjects {
-			return nil, fmt.Errorf("the commit has more than %d files and folders: use a smaller repository", maxObjects)
-		}
-
-		if err = ctx.Err(); err != nil {
-			return nil, err
-		}
-	}
-
-	return ids, nil
 }

@@ -15,9 +15,6 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 )
 
-// maxHops bounds the symbolic links followed for one name, as Linux does.
-const maxHops = 40
-
 // node is a file, folder or link of a tree. It is immutable, but for the children of
 // a folder, which are loaded when they are first asked for.
 type node struct {
@@ -26,6 +23,7 @@ type node struct {
 	hash    plumbing.Hash // of a Git object
 	data    []byte        // of a file in memory, or the target of a link in memory
 	size    int64         // of a file in memory
+	sum     string        // stands for all there is in memory, here and below
 	problem error         // why this cannot be opened, although it is listed
 
 	mu     sync.Mutex
@@ -38,15 +36,19 @@ type content interface {
 	list(dir *node) ([]*node, error) // any order
 	read(file *node) ([]byte, error) // a file's bytes or a link's target; the caller must not change them
 	size(file *node) (int64, error)
+	// digest stands for the content of a file, or of everything below a folder with the
+	// links as they are written. It reads nothing.
+	digest(n *node) string
 }
 
 // tree serves nodes as an fs.FS. It implements fs.ReadDirFS, fs.StatFS,
-// fs.ReadFileFS and fs.ReadLinkFS.
+// fs.ReadFileFS and fs.ReadLinkFS, and Digest.
 type tree struct {
 	root    *node
 	content content
 	time    time.Time    // the modification time of everything in it
 	entries atomic.Int64 // seen so far
+	links   atomic.Int64 // among them
 }
 
 func (t *tree) Open(name string) (fs.File, error) {
@@ -187,76 +189,6 @@ func (t *tree) find(op, name string) (*node, error) {
 	return n, nil
 }
 
-func (t *tree) resolve(name string) (*node, error) {
-	var (
-		at   = []*node{t.root} // from the root to where we are: ".." goes back
-		rest = strings.Split(name, "/")
-		hops int
-	)
-
-	for len(rest) > 0 {
-		part := rest[0]
-		rest = rest[1:]
-
-		switch part {
-		case "", ".":
-			continue
-		case "..": // only from a link's target: fs.ValidPath refuses it in a name
-			if len(at) == 1 {
-				return nil, errors.New("the symbolic link leaves the tree: refused")
-			}
-
-			at = at[:len(at)-1]
-
-			continue
-		}
-
-		child, err := t.child(at[len(at)-1], part)
-		if err != nil {
-			return nil, err
-		}
-
-		if child.mode.Type() != fs.ModeSymlink {
-			if at = append(at, child); len(at) > MaxDepth {
-				return nil, fmt.Errorf("nested deeper than %d folders: refused", MaxDepth)
-			}
-
-			continue
-		}
-
-		if hops++; hops > maxHops {
-			return nil, errors.New("too many symbolic links, probably a loop")
-		}
-
-		target, err := t.target(child)
-		if err != nil {
-			return nil, err
-		}
-
-		rest = append(strings.Split(target, "/"), rest...)
-	}
-
-	return at[len(at)-1], nil
-}
-
-func (t *tree) target(link *node) (string, error) {
-	data, err := t.bytes(link)
-	if err != nil {
-		return "", err
-	}
-
-	target := string(data)
-	if strings.HasPrefix(target, "/") {
-		return "", fmt.Errorf("the symbolic link points to %s, outside of the tree: refused", target)
-	}
-
-	if target == "" || len(target) > 4096 {
-		return "", errors.New("the symbolic link has no valid target")
-	}
-
-	return target, nil
-}
-
 func (t *tree) child(dir *node, name string) (*node, error) {
 	if !dir.mode.IsDir() {
 		return nil, fs.ErrNotExist
@@ -300,6 +232,18 @@ func (t *tree) children(dir *node) ([]*node, error) {
 		return nil, fmt.Errorf("the revision holds more than %d files and folders: refused, point the source at a smaller folder", MaxEntries)
 	}
 
+	links := 0
+
+	for _, n := range nodes {
+		if n.mode.Type() == fs.ModeSymlink {
+			links++
+		}
+	}
+
+	if t.links.Add(int64(links)) > MaxLinks {
+		return nil, fmt.Errorf("the revision holds more than %d symbolic links: refused, point the source at a smaller folder", MaxLinks)
+	}
+
 	slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(a.name, b.name) })
 	dir.nodes, dir.loaded = nodes, true
 
@@ -339,11 +283,20 @@ func (t *tree) bytes(n *node) ([]byte, error) {
 		return nil, err
 	}
 
+	if n.mode.Type() == fs.ModeSymlink && size > maxTarget {
+		return nil, errors.New("the symbolic link has no valid target")
+	}
+
 	if size > MaxFileSize {
 		return nil, fmt.Errorf("the file has %s, more than the limit of %s", mebibytes(size), mebibytes(MaxFileSize))
 	}
 
-	return t.content.read(n)
+	data, err := t.content.read(n)
+	if err == nil && n.mode.IsRegular() && isPointer(data) {
+		return nil, errPointer
+	}
+
+	return data, err
 }
 
 func (t *tree) stat(name string, n *node) (fileInfo, error) {
@@ -360,5 +313,5 @@ func (t *tree) stat(name string, n *node) (fileInfo, error) {
 }
 
 func (t *tree) info(name string, n *node, size int64) fileInfo {
-	return fileInfo{name: name, size: size, mode: n.mode, time: t.time}
+	return fileInfo{name: name, size: size, mode: n.mode, time: t.time, node: n}
 }

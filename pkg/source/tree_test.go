@@ -2,16 +2,11 @@ package source
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
-
-	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/filemode"
-	"github.com/go-git/go-git/v5/plumbing/object"
 )
 
 func TestGitTreeFS(t *testing.T) {
@@ -119,70 +114,6 @@ func TestSymlinks(t *testing.T) {
 		if (e.Type() == fs.ModeSymlink) != slices.Contains(links, e.Name()) {
 			t.Errorf("%s is listed as %s", e.Name(), e.Type())
 		}
-	}
-}
-
-// Trees that git would never make, and how they are refused.
-func TestHostileTrees(t *testing.T) {
-	blob := func(r *repo) plumbing.Hash { return r.object(plumbing.BlobObject, []byte("x")) }
-	file := func(r *repo, name string) object.TreeEntry {
-		return object.TreeEntry{Name: name, Mode: filemode.Regular, Hash: blob(r)}
-	}
-
-	for _, test := range []struct {
-		name string
-		tree func(r *repo) plumbing.Hash
-		want string
-	}{
-		{"dot dot", func(r *repo) plumbing.Hash { return r.tree(file(r, "..")) }, `forbidden name ".."`},
-		{"dot", func(r *repo) plumbing.Hash { return r.tree(file(r, ".")) }, `forbidden name "."`},
-		{"slash", func(r *repo) plumbing.Hash { return r.tree(file(r, "../../etc/x")) }, `forbidden name "../../etc/x"`},
-		{"twice", func(r *repo) plumbing.Hash { return r.tree(file(r, "a"), file(r, "a")) }, `holds "a" twice`},
-		{"not UTF-8", func(r *repo) plumbing.Hash { return r.tree(file(r, "a\xff")) }, "not valid UTF-8: rename it"},
-		{"submodule", func(r *repo) plumbing.Hash {
-			return r.tree(object.TreeEntry{Name: "charts", Mode: filemode.Submodule, Hash: plumbing.NewHash(strings.Repeat("a", 40))})
-		}, "Git submodule, which is not supported"},
-		{"deep", func(r *repo) plumbing.Hash {
-			tree := r.tree(file(r, "f"))
-			for range MaxDepth + 1 {
-				tree = r.tree(object.TreeEntry{Name: "d", Mode: filemode.Dir, Hash: tree})
-			}
-
-			return tree
-		}, "nested deeper than 128 folders"},
-		{"bomb", func(r *repo) plumbing.Hash { // 10^10 files, a few kilobytes
-			tree := r.tree(file(r, "f"))
-			for range 10 {
-				var entries []object.TreeEntry
-				for i := range 10 {
-					entries = append(entries, object.TreeEntry{Name: fmt.Sprint(i), Mode: filemode.Dir, Hash: tree})
-				}
-
-				tree = r.tree(entries...)
-			}
-
-			return tree
-		}, "more than 200000 files and folders"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			r := newRepo(t, true)
-			r.commitTree("main", "hostile", test.tree(r))
-
-			rev := fetch(t, newTestGit(t, GitConfig{URL: r.dir}))
-
-			var got error
-
-			err := fs.WalkDir(rev.FS, ".", func(path string, d fs.DirEntry, err error) error {
-				if got = err; err != nil {
-					return fs.SkipAll
-				}
-
-				return nil
-			})
-			if err != nil || got == nil || !strings.Contains(got.Error(), test.want) {
-				t.Errorf("got %v, want %q", got, test.want)
-			}
-		})
 	}
 }
 

@@ -17,18 +17,27 @@ import (
 
 // watcher waits for changes in a set of folders.
 type watcher struct {
-	root   string // absolute
-	notify func() (*fsnotify.Watcher, error)
-	log    *zap.Logger
+	root    string // absolute
+	notify  func() (*fsnotify.Watcher, error)
+	network func(folder string) string
+	poll    time.Duration // for the log
+	log     *zap.Logger
 
 	current *fsnotify.Watcher      // nil when the system does not notify
 	folders map[string]fs.FileInfo // watched by current
 	denied  map[string]bool        // those that we may not watch
+	remote  string                 // the network filesystem that one of them is on, or ""
 	started bool
-	told    bool // that the system does not notify
+	tried   time.Time // when watches were asked for last
+	told    bool      // that the system does not notify
+	warned  bool      // that it does not know of every change
 }
 
-func (w *watcher) blind() bool { return w.current == nil }
+// retry is how long a system that had no watches left is not asked again.
+const retry = time.Minute
+
+// blind reports whether things can change without notice.
+func (w *watcher) blind() bool { return w.current == nil || w.remote != "" }
 
 // follow watches exactly these folders, and the one that the root is in, which tells
 // when the root comes back or is swapped. It returns true when something is watched
@@ -43,7 +52,8 @@ func (w *watcher) follow(folders map[string]fs.FileInfo) bool {
 	}
 
 	old := w.current
-	w.started, w.folders = true, folders
+	w.started, w.folders, w.tried = true, folders, time.Now()
+	w.lookForNetworks()
 
 	current, err := w.notify()
 	if err == nil {
@@ -56,7 +66,8 @@ func (w *watcher) follow(folders map[string]fs.FileInfo) bool {
 		}
 
 		if !w.told {
-			w.log.Warn("the system does not tell of changes: looking again and again instead (on Linux, raise fs.inotify.max_user_watches and max_user_instances)", zap.Error(err))
+			w.log.Warn("the system does not tell of changes: looking again and again instead (on Linux, raise fs.inotify.max_user_watches and max_user_instances)",
+				zap.Duration("every", w.poll), zap.Error(err))
 		}
 
 		w.told = true
@@ -72,11 +83,40 @@ func (w *watcher) follow(folders map[string]fs.FileInfo) bool {
 	return current != nil
 }
 
+// lookForNetworks finds a network filesystem among the folders. One may be mounted
+// below a local folder, so every device is asked.
+func (w *watcher) lookForNetworks() {
+	w.remote = ""
+	asked := map[uint64]bool{}
+
+	for path, info := range w.folders {
+		_, _, device := stamp(info)
+		if asked[device] {
+			continue
+		}
+
+		asked[device] = true
+
+		if w.remote = w.network(path); w.remote == "" {
+			continue
+		}
+
+		if !w.warned {
+			w.log.Info("this is a network filesystem, where the system does not know what other machines change: looking again and again instead",
+				zap.String("filesystem", w.remote), zap.String("folder", path), zap.Duration("every", w.poll))
+		}
+
+		w.warned = true
+
+		return
+	}
+}
+
 // alive reports whether the system still watches all folders. A folder that was
 // removed and made again may look the same, down to the inode number.
 func (w *watcher) alive() bool {
 	if w.current == nil {
-		return true
+		return time.Since(w.tried) < retry
 	}
 
 	watched := map[string]bool{}

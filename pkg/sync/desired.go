@@ -91,7 +91,7 @@ func (e *Engine) failed(src *sourceState, err error) {
 
 // accept takes what a revision renders to as the desired state of a source and queues
 // every target that it changes.
-func (e *Engine) accept(src *sourceState, revision source.Revision, set *template.Set, targets []*render.Target, problems template.Problems) {
+func (e *Engine) accept(src *sourceState, revision source.Revision, read *reading) {
 	if done := e.sources.use(src); done != nil {
 		defer done()
 	} else {
@@ -108,21 +108,21 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, set *templat
 		author:   revision.Author,
 		message:  revision.Message,
 		files:    revision.FS,
-		whole:    len(problems) == 0 && len(targets) > 0,
-		targets:  make(map[string]*render.Target, len(targets)),
+		whole:    len(read.problems) == 0 && len(read.targets) > 0,
+		targets:  make(map[string]*render.Target, len(read.targets)),
 		left:     map[string]bool{},
 	}
 
-	for _, t := range targets {
+	for _, t := range read.targets {
 		next.targets[t.Name] = t
 	}
 
-	next.broken = brokenTargets(set, next.targets, problems)
+	next.broken = brokenTargets(read.set, next.targets, read.problems)
 	next.fleetPending.Store(previous.fleetPending.Load() || changed(previous.targets[""], next.targets[""]) ||
 		previous.targets[""] != nil && !next.wants(""))
 
 	src.desired.Store(next)
-	e.announce(src, revision, len(targets), problems)
+	e.announce(src, revision, len(read.targets), read.problems)
 
 	// Every target gets a status before the source counts as fetched, so that nobody who
 	// waits for the source to settle sees it half done.
@@ -134,7 +134,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, set *templat
 	e.queueRemoved(src)
 	e.queueMoved(src, previous, next)
 	e.board.updateSource(src.Name, func(s *SourceStatus) {
-		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, problems
+		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, read.problems
 	})
 }
 

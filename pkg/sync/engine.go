@@ -156,9 +156,13 @@ func (e *Engine) Run(ctx context.Context) error {
 					return
 				}
 
-				set, problems := template.Find(revision.FS, src.Scope)              // template
-				targets, refused := src.renderer.Render(ctx, set)                   // render
-				e.accept(src, revision, set, targets, append(problems, refused...)) // → queue
+				if src.touchedBy(revision) {
+					set, problems := template.Find(revision.FS, src.Scope) // template
+					targets, refused := src.renderer.Render(ctx, set)      // render
+					src.read = &reading{set, targets, append(problems, refused...)}
+				}
+
+				e.accept(src, revision, src.read) // → queue
 			})
 		})
 	})

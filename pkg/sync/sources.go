@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
 // sourceState is a source and what it says should be.
@@ -23,6 +25,27 @@ type sourceState struct {
 	desired *atomic.Pointer[desired]
 	// confirmations stay with the name of the source.
 	confirmations *confirmations
+	// read is what the last revision holds; nil before the first. Only the watch of the
+	// source uses it.
+	read *reading
+}
+
+// reading is what a revision holds.
+type reading struct {
+	set      *template.Set
+	targets  []*render.Target
+	problems template.Problems
+}
+
+// touchedBy reports whether a revision may differ from the last one in anything that
+// templates are made of. A commit elsewhere in the repository is told by the digests of
+// folders: nothing is read or rendered for it.
+func (src *sourceState) touchedBy(revision source.Revision) bool {
+	return src.read == nil || !src.read.set.SameIn(revision.FS, src.Scope)
+}
+
+func newSourceState(cfg SourceConfig, confirmations *confirmations) *sourceState {
+	return &sourceState{SourceConfig: cfg, renderer: render.New(), desired: new(atomic.Pointer[desired]), confirmations: confirmations}
 }
 
 // follows reports whether two configurations of a source deliver the same targets.
@@ -83,11 +106,11 @@ func (e *Engine) Reconfigure(configs []SourceConfig) {
 
 		switch {
 		case before == nil:
-			next[cfg.Name] = &sourceState{cfg, render.New(), new(atomic.Pointer[desired]), &confirmations{}}
+			next[cfg.Name] = newSourceState(cfg, &confirmations{})
 		case !before.follows(&cfg):
-			next[cfg.Name] = &sourceState{cfg, render.New(), new(atomic.Pointer[desired]), before.confirmations}
+			next[cfg.Name] = newSourceState(cfg, before.confirmations)
 		case !reflect.DeepEqual(before.SourceConfig, cfg):
-			next[cfg.Name] = &sourceState{cfg, before.renderer, before.desired, before.confirmations}
+			next[cfg.Name] = &sourceState{SourceConfig: cfg, renderer: before.renderer, desired: before.desired, confirmations: before.confirmations}
 		default:
 			next[cfg.Name] = before
 		}

@@ -29,7 +29,7 @@ func (idle) Watch(ctx context.Context, _ func(source.Revision, error)) error {
 func TestNewerWins_BeforeTheFirstWrite(t *testing.T) {
 	for name, happens := range map[string]func(*Engine){
 		"a newer revision": func(e *Engine) {
-			e.accept(e.sources.get("s"), source.Revision{ID: "new"}, &template.Set{}, nil, nil)
+			e.accept(e.sources.get("s"), source.Revision{ID: "new"}, &reading{set: &template.Set{}})
 		},
 		"a newer configuration": func(e *Engine) {
 			e.Reconfigure([]SourceConfig{{Name: "s", Source: idle{}, Policy: Policy{Suspended: true}}})
@@ -40,7 +40,7 @@ func TestNewerWins_BeforeTheFirstWrite(t *testing.T) {
 			// Without a State a write would be a nil dereference.
 			e := New(Config{Sources: []SourceConfig{{Name: "s", Source: idle{}}}, Snapshot: omni.NewSnapshot(omni.SnapshotConfig{Relist: time.Hour})})
 			old := []*render.Target{{Name: "a", Digest: "1"}}
-			e.accept(e.sources.get("s"), source.Revision{ID: "old"}, &template.Set{}, old, nil)
+			e.accept(e.sources.get("s"), source.Revision{ID: "old"}, &reading{set: &template.Set{}, targets: old})
 
 			seen := e.lookup(Key{"s", "a"})
 			plan := &diff.Plan{Target: "a", Removed: true, Changes: []diff.Change{{Action: diff.Destroy, Old: omnires.NewCluster("a")}}}

@@ -34,6 +34,7 @@ func (f *finder) readFile(name string) {
 	}
 
 	if err != nil {
+		f.seen.failed(err)
 		f.problem(name, "cannot be read: %v", reason(err))
 
 		return

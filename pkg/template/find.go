@@ -31,6 +31,8 @@ type Scope struct {
 type Set struct {
 	Templates []*Template // sorted by path
 	Manifests []*Manifest // sorted by path, then by place in the file
+
+	seen *seen // what it was made from, for SameIn
 }
 
 // Find reads everything in the scope. It never fails as a whole: what could be read is in the Set (never nil), what
@@ -40,7 +42,8 @@ type Set struct {
 // Reading stays inside fsys. Symbolic links are followed by the rules of fsys, so a file system that must not be left
 // has to see to that itself (os.Root does, os.DirFS does not).
 func Find(fsys fs.FS, scope Scope) (*Set, Problems) {
-	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), references: map[string]reference{}}
+	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), references: map[string]reference{}, seen: newSeen(fsys, scope)}
+	f.set.seen = f.seen
 	f.walkRoot()
 	f.set.crossCheck()
 
@@ -77,6 +80,7 @@ type finder struct {
 
 	entries    int                  // files and folders seen so far
 	references map[string]reference // files that templates refer to, read once, by clean path
+	seen       *seen
 }
 
 func (f *finder) problem(file, format string, args ...any) {
@@ -98,7 +102,10 @@ func (f *finder) walkRoot() {
 		return
 	}
 
+	f.seen.name(f.root)
+
 	info, err := fs.Stat(f.fsys, f.root)
+	f.seen.failed(err)
 
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -116,6 +123,7 @@ func (f *finder) walkRoot() {
 func (f *finder) walk(dir string, parents []fs.FileInfo) {
 	entries, err := fs.ReadDir(f.fsys, dir) // sorted by name
 	if err != nil {
+		f.seen.failed(err)
 		f.problem(dir, "cannot read this folder: %v", reason(err))
 	}
 
@@ -132,6 +140,10 @@ func (f *finder) walk(dir string, parents []fs.FileInfo) {
 		name := path.Join(dir, entry.Name())
 		if strings.HasPrefix(entry.Name(), "..") || f.excluded(name) {
 			continue // names that begin with ".." are Kubernetes' own, in a mounted ConfigMap
+		}
+
+		if !entry.IsDir() {
+			f.seen.link(name)
 		}
 
 		f.visit(name, entry, parents)
@@ -155,10 +167,12 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
 	}
 
 	info, err := fs.Stat(f.fsys, name)
+	f.seen.failed(err)
 
 	switch {
 	case err != nil:
-		if yamlFile && f.included(name) || entry.IsDir() {
+		// A link that leads nowhere is somebody's litter. One that was refused may have led to templates.
+		if yamlFile && f.included(name) || entry.IsDir() || !errors.Is(err, fs.ErrNotExist) {
 			f.problem(name, "cannot be read: %v", reason(err))
 		}
 	case info.Mode().IsRegular():
@@ -166,13 +180,23 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
 			f.readFile(name)
 		}
 	case !info.IsDir() || strings.HasPrefix(entry.Name(), "."):
-	case slices.ContainsFunc(parents, func(parent fs.FileInfo) bool { return os.SameFile(parent, info) }):
+	case slices.ContainsFunc(parents, func(parent fs.FileInfo) bool { return sameFolder(parent, info) }):
 		// A link to a folder above: everything in it has been seen.
 	case len(parents) > MaxFolderDepth:
 		f.problem(name, "more than %d folders inside each other", MaxFolderDepth)
 	default:
 		f.walk(name, append(parents[:len(parents):len(parents)], info))
 	}
+}
+
+// sameFolder is os.SameFile for any file system: one that knows its folders apart has a
+// Same in their descriptions.
+func sameFolder(a, b fs.FileInfo) bool {
+	if own, ok := a.(interface{ Same(other fs.FileInfo) bool }); ok {
+		return own.Same(b)
+	}
+
+	return os.SameFile(a, b)
 }
 
 func (f *finder) included(name string) bool {

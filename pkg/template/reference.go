@@ -250,7 +250,9 @@ func (f *finder) reference(from, name string) reference {
 
 	ref, known := f.references[clean]
 	if !known {
-		ref = readReference(f.fsys, clean)
+		f.seen.reference(f.root, clean)
+
+		ref = f.readReference(clean)
 		f.references[clean] = ref
 	}
 
@@ -261,8 +263,9 @@ func (f *finder) reference(from, name string) reference {
 	return ref
 }
 
-func readReference(fsys fs.FS, name string) reference {
-	info, err := fs.Stat(fsys, name)
+func (f *finder) readReference(name string) reference {
+	info, err := fs.Stat(f.fsys, name)
+	f.seen.failed(err)
 
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -275,12 +278,14 @@ func readReference(fsys fs.FS, name string) reference {
 		return reference{fault: "is not a regular file"}
 	}
 
-	data, err := readBounded(fsys, name, MaxReferenceSize)
+	data, err := readBounded(f.fsys, name, MaxReferenceSize)
 
 	switch {
 	case errors.Is(err, errTooLarge):
 		return reference{fault: fmt.Sprintf("is larger than %d MiB", MaxReferenceSize>>20)}
 	case err != nil:
+		f.seen.failed(err)
+
 		return reference{fault: fmt.Sprintf("cannot be read: %v", reason(err))}
 	case !utf8.Valid(data):
 		return reference{fault: fmt.Sprintf("is not text in UTF-8: the fault is in line %d", invalidLine(data))}

@@ -25,11 +25,14 @@ var allowed = map[string][]string{
 	"pkg/preflight":        {"pkg/diff", "pkg/omni"},
 	"pkg/sync":             {"pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/preflight", "pkg/omni", "pkg/history"},
 	// Beside the flow.
-	"pkg/config":  {},
-	"pkg/history": {},
-	"examples":    {},
+	"pkg/server":         {},
+	"pkg/server/webhook": {},
+	"pkg/config":         {},
+	"pkg/history":        {},
+	"examples":           {},
 	"cmd/omni-syncd": {
-		"pkg/config", "pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "pkg/history", "examples",
+		"pkg/config", "pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "pkg/history", "pkg/source/signature",
+		"pkg/server", "pkg/server/webhook", "examples",
 	},
 	"test/architecture": {},
 	"test/bench":        {},

@@ -155,12 +155,20 @@ func omniRestore(ctx context.Context, w *world, s step) string {
 	return fmt.Sprintf("backup %d of %d", s.a%uint64(len(w.backups)), len(w.backups))
 }
 
+// restore puts a database back. What the daemon wrote just before cannot be judged by what
+// is there afterwards, so it is looked at first, and the rest forgotten.
 func (w *world) restore(ctx context.Context, backup *embedded.Backup) {
 	w.blindFor(recovery)
+	wait(ctx, shadowLag+look)
 	w.check(time.Now().Add(-shadowLag))
 	w.shadow.stop()
 	w.must(w.omni.Restore(ctx, backup))
 	w.must(w.shadow.start(context.WithoutCancel(ctx)))
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.writes = nil
 }
 
 // struck counts a fault that really met something: how many connections or watches.

@@ -192,23 +192,33 @@ func (p *proxy) refuse() {
 	p.reset()
 }
 
+// mend ends what keeps new connections from working. The open ones stay as they are.
+func (p *proxy) mend() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	p.latency, p.hole = 0, false
+
+	if p.listener != nil || p.closed {
+		return nil
+	}
+
+	listener, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		return err
+	}
+
+	p.serve(listener)
+
+	return nil
+}
+
 // heal ends every fault. Connections that were opened under one are broken, all of them
 // with all.
 func (p *proxy) heal(all bool) error {
-	p.mu.Lock()
-	p.latency, p.hole = 0, false
-
-	if p.listener == nil && !p.closed {
-		listener, err := net.Listen("tcp", p.addr)
-		if err != nil {
-			p.mu.Unlock()
-
-			return err
-		}
-
-		p.serve(listener)
+	if err := p.mend(); err != nil {
+		return err
 	}
-	p.mu.Unlock()
 
 	p.each(func(c *proxied) {
 		c.mu.Lock()

@@ -14,6 +14,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
@@ -23,10 +24,10 @@ const (
 	stuckAfter = 90 * time.Second
 	// look is the pause between two looks at something that has to happen.
 	look = 20 * time.Millisecond
-	// patientEvery is how many quiet points there are between two at which the network is
-	// mended for new connections alone: the daemon has to notice by itself that it
-	// listens to dead ones, which takes it the better part of a minute.
-	patientEvery = 40
+	// patientEvery is how many quiet points there are at least between two at which the
+	// network is mended for new connections alone: the daemon has to notice by itself that
+	// it listens to dead ones, which takes it the better part of a minute.
+	patientEvery = 30
 )
 
 // quiet takes everything out of the daemon's way and waits until Omni is what Git says.
@@ -64,8 +65,15 @@ func (w *world) calm(ctx context.Context) {
 		w.accepted(ctx)
 	}
 
-	all := !w.dead || w.quiets%patientEvery != patientEvery-1
-	w.must(w.proxy.heal(all)) // all: also the streams that Omni silenced
+	if w.dead && w.quiets >= w.patient+patientEvery {
+		w.patient = w.quiets
+		w.must(w.proxy.mend())
+		w.omni.Faults().DropWatches(embedded.Match{}) // a silent one may stay so for long
+		w.tally("fault", "dead connections left for the daemon to notice")
+	} else {
+		w.must(w.proxy.heal(true)) // also the streams that Omni silenced
+	}
+
 	w.sighted()
 	w.unlockAll(ctx)
 

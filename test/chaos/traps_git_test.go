@@ -141,6 +141,7 @@ func trapCreateFails(ctx context.Context, w *world) string {
 	c.generation++
 	w.push(ctx)
 	w.converge(ctx)
+	w.settle(ctx) // what was torn down just now excuses nothing
 
 	answers := append([]codes.Code{codes.InvalidArgument, codes.PermissionDenied}, transient...)
 	code := answers[w.rng.IntN(len(answers))]

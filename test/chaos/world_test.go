@@ -38,6 +38,7 @@ type world struct {
 	done    []string // steps, traps and quiet points
 	steps   int
 	quiets  int
+	patient int // the last quiet point that left dead connections alone
 	probes  int
 	deck    []trap     // the traps to come
 	dead    bool       // connections have gone dead in silence since the last quiet point

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/omni-syncd/omni-syncd/pkg/config"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/source/signature"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// origin is where a source reads from: both kinds of pkg/source have these.
+type origin interface {
+	Fetch(ctx context.Context) (source.Revision, error)
+	Watch(ctx context.Context, fn func(source.Revision, error)) error
+	Poke()
+}
+
+// origins opens what sources read from, each once: sources of one repository share its
+// clone and its poll, and a source that stays the same when the configuration is read
+// again keeps what it has.
+type origins struct {
+	stateDir string
+	log      *zap.Logger
+	progress func(string)
+
+	git map[string]*source.Git
+	dir map[string]*source.Dir
+}
+
+func newOrigins(stateDir string, log *zap.Logger, progress func(string)) *origins {
+	return &origins{stateDir: stateDir, log: log, progress: progress, git: map[string]*source.Git{}, dir: map[string]*source.Dir{}}
+}
+
+// open returns what a source reads from. The error says what is wrong with its
+// configuration.
+func (o *origins) open(src *config.Source) (origin, error) {
+	if src.Dir != nil {
+		if o.dir[src.Dir.Path] == nil {
+			o.dir[src.Dir.Path] = source.NewDir(source.DirConfig{Path: src.Dir.Path, Logger: o.log})
+		}
+
+		return o.dir[src.Dir.Path], nil
+	}
+
+	cfg := gitConfig(src)
+	key := cfg.Key() + verifyKey(src.Git.Verify)
+
+	if git := o.git[key]; git != nil {
+		git.Hurry(cfg.Interval)
+
+		return git, nil
+	}
+
+	if o.stateDir != "" {
+		cfg.StateDir = filepath.Join(o.stateDir, "git", cfg.Key())
+	}
+
+	cfg.Logger, cfg.Progress = o.log, o.progress
+
+	if v := src.Git.Verify; v != nil {
+		verifier, err := signature.Load(signature.Config{Mode: signature.Mode(v.Mode), KeyFiles: v.Keys})
+		if err != nil {
+			return nil, fmt.Errorf("git.verify: %w", err)
+		}
+
+		cfg.Verify = func(signed source.Signed) error { return verify(verifier, signed) }
+	}
+
+	git := source.NewGit(cfg)
+	if err := git.Validate(); err != nil {
+		return nil, errors.Join(err, git.Close())
+	}
+
+	o.git[key] = git
+
+	return git, nil
+}
+
+// gitConfig translates the configuration of a repository.
+func gitConfig(src *config.Source) source.GitConfig {
+	g := src.Git
+	cfg := source.GitConfig{
+		URL: g.URL,
+		Ref: source.Ref{Branch: g.Branch, Tag: g.Tag, SemVer: g.SemVer, Commit: g.Commit, Name: g.Ref},
+		Login: source.Login{
+			User: g.User, PasswordFile: g.PasswordFile, TokenFile: g.TokenFile,
+			SSHKeyFile: g.SSH.KeyFile, SSHPassphraseFile: g.SSH.PassphraseFile, SSHAgent: g.SSH.Agent, KnownHostsFile: g.SSH.KnownHostsFile,
+		},
+		TLS:   source.TLS{CAFile: g.TLS.CAFile, CertFile: g.TLS.CertFile, KeyFile: g.TLS.KeyFile},
+		Proxy: g.Proxy.URL, ProxyPasswordFile: g.Proxy.PasswordFile,
+		Interval: time.Duration(src.Interval), Timeout: time.Duration(g.Timeout),
+	}
+
+	if app := g.GitHubApp; app != nil {
+		cfg.Login.GitHubApp = &source.GitHubApp{AppID: app.AppID, InstallationID: app.InstallationID, PrivateKeyFile: app.PrivateKeyFile, BaseURL: app.BaseURL}
+	}
+
+	return cfg
+}
+
+// verifyKey tells apart what must be signed, and by whom.
+func verifyKey(v *config.Verify) string {
+	if v == nil {
+		return ""
+	}
+
+	return " " + v.Mode + " " + strings.Join(v.Keys, "\x00")
+}
+
+// verify refuses a revision that is not signed as it must be.
+func verify(verifier *signature.Verifier, signed source.Signed) error {
+	var tag *signature.Object
+	if signed.Tag != nil {
+		tag = &signature.Object{Raw: signed.Tag, ID: signed.TagID, Name: strings.TrimPrefix(signed.Ref, "refs/tags/")}
+	}
+
+	_, err := verifier.Verify(signature.Object{Raw: signed.Commit, ID: signed.CommitID}, tag)
+
+	return err
+}
+
+// sources returns the sources of a configuration as the engine wants them. With once each
+// is looked at a single time. The error names every source that cannot be used.
+func (o *origins) sources(cfg *config.Config, once bool) ([]sync.SourceConfig, error) {
+	var (
+		sources []sync.SourceConfig
+		errs    []error
+	)
+
+	for i := range cfg.Sources {
+		src := &cfg.Sources[i]
+
+		from, err := o.open(src)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("source %s: %w", src.Name, err))
+
+			continue
+		}
+
+		engineSource := sync.SourceConfig{
+			Name: src.Name, Source: from, Scope: scopeOf(src),
+			Prune: src.Prune, MaxDelete: *src.MaxDelete, Confirm: src.Confirm, PruneForeign: src.Foreign == config.Prune,
+			Policy: sync.Policy{
+				Suspended: src.Suspend, Manual: src.Sync == config.Manual, Protected: src.Deletion == config.Protected,
+			},
+		}
+		if once {
+			engineSource.Source = sync.Once(from.Fetch)
+		}
+
+		sources = append(sources, engineSource)
+	}
+
+	return sources, errors.Join(errs...)
+}
+
+// close gives back what is open.
+func (o *origins) close() {
+	for _, git := range o.git {
+		if err := git.Close(); err != nil {
+			o.log.Warn("closing a repository", zap.Error(err))
+		}
+	}
+}
+
+func scopeOf(src *config.Source) template.Scope {
+	return template.Scope{Root: filepath.ToSlash(src.Path), Include: src.Include, Exclude: src.Exclude}
+}
+
+// describeOrigin says where a source comes from, for people; nothing secret is in it.
+func describeOrigin(src *config.Source) string {
+	if src.Dir != nil {
+		return src.Dir.Path
+	}
+
+	ref := cmp.Or(src.Git.Branch, src.Git.Tag, src.Git.SemVer, src.Git.Commit, src.Git.Ref)
+	if ref == "" {
+		return source.Redact(src.Git.URL)
+	}
+
+	return source.Redact(src.Git.URL) + " at " + ref
+}

@@ -1,0 +1,9 @@
+//go:build !unix || solaris || aix
+
+package source
+
+import "os"
+
+// lockState does nothing where there is no flock: there, whoever runs two processes has
+// to give each its own state directory.
+func lockState(string) (*os.File, error) { return nil, nil }

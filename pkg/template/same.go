@@ -1,0 +1,106 @@
+package template
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+)
+
+// Digester is what the file system of a revision implements if it can tell, without reading files, what it has in
+// common with another revision of the same source. Without it, every revision is read anew.
+type Digester interface {
+	fs.ReadLinkFS
+
+	// Digest returns a text for what is under a name. Where two revisions return the same text, they hold the same:
+	// the same bytes for a file; the same names, types and bytes below a folder, with symbolic links below it as they
+	// are written; nothing for a name that does not exist. Links on the way to the name are followed, and where they
+	// lead to is part of the text. It is false when that cannot be told.
+	Digest(name string) (text string, ok bool)
+}
+
+// seen is what a call of Find depends on: the folder of the scope as a whole, and what is not below it or is reached
+// through a symbolic link, by name. Find asks a file system for nothing else, so the same texts mean the same Set.
+type seen struct {
+	fsys    Digester          // nil: it cannot be told
+	scope   Scope             // what Find was asked for
+	digests map[string]string // by name; also of names that were looked for and are not there
+}
+
+func newSeen(fsys fs.FS, scope Scope) *seen {
+	digester, _ := fsys.(Digester)
+
+	return &seen{fsys: digester, scope: scope, digests: map[string]string{}}
+}
+
+// failed notes that something could not be read. That may be different the next time, in the same revision or in
+// another one. That something does not exist is no failure: it has a digest.
+func (s *seen) failed(err error) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.fsys = nil
+	}
+}
+
+// name notes a name that Find looked at.
+func (s *seen) name(name string) {
+	if s.fsys == nil {
+		return
+	}
+
+	if digest, ok := s.fsys.Digest(name); ok {
+		s.digests[name] = digest
+	} else {
+		s.fsys = nil
+	}
+}
+
+// link notes a name below the root if it is a symbolic link.
+func (s *seen) link(name string) {
+	if s.isLink(name) {
+		s.name(name)
+	}
+}
+
+func (s *seen) isLink(name string) bool {
+	if s.fsys == nil {
+		return false
+	}
+
+	_, err := s.fsys.ReadLink(name)
+
+	return err == nil
+}
+
+// reference notes a file that a template refers to, unless the digest of the root has it.
+func (s *seen) reference(root, name string) {
+	at := name
+	for at != root && at != "." && !s.isLink(at) {
+		at = path.Dir(at)
+	}
+
+	if at != root {
+		s.name(name)
+	}
+}
+
+// SameIn reports whether Find would find the same in another revision of the source: this Set, with the same Problems.
+// It asks for digests only and reads no file. When it is not sure it is false.
+func (s *Set) SameIn(next fs.FS, scope Scope) bool {
+	digester, ok := next.(Digester)
+	if !ok || s.seen == nil || s.seen.fsys == nil {
+		return false
+	}
+
+	before := s.seen.scope
+	if scope.Root != before.Root || !slices.Equal(scope.Include, before.Include) || !slices.Equal(scope.Exclude, before.Exclude) {
+		return false
+	}
+
+	for name, before := range s.seen.digests {
+		if digest, ok := digester.Digest(name); !ok || digest != before {
+			return false
+		}
+	}
+
+	return true
+}
