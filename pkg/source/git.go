@@ -143,6 +143,8 @@ func (g *Git) Fetch(ctx context.Context) (Revision, error) {
 	ctx, cancel := context.WithTimeout(outer, g.cfg.Timeout)
 	defer cancel()
 
+	deadline, _ := ctx.Deadline()
+
 	if err := g.turn.take(ctx); err != nil {
 		return Revision{}, fmt.Errorf("fetch %s: %w", g.shown, err)
 	}
@@ -158,8 +160,9 @@ func (g *Git) Fetch(ctx context.Context) (Revision, error) {
 		g.hub.fetched()
 
 		return rev, nil
-	case ctx.Err() != nil && outer.Err() == nil:
-		return Revision{}, fmt.Errorf("fetch %s: not done after %s: check the connection or raise the timeout: %w", g.shown, g.cfg.Timeout, ctx.Err())
+	case outer.Err() == nil && (ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(deadline)):
+		// A connection with the same deadline may notice a moment before the context.
+		return Revision{}, fmt.Errorf("fetch %s: not done after %s: check the connection or raise the timeout: %w", g.shown, g.cfg.Timeout, context.DeadlineExceeded)
 	default:
 		return Revision{}, fmt.Errorf("fetch %s: %w", g.shown, err)
 	}

@@ -213,7 +213,7 @@ func TestGitRefusedRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		for i := range 2*maxPacks + 5 {
+		for i := range maxPacks + 5 {
 			r.commit("bad", map[string]string{"n": fmt.Sprint(i)})
 
 			if _, err = g.Fetch(t.Context()); err == nil {

@@ -194,17 +194,14 @@ func TestHostileRepositories(t *testing.T) {
 
 // A chain of deltas that is a few kilobytes in the pack and gigabytes out of it.
 func TestHostileDeltas(t *testing.T) {
-	t.Skip("checkPack and commitPack do not bound what deltas unpack to: 6 GiB of memory for 20 deltas")
+	// A repository on this machine is not protected against: who can write it can fill the
+	// memory in simpler ways.
+	r := deltaRepo(t)
+	o := readHostile(t, serve(t, r).url(r), "")
+	t.Logf("at most %d MiB, %s: %.200s", o.Peak>>20, o.Took, o.Error)
 
-	server := func(r *repo) string { return serve(t, r).url(r) }
-
-	for _, where := range []func(r *repo) string{server, func(r *repo) string { return r.dir }} {
-		o := readHostile(t, where(deltaRepo(t)), "")
-		t.Logf("at most %d MiB, %s: %.200s", o.Peak>>20, o.Took, o.Error)
-
-		if o.Error == "" || o.Peak > 1<<30 && !raced() {
-			t.Errorf("got %q with %d MiB", o.Error, o.Peak>>20)
-		}
+	if !strings.Contains(o.Error, "versions of large files that need more than 512.0 MiB at once") || o.Peak > 1<<28 && !raced() {
+		t.Errorf("got %q with %d MiB", o.Error, o.Peak>>20)
 	}
 }
 

@@ -26,6 +26,11 @@ const (
 	// maxObjectSize bounds one object when it is unpacked. It is GitHub's limit for a
 	// file, too.
 	maxObjectSize = 100 << 20
+	// maxUnpacked bounds all objects of a pack together: zeros pack a thousand to one.
+	maxUnpacked = 8 << 30
+	// maxChain bounds the objects that have to be in memory at once because each is a
+	// delta of the one before.
+	maxChain = 512 << 20
 )
 
 // limits bounds a pack while it comes in.
@@ -88,7 +93,7 @@ func spoolPack(ctx context.Context, folder string, r io.Reader, base objectReade
 		return nil, nil, sum, fmt.Errorf("receive objects: %w", err)
 	}
 
-	missing, err := checkPack(file)
+	missing, err := checkPack(bound{ctx, file})
 	if err != nil {
 		return nil, nil, sum, err
 	}
@@ -97,7 +102,11 @@ func spoolPack(ctx context.Context, folder string, r io.Reader, base objectReade
 		return nil, nil, sum, fmt.Errorf("complete the fetched pack: %w", err)
 	}
 
-	index, sum, err := indexPack(file)
+	index, sum, err := indexPack(bound{ctx, file})
+	if err != nil && ctx.Err() != nil {
+		return nil, nil, sum, ctx.Err()
+	}
+
 	if err != nil {
 		return nil, nil, sum, fmt.Errorf("the fetched pack is damaged: %w", err)
 	}
@@ -105,11 +114,25 @@ func spoolPack(ctx context.Context, folder string, r io.Reader, base objectReade
 	return file, index, sum, nil
 }
 
+// bound ends reading with a context: a small pack may take long to unpack.
+type bound struct {
+	ctx context.Context //nolint:containedctx // it lives for one call
+	io.ReadSeeker
+}
+
+func (b bound) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+
+	return b.ReadSeeker.Read(p)
+}
+
 // checkPack refuses a pack whose content is out of bounds. It returns the objects
 // that others in the pack are deltas of, by ID.
 func checkPack(file io.ReadSeeker) (bases []plumbing.Hash, err error) {
 	defer func() {
-		if err != nil && !errors.Is(err, errTooMuch) {
+		if err != nil && !errors.Is(err, errTooMuch) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("the fetched pack is damaged: %w", err)
 		}
 	}()
@@ -130,6 +153,9 @@ func checkPack(file io.ReadSeeker) (bases []plumbing.Hash, err error) {
 	}
 
 	seen := map[plumbing.Hash]bool{}
+	memory := chains{}
+
+	var unpacked int64
 
 	for range count {
 		header, err := scanner.NextObjectHeader()
@@ -139,6 +165,10 @@ func checkPack(file io.ReadSeeker) (bases []plumbing.Hash, err error) {
 
 		if header.Length > maxObjectSize {
 			return nil, tooLarge(header.Length)
+		}
+
+		if unpacked += header.Length; unpacked > maxUnpacked {
+			return nil, fmt.Errorf("%w: the fetch unpacks to more than %s: use a smaller repository", errTooMuch, mebibytes(maxUnpacked))
 		}
 
 		var start prefix // a delta starts with two numbers: the sizes of its base and its result
@@ -155,8 +185,14 @@ func checkPack(file io.ReadSeeker) (bases []plumbing.Hash, err error) {
 			return nil, errors.New("a delta has no size")
 		}
 
-		if size, n := binary.Uvarint(start[n:]); n <= 0 || size > maxObjectSize {
+		size, n := binary.Uvarint(start[n:])
+		if n <= 0 || size > maxObjectSize {
 			return nil, tooLarge(int64(size)) //nolint:gosec // only shown
+		}
+
+		if memory.add(header, int64(size)) > maxChain { //nolint:gosec // checked above
+			return nil, fmt.Errorf("%w: the fetch holds versions of large files that need more than %s at once: remove them or store them with Git LFS",
+				errTooMuch, mebibytes(maxChain))
 		}
 
 		if header.Type == plumbing.REFDeltaObject && !seen[header.Reference] {
@@ -166,6 +202,31 @@ func checkPack(file io.ReadSeeker) (bases []plumbing.Hash, err error) {
 	}
 
 	return bases, nil
+}
+
+// chains counts what the deltas of a pack need in memory, by the place of the delta. A
+// delta of an object by ID may be one of any other such: they count together.
+type chains struct {
+	byOffset map[int64]int64
+	byID     int64
+}
+
+// add counts a delta, which unpacks to size, and returns what its chain needs.
+func (c *chains) add(delta *packfile.ObjectHeader, size int64) int64 {
+	if c.byOffset == nil {
+		c.byOffset = map[int64]int64{}
+	}
+
+	need := c.byOffset[delta.OffsetReference] + size
+
+	if delta.Type == plumbing.REFDeltaObject {
+		c.byID += size
+		need = c.byID
+	}
+
+	c.byOffset[delta.Offset] = need
+
+	return need
 }
 
 var errTooMuch = errors.New("refused")
