@@ -93,6 +93,13 @@ func setUpStory(env *testscript.Env) error {
 	env.Values[storyKey{}] = s
 	env.Setenv("PREFIX", s.prefix)
 
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+
+	env.Setenv("PORT", port)
+
 	for i := 1; i <= 9; i++ {
 		id := random(16)
 		env.Setenv(fmt.Sprintf("M%d", i), fmt.Sprintf("%s-%s-4%s-8%s-%s", id[:8], id[8:12], id[13:16], id[17:20], id[20:32]))
@@ -164,7 +171,9 @@ func random(bytes int) string {
 // expand replaces $NAME of the story's variables in a text; everything else that looks
 // like a variable stays.
 func expand(ts *testscript.TestScript, text string) string {
-	text = strings.ReplaceAll(text, "$PREFIX", ts.Getenv("PREFIX"))
+	for _, name := range []string{"PREFIX", "PORT"} {
+		text = strings.ReplaceAll(text, "$"+name, ts.Getenv(name))
+	}
 
 	for i := 1; i <= 9; i++ {
 		name := fmt.Sprintf("M%d", i)

@@ -58,10 +58,33 @@ func explain(err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return fmt.Errorf("the server cut the connection: try again later: %w", io.ErrUnexpectedEOF)
 	case uerr != nil:
-		return fmt.Errorf("the server cannot be reached: %w", uerr.Err)
+		return fmt.Errorf("the server cannot be reached: %w", printable(uerr.Err))
 	case errors.As(err, &op) && op.Op == "dial":
 		return fmt.Errorf("the server cannot be reached: %w", err)
 	default:
-		return err
+		return printable(err)
 	}
 }
+
+// printable makes an error fit to be shown: proxies and ssh servers put words of their own
+// into some.
+func printable(err error) error {
+	if text := clean(err.Error()); text != err.Error() {
+		return rewritten{err, text}
+	}
+
+	return err
+}
+
+// rewritten is an error with another text.
+type rewritten struct {
+	error
+
+	text string
+}
+
+// Error returns the other text.
+func (r rewritten) Error() string { return r.text }
+
+// Unwrap returns the error itself.
+func (r rewritten) Unwrap() error { return r.error }

@@ -231,3 +231,30 @@ func TestGitRefusedRoom(t *testing.T) {
 		}
 	}
 }
+
+// Making room keeps what is needed: nothing is sent twice.
+func TestGitCompactKeeps(t *testing.T) {
+	const size = 200 << 10
+
+	r := newRepo(t, true)
+	big := noise(size)
+	r.commit("first", map[string]string{"big": big})
+
+	s := serve(t, r)
+	g := newTestGit(t, GitConfig{URL: s.url(r)})
+	fetch(t, g)
+	s.took()
+
+	for i := range maxPacks + 2 {
+		r.commit("more", map[string]string{"big": big, "n": fmt.Sprint(i)})
+		fetch(t, g)
+	}
+
+	if _, sent := s.took(); sent > size {
+		t.Errorf("%d bytes were sent", sent)
+	}
+
+	if packs, err := g.store.packs(); err != nil || len(packs) > maxPacks {
+		t.Errorf("%d packs, %v", len(packs), err)
+	}
+}

@@ -264,17 +264,7 @@ func readBounded(name, kind string) (fs.FileInfo, []byte, error) {
 	return info, data, nil
 }
 
-// scrubbed is an error whose text held a secret that a server repeated to us.
-type scrubbed struct {
-	error
-
-	text string
-}
-
-func (s scrubbed) Error() string { return s.text }
-func (s scrubbed) Unwrap() error { return s.error }
-
-// scrub takes secrets out of an error's text. Very short ones stay: they are in every
+// scrub takes secrets out of an error's text, where a server repeated them to us. Very short ones stay: they are in every
 // text, and what is missing would tell them.
 func scrub(err error, secrets []string) error {
 	if err == nil {
@@ -293,5 +283,5 @@ func scrub(err error, secrets []string) error {
 		return err
 	}
 
-	return scrubbed{err, text}
+	return rewritten{err, text}
 }

@@ -11,8 +11,10 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/crypto/ssh"
@@ -175,6 +177,57 @@ func TestProxy(t *testing.T) {
 				t.Errorf("the proxies saw: %s", diff)
 			}
 		})
+	}
+}
+
+// What strangers say on the way is shown on one line, without control characters.
+func TestHostileWords(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { listener.Close() })
+
+	var says atomic.Value
+
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+
+			io.CopyN(io.Discard, conn, 3)              //nolint:errcheck // the client speaks first, or as well
+			io.WriteString(conn, says.Load().(string)) //nolint:errcheck // the client sees it
+			conn.(*net.TCPConn).CloseWrite()           //nolint:errcheck // then it ends below
+			io.Copy(io.Discard, conn)                  //nolint:errcheck // so that it is not reset
+			conn.Close()
+		}
+	}()
+
+	address := listener.Addr().String()
+	key, _, _ := newKey(t, "")
+	login := Login{SSHKeyFile: key, KnownHostsFile: secretFile(t, "# none\n")}
+
+	for _, test := range []struct {
+		says string
+		cfg  GitConfig
+	}{
+		{"HTTP/1.1 500 \x1b[31mred\a\r\n\r\n", GitConfig{URL: "https://git.example.com/x", Proxy: "http://" + address}},
+		{"HTTP/1.1 500 \x1b[31mred\a\r\n\r\n", GitConfig{URL: "ssh://git@git.example.com/x", Proxy: "http://" + address, Login: login}},
+		{"HTTP/1.1 500 \x1b[31mred\a\r\nContent-Length: 0\r\n\r\n", GitConfig{URL: "http://" + address + "/x"}},
+		{"HTTP/1.1 \x1b[31mred\a\r\n\r\n", GitConfig{URL: "http://" + address + "/x"}},
+		{"\x1b[31mred\a\r\n\r\n", GitConfig{URL: "http://" + address + "/x"}},
+		{"SSH-1.0-\x1b[31mred\a\r\n", GitConfig{URL: "ssh://git@" + address + "/x", Login: login}},
+		{"\x1b[31mred\a\r\n", GitConfig{URL: "ssh://git@git.example.com/x", Proxy: "socks5://" + address, Login: login}},
+	} {
+		says.Store(test.says)
+
+		_, err := newTestGit(t, test.cfg).Fetch(t.Context())
+		if err == nil || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+			t.Errorf("%q by %q: got %q", test.cfg.URL, test.cfg.Proxy, err)
+		}
 	}
 }
 

@@ -58,8 +58,13 @@ func TestCommit(t *testing.T) {
 				t.Errorf("got %+v", rev)
 			}
 
-			if requests, _ := s.took(); !cmp.Equal(requests, test.requests) {
+			requests, sent := s.took()
+			if !cmp.Equal(requests, test.requests) {
 				t.Errorf("%d requests: %v", len(requests), requests)
+			}
+
+			if test.name != "deeper" && sent > 3000 {
+				t.Errorf("%d bytes: there is history in it", sent)
 			}
 
 			// After a restart, too.

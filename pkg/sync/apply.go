@@ -87,9 +87,9 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	case plan.Locked:
 		reason = "the cluster is locked in Omni"
 	case t.policy.Suspended:
-		reason = "the cluster is suspended in Git (" + AnnotationSuspend + ")"
+		reason = "the cluster is suspended (" + AnnotationSuspend + " in its template, or `suspend` of its source)"
 	case t.policy.Manual && !e.Requested && !e.board.get(t.Key).requested:
-		reason = "the cluster is synced on request only (" + AnnotationSync + ": manual)"
+		reason = "the cluster is synced on request only (" + AnnotationSync + ": manual, or `sync: manual` of its source)"
 	case lost != "":
 		reason = lost
 	default:

@@ -39,11 +39,11 @@ func TestPolicies(t *testing.T) {
 		message   string // of a, after the last revision
 		want      string // Kubernetes version of a in Omni, "" if a is gone
 	}{
-		{"suspended", []fstest.MapFS{one(annotated("a", "1.34.3")), one(annotated("a", "1.35.0", `omni-syncd/suspend: "true"`))}, nil, "suspended in Git", "1.34.3"},
+		{"suspended", []fstest.MapFS{one(annotated("a", "1.34.3")), one(annotated("a", "1.35.0", `omni-syncd/suspend: "true"`))}, nil, "the cluster is suspended (", "1.34.3"},
 		{"not suspended any more", []fstest.MapFS{
 			one(annotated("a", "1.34.3")), one(annotated("a", "1.35.0", `omni-syncd/suspend: "true"`)), one(annotated("a", "1.35.0", `omni-syncd/suspend: "false"`)),
 		}, nil, "", "1.35.0"},
-		{"suspended source", []fstest.MapFS{one(annotated("a", "1.34.3"))}, func(c *sync.Config) { c.Sources[0].Policy.Suspended = true }, "suspended in Git", ""},
+		{"suspended source", []fstest.MapFS{one(annotated("a", "1.34.3"))}, func(c *sync.Config) { c.Sources[0].Policy.Suspended = true }, "the cluster is suspended (", ""},
 		{"template wins over the source", []fstest.MapFS{one(annotated("a", "1.34.3", `omni-syncd/suspend: "false"`))},
 			func(c *sync.Config) { c.Sources[0].Policy.Suspended = true }, "", "1.34.3"},
 		{"manual", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/sync: manual"))}, nil, "on request only", ""},
