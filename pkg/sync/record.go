@@ -58,10 +58,11 @@ const maxAttempts = 64
 func (b *board) ensure(key Key) { b.update(key, func(*record) {}) }
 
 // pending notes that a revision brings work for a target, and forgets what the last one
-// left behind.
+// left behind. Revision stays the one that the target was compared with: Synced is never
+// said of a revision that was not looked at.
 func (b *board) pending(key Key, path, revision string) {
 	b.update(key, func(r *record) {
-		r.Path, r.Revision, r.Message, r.Settled = path, revision, "waiting for its turn", false
+		r.Path, r.Message, r.Settled = path, "waiting for its turn", false
 		r.stalled, r.written, r.refused, r.awaited, r.requested = false, nil, "", revision, false
 	})
 }
