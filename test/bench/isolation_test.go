@@ -2,6 +2,8 @@ package bench
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -87,26 +89,51 @@ func isolation(b *testing.B, stuck, refused int) {
 		next := files(edit, false)
 
 		o.count(b, func() {
-			id := d.Feed(next)
-			d.Until(b, func(s sync.Status) bool { return count(s, "other-", id, sync.Synced) == others })
+			untilOthersAre(b, d, d.Feed(next))
 		})
 	}
 
 	// They are what they are meant to be.
 	d.Until(b, func(s sync.Status) bool {
-		return count(s, "stuck-", "", sync.OutOfSync) == stuck && count(s, "refused-", "", sync.OutOfSync) == refused
+		return outOfSync(s, "stuck-") == stuck && outOfSync(s, "refused-") == refused
 	})
 	d.Stop(b)
 	o.Stop(b)
 }
 
-// count counts the clusters of a kind that have a state with a revision ("" is any).
-func count(s sync.Status, prefix, revision string, state sync.SyncStatus) int {
+// untilOthersAre waits until every other cluster is Synced with a revision. It follows the
+// changes: to look at the whole status at each of them would be most of what is measured.
+func untilOthersAre(b *testing.B, d *daemon.Daemon, revision string) {
+	done := map[string]bool{}
+
+	for version := uint64(0); ; {
+		changes, newer := d.Changes(version)
+		version = changes.Version
+
+		for i := range changes.Targets {
+			if t := &changes.Targets[i]; strings.HasPrefix(t.Target, "other-") {
+				done[t.Target] = t.Sync == sync.Synced && t.Revision == revision
+			}
+		}
+
+		if len(done) == others && !slices.Contains(slices.Collect(maps.Values(done)), false) {
+			return
+		}
+
+		select {
+		case <-newer:
+		case <-b.Context().Done():
+			b.Fatal("it does not end")
+		}
+	}
+}
+
+// outOfSync counts the clusters of a kind that are not what Git says.
+func outOfSync(s sync.Status, prefix string) int {
 	n := 0
 
 	for i := range s.Targets {
-		t := &s.Targets[i]
-		if strings.HasPrefix(t.Target, prefix) && t.Sync == state && (revision == "" || t.Revision == revision) {
+		if t := &s.Targets[i]; strings.HasPrefix(t.Target, prefix) && t.Sync == sync.OutOfSync {
 			n++
 		}
 	}
