@@ -188,3 +188,21 @@ func released(live resource.Resource) resource.Resource {
 
 	return r
 }
+
+// Unlocked returns a copy of a machine's node without a lock that came from Git, and
+// whether there was one. Omni removes no locked machine, so such a lock goes first (G8:
+// any other lock stays, and holds the machine).
+func Unlocked(node resource.Resource) (resource.Resource, bool) {
+	if node.Metadata().Type() != omni.MachineSetNodeType || !hasAnnotation(node, MarkLocked) {
+		return nil, false
+	}
+
+	r := node.DeepCopy()
+
+	r.Metadata().Annotations().Do(func(annotations kvutils.TempKV) {
+		annotations.Delete(omni.MachineLocked)
+		annotations.Delete(MarkLocked)
+	})
+
+	return r, true
+}

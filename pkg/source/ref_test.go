@@ -110,6 +110,11 @@ func TestRefs(t *testing.T) {
 			{Ref{Tag: "file"}, "", "", "", "is a blob, not a commit"},
 			{Ref{Tag: "deep"}, "", "", "", "more than 5 times"},
 		} {
+			// What is picked is the same everywhere, and with ssh a look takes a while.
+			if name == "ssh" && test.want != "" {
+				continue
+			}
+
 			t.Run(name+" "+test.ref.String(), func(t *testing.T) {
 				cfg := cfg
 				cfg.Ref = test.ref
@@ -129,6 +134,10 @@ func TestRefs(t *testing.T) {
 
 				if rev.ID != test.id || read(t, rev.FS, "n") != test.n || rev.Ref != test.fullRef || !strings.HasSuffix(rev.ID, rev.Commit) {
 					t.Errorf("got %+v", rev)
+				}
+
+				if name == "ssh" {
+					return
 				}
 
 				if again := fetch(t, g); again.FS != rev.FS {

@@ -49,6 +49,10 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 		var stalled *StalledError
 		if errors.As(err, &stalled) {
 			e.board.refuse(t.Key, step, err.Error())
+
+			if e.refusedMayChange(t, phase) {
+				return &RetryError{Err: err}
+			}
 		}
 
 		return err
@@ -193,6 +197,18 @@ func (e *Engine) takesLong(t *target, underWay bool) string {
 	}
 
 	return fmt.Sprintf(", since %s", since.UTC().Format(time.RFC3339))
+}
+
+// refusedMayChange queues a target again as soon as a resource changes that Omni refused to
+// change or destroy: somebody may have unlocked it. It reports whether one has already.
+func (e *Engine) refusedMayChange(t *target, phase []diff.Change) (changed bool) {
+	for i := range phase {
+		if old := phase[i].Old; old != nil && e.waitFor(t, old) {
+			changed = true
+		}
+	}
+
+	return changed
 }
 
 // waitFor queues a target again as soon as a resource of its plan changes. It reports

@@ -106,6 +106,10 @@ func (e *Engine) send(ctx context.Context, change *diff.Change) error {
 			return err
 		}
 
+		if err := e.unlock(ctx, change.Old); err != nil {
+			return err
+		}
+
 		return e.destroy(ctx, change.Old.Metadata())
 	default:
 		updated := change.New.DeepCopy()
@@ -121,7 +125,8 @@ func (e *Engine) send(ctx context.Context, change *diff.Change) error {
 
 // stillThere asks Omni whether a resource still is the one that its destruction was
 // planned from. A teardown carries no version, and between the plan and now another
-// source may have taken the resource over (G1, G5).
+// source may have taken the resource over (G1, G5). A version proves nothing: after an
+// older database was restored the same one can carry other marks.
 func (e *Engine) stillThere(ctx context.Context, planned resource.Resource) error {
 	now, err := e.State.Get(ctx, planned.Metadata())
 
@@ -130,11 +135,30 @@ func (e *Engine) stillThere(ctx context.Context, planned resource.Resource) erro
 		return nil // destroy finds that out, too
 	case err != nil:
 		return err
-	case now.Metadata().Version().Equal(planned.Metadata().Version()) || diff.SourceOf(now) == diff.SourceOf(planned) && diff.IsFleet(now) == diff.IsFleet(planned):
+	case diff.SourceOf(now) == diff.SourceOf(planned) && diff.IsFleet(now) == diff.IsFleet(planned):
 		return nil
 	default:
 		return &RetryError{Err: fmt.Errorf("%s changed hands meanwhile", diff.Name(planned)), Expected: true}
 	}
+}
+
+// unlock takes the lock that came from Git off a machine that is about to leave.
+func (e *Engine) unlock(ctx context.Context, planned resource.Resource) error {
+	unlocked, ok := diff.Unlocked(planned)
+	if !ok || planned.Metadata().Phase() == resource.PhaseTearingDown {
+		return nil
+	}
+
+	switch err := e.State.Update(ctx, unlocked); {
+	case omni.NotFound(err):
+		return nil // destroy finds that out, too
+	case err != nil:
+		return err
+	}
+
+	e.Snapshot.Put(unlocked)
+
+	return nil
 }
 
 // destroy takes the next step of a teardown and does not wait for it. Omni v1.9

@@ -1,0 +1,63 @@
+package sync_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+	"github.com/omni-syncd/omni-syncd/test/daemon"
+)
+
+// withWorkers returns a cluster with a control plane and workers; locked ones are locked in
+// the template.
+func withWorkers(locked map[int]bool, workers ...int) fstest.MapFS {
+	list, more := "", ""
+
+	for _, n := range workers {
+		list += fmt.Sprintf("  - %s\n", machine(n))
+
+		if locked[n] {
+			more += fmt.Sprintf("---\nkind: Machine\nname: %s\nlocked: true\n", machine(n))
+		}
+	}
+
+	return fstest.MapFS{"a.yaml": text("%s---\nkind: Workers\nmachines:\n%s%s", cluster("a", "1.34.3", machine(1)).Data, list, more)}
+}
+
+// A machine that Git locked and then takes out leaves: its lock came from Git and goes with
+// it. It once stayed for ever, since Omni removes no locked machine (chaos seed 11).
+func TestG8_MachineLockedInGitLeaves(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{})
+	d := daemon.Start(t, o, nil)
+	d.Apply(t, withWorkers(map[int]bool{3: true}, 2, 3))
+
+	status := d.Apply(t, withWorkers(nil, 2))
+	expect(t, "targets", synced("a"), syncs(status))
+	expect(t, "machines", []string{machine(1), machine(2)}, live(t, o, omnires.MachineSetNodeType))
+}
+
+// A machine that a person locked stays until that person unlocks it, and then leaves
+// without another commit. It once waited for the next one (chaos seed 202).
+func TestG8_MachineLockedByPersonLeavesWhenUnlocked(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{})
+	d := daemon.Start(t, o, noRelist)
+	d.Apply(t, withWorkers(nil, 2, 3))
+
+	node := omnires.NewMachineSetNode(machine(3), omnires.NewMachineSet("a-workers")).Metadata()
+	edit(t, o, node, func(r resource.Resource) { r.Metadata().Annotations().Set(omnires.MachineLocked, "") })
+
+	status := d.Apply(t, withWorkers(nil, 2))
+	if got := message(status, "a"); !strings.Contains(got, "lock") {
+		t.Fatalf("message: %s", got)
+	}
+
+	edit(t, o, node, func(r resource.Resource) { r.Metadata().Annotations().Delete(omnires.MachineLocked) })
+	within(t, d, "the unlocked machine leaves", func(s sync.Status) bool { return s.Settled() && s.Synced() })
+	expect(t, "machines", []string{machine(1), machine(2)}, live(t, o, omnires.MachineSetNodeType))
+}
