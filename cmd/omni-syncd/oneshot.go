@@ -67,7 +67,7 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 
 	var progress engineProgress
 
-	from := newOrigins(cfg.StateDir, log, progress.fetching)
+	from := newOrigins(o.src.stateDir, log, progress.fetching)
 	defer from.close()
 
 	sources, err := from.sources(cfg, true)

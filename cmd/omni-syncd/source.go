@@ -44,8 +44,8 @@ func (f *sourceFlags) bindScope(cmd *cobra.Command) {
 	flags.StringVar(&f.git.Proxy.URL, "git-proxy", "", "http://, https:// or socks5:// proxy to the Git server (default: the environment's, for https)")
 	flags.StringVar(&f.git.SSH.KeyFile, "ssh-key-file", "", "private key for ssh")
 	flags.StringVar(&f.git.SSH.PassphraseFile, "ssh-passphrase-file", "", "file with the key's passphrase")
-	flags.BoolVar(&f.git.SSH.Agent, "ssh-agent", false, "ask the agent at $SSH_AUTH_SOCK for keys")
-	flags.StringVar(&f.git.SSH.KnownHostsFile, "ssh-known-hosts", "", "known_hosts file; required for ssh")
+	flags.BoolVar(&f.git.SSH.Agent, "ssh-agent", false, "ask the agent at $SSH_AUTH_SOCK for keys (default: if there is one and no --ssh-key-file)")
+	flags.StringVar(&f.git.SSH.KnownHostsFile, "ssh-known-hosts", "", "known_hosts file, for ssh (default ~/.ssh/known_hosts)")
 	flags.StringVar(&f.path, "path", "", "folder of the templates inside the repository or directory")
 	flags.StringSliceVar(&f.include, "include", nil, "only files that match one of these globs, relative to --path")
 	flags.StringSliceVar(&f.exclude, "exclude", nil, "no files that match one of these globs, relative to --path")
@@ -137,6 +137,10 @@ func (f *sourceFlags) single(arg string) (config.Source, error) {
 		src.Git = &f.git
 		src.Git.URL = arg
 
+		if source.OverSSH(arg) {
+			likeSSH(&src.Git.SSH)
+		}
+
 		return src, errors.Join(src.Git.Check()...)
 	}
 
@@ -158,6 +162,20 @@ func literal(name string) string {
 	}
 
 	return glob.String()
+}
+
+// likeSSH fills in what ssh itself takes if nothing is said: the person's known hosts, and
+// the agent if there is one. A service says all of it in its configuration.
+func likeSSH(s *config.SSH) {
+	if s.KnownHostsFile == "" {
+		if home, err := os.UserHomeDir(); err == nil {
+			s.KnownHostsFile = filepath.Join(home, ".ssh", "known_hosts")
+		}
+	}
+
+	if s.KeyFile == "" && os.Getenv("SSH_AUTH_SOCK") != "" {
+		s.Agent = true
+	}
 }
 
 // gitFlags are the flags that only a Git repository has.

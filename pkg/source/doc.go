@@ -1,4 +1,4 @@
-// Package source turns a Git branch or a directory into revisions: immutable
+// Package source turns a Git ref or a directory into revisions: immutable
 // trees with an identity.
 //
 //	source ──▶ template ──▶ render ──▶ diff ──▶ sync ──▶ omni

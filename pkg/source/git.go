@@ -75,14 +75,6 @@ func (g *Git) check() error {
 		return err
 	}
 
-	if g.cfg.Branch != "" {
-		if g.cfg.Ref != (Ref{}) {
-			return errors.New("a branch and a ref are given: keep one")
-		}
-
-		g.cfg.Ref.Branch = g.cfg.Branch
-	}
-
 	if err = g.cfg.Ref.check(); err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func TestGitFetch(t *testing.T) {
 			r.commit("one", map[string]string{"old.yaml": "old"})
 			commit := r.commit("Add demo\n\nbody", map[string]string{"clusters/demo.yaml": "kind: Cluster\n", "README.md": "hi"})
 
-			rev := fetch(t, newTestGit(t, GitConfig{URL: test.url(t, r), Branch: "main"}))
+			rev := fetch(t, newTestGit(t, GitConfig{URL: test.url(t, r), Ref: Ref{Branch: "main"}}))
 
 			got := Revision{ID: rev.ID, Author: rev.Author, Message: rev.Message, Time: rev.Time.UTC()}
 			want := Revision{ID: "main@sha1:" + commit.String(), Author: "Jane <jane@example.com>", Message: "Add demo", Time: jane.When}

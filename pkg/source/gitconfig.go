@@ -19,8 +19,6 @@ type GitConfig struct {
 	// Ref is what to follow. Zero: the repository's default branch, also when that
 	// changes.
 	Ref Ref
-	// Branch is short for Ref.Branch. Give only one of the two.
-	Branch string
 	// Login proves who we are. Zero: nobody.
 	Login Login
 	// TLS says whom to trust, for https.
@@ -61,19 +59,15 @@ type GitConfig struct {
 // Interval (see Git.Hurry), StateDir, Logger and Progress do not count. Nor does Verify,
 // which cannot be compared: only those may share a Git that verify the same.
 func (c GitConfig) Key() string {
-	if c.Branch != "" && c.Ref == (Ref{}) {
-		c.Ref.Branch, c.Branch = c.Branch, ""
-	}
-
 	data, err := json.Marshal(struct {
-		URL, Branch              string
+		URL                      string
 		Ref                      Ref
 		Login                    Login
 		TLS                      TLS
 		Proxy, ProxyPasswordFile string
 		Timeout                  time.Duration
 		MaxSize                  int64
-	}{c.URL, c.Branch, c.Ref, c.Login, c.TLS, c.Proxy, c.ProxyPasswordFile, c.Timeout, c.MaxSize})
+	}{c.URL, c.Ref, c.Login, c.TLS, c.Proxy, c.ProxyPasswordFile, c.Timeout, c.MaxSize})
 	if err != nil {
 		panic(err) // strings and numbers
 	}

@@ -72,7 +72,7 @@ func TestGitErrors(t *testing.T) {
 		{"file on a host", "file://host/x", "", "file:///absolute/path"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := newTestGit(t, GitConfig{URL: test.url, Branch: test.branch}).Fetch(t.Context())
+			_, err := newTestGit(t, GitConfig{URL: test.url, Ref: Ref{Branch: test.branch}}).Fetch(t.Context())
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("got %v, want %q", err, test.want)
 			}

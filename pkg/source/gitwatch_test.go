@@ -359,7 +359,6 @@ func TestGitShare(t *testing.T) {
 		"interval":  {func(c *GitConfig) { c.Interval = 1 }, true},
 		"state":     {func(c *GitConfig) { c.StateDir = "b" }, true},
 		"logger":    {func(c *GitConfig) { c.Logger = zap.NewNop() }, true},
-		"branch":    {func(c *GitConfig) { c.Branch, c.Ref = "main", Ref{} }, true},
 		"ref":       {func(c *GitConfig) { c.Ref = Ref{Tag: "main"} }, false},
 		"URL":       {func(c *GitConfig) { c.URL += "y" }, false},
 		"login":     {func(c *GitConfig) { c.Login.TokenFile = "u" }, false},

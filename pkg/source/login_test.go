@@ -244,7 +244,6 @@ func TestLoginCheck(t *testing.T) {
 		{"proxy password alone", GitConfig{URL: "https://example.com/x", ProxyPasswordFile: "p"}, "no proxy"},
 		{"proxy for a path", GitConfig{URL: "/srv/x", Proxy: "http://example.com:1"}, "needs no proxy"},
 		{"two refs", GitConfig{URL: "/srv/x", Ref: Ref{Branch: "a", Tag: "b"}}, "keep one"},
-		{"branch twice", GitConfig{URL: "/srv/x", Branch: "a", Ref: Ref{Tag: "b"}}, "keep one"},
 		{"short commit", GitConfig{URL: "/srv/x", Ref: Ref{Commit: "abcdef1"}}, "give all 40 digits"},
 		{"short name", GitConfig{URL: "/srv/x", Ref: Ref{Name: "main"}}, "is no full name of a ref"},
 		{"odd tag", GitConfig{URL: "/srv/x", Ref: Ref{Tag: "a..b"}}, "is no valid tag name"},

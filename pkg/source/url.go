@@ -102,6 +102,13 @@ func Redact(raw string) string {
 	return scheme + "://" + rest
 }
 
+// OverSSH reports whether a repository is reached with ssh.
+func OverSSH(raw string) bool {
+	where, err := locate(raw)
+
+	return err == nil && where.ssh != nil
+}
+
 // isSCP reports whether s reads user@host:path, the short form of ssh.
 func isSCP(s string) bool {
 	user, rest, ok := strings.Cut(s, "@")
