@@ -30,7 +30,7 @@ e2e: ## Run the conformance tests and the stories against the Omni that OMNI_END
 
 .PHONY: bench
 bench: ## Compare with upstream's own code: wall time and RPCs (BENCH=regexp)
-	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 30m ./test/bench
+	go test -run '^$$' -bench '$(BENCH)' -benchtime 5x -timeout 30m ./test/bench ./pkg/source
 
 .PHONY: chaos
 chaos: ## Let go of everything at once, for long (SEED=…, STEPS=… or DURATION=…; 2000 steps)
