@@ -3,7 +3,6 @@ package sync_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -134,48 +133,6 @@ func TestG4_FleetPatchGoesToOtherCluster(t *testing.T) {
 	applied(t, d, last)
 }
 
-// G10: a fleet manifest leaves and comes back.
-func TestG10_FleetComesBack(t *testing.T) {
-	o := daemon.StartOmni(t, embedded.Config{Step: time.Millisecond})
-	d := daemon.Start(t, o, noRelist)
-
-	for range 3 {
-		applied(t, d, d.Feed(fstest.MapFS{"x.yaml": class("x", "1"), "a.yaml": cluster("a", "1.34.3", machine(1))}))
-		expect(t, "classes", []string{"x"}, live(t, o, omnires.MachineClassType))
-		applied(t, d, d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1))}))
-		expect(t, "classes", []string(nil), live(t, o, omnires.MachineClassType))
-	}
-}
-
-// G10: the template of a cluster comes back while Omni still takes the cluster down.
-func TestG10_TemplateComesBackDuringTeardown(t *testing.T) {
-	o := daemon.StartOmni(t, embedded.Config{HealthyMachines: true, Step: time.Millisecond})
-	d := daemon.Start(t, o, noRelist)
-	d.Apply(t, fleet("1.34.3", "a", "b"))
-	d.Until(t, func(s sync.Status) bool { return healthOf(s, "b") == sync.Healthy })
-
-	for range 3 {
-		if err := o.SetMachinePower(t.Context(), machine('b'), false); err != nil {
-			t.Fatal(err)
-		}
-
-		d.Feed(fleet("1.34.3", "a"))
-		within(t, d, "the teardown", func(s sync.Status) bool { return strings.Contains(message(s, "b"), "held by") })
-
-		last := d.Feed(fleet("1.35.0", "a", "b"))
-		within(t, d, "waiting", func(s sync.Status) bool {
-			return s.Sources[0].Revision == last && strings.Contains(message(s, "b"), "held by") && target(s, "b").Path == "b.yaml"
-		})
-
-		if err := o.SetMachinePower(t.Context(), machine('b'), true); err != nil {
-			t.Fatal(err)
-		}
-
-		applied(t, d, last)
-		d.Until(t, func(s sync.Status) bool { return healthOf(s, "b") == sync.Healthy })
-	}
-}
-
 // G4: a template that moves to another file changes nothing about its cluster.
 func TestG4_TemplateRenamed(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
@@ -200,43 +157,6 @@ func TestG4_TemplateRenamed(t *testing.T) {
 	status = d.Apply(t, files)
 	expect(t, "status", map[string]sync.SyncStatus{"a": sync.Unknown, "b": sync.Synced}, syncs(status))
 	expect(t, "calls", embedded.Calls{}, o.Calls().Since(before))
-}
-
-// G10: what a person deletes in Omni comes back; and two who delete the same cluster get
-// along.
-func TestG10_DeletedByPerson(t *testing.T) {
-
-	o := daemon.StartOmni(t, embedded.Config{Step: time.Millisecond})
-	d := daemon.Start(t, o, noRelist)
-	applied(t, d, d.Feed(fleet("1.34.3", "a", "b")))
-
-	for range 3 {
-		before, err := o.State().Get(t.Context(), omnires.NewCluster("a").Metadata())
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		if err := teardown(t.Context(), o.State(), before.Metadata()); err != nil {
-			t.Fatal(err)
-		}
-
-		watchFor(t, o, before.Metadata(), "coming back", func(r resource.Resource) bool {
-			return r.Metadata().Created().After(before.Metadata().Created()) && r.Metadata().Phase() == resource.PhaseRunning
-		})
-		within(t, d, "all to be back", func(s sync.Status) bool { return s.Settled() && s.Synced() })
-		expect(t, "machines", []string{machine('a'), machine('b')}, running(t, o))
-	}
-
-	hit, release := hold(t, o, embedded.Match{Verb: embedded.VerbTeardown, ID: "b"})
-	last := d.Feed(fleet("1.34.3", "a"))
-	await(t, "the deletion", hit)
-
-	if err := teardown(t.Context(), o.State(), omnires.NewCluster("b").Metadata()); err != nil {
-		t.Fatal(err)
-	}
-
-	release()
-	expect(t, "targets", synced("a"), syncs(applied(t, d, last)))
 }
 
 // G11: two clusters that left in one revision need a confirmation, also when a person
@@ -374,31 +294,6 @@ func adopted(t *testing.T, o *daemon.Omni, name string) bool {
 	return diff.SourceOf(r) == daemon.Source
 }
 
-// G10: an older database brings back a marked cluster that left Git since: it goes again.
-func TestG10_RestoreOfMarked(t *testing.T) {
-	o := daemon.StartOmni(t, embedded.Config{Step: time.Millisecond})
-	d := daemon.Start(t, o, func(_ *sync.Config, s *omni.SnapshotConfig) { s.Relist = time.Second })
-	applied(t, d, d.Feed(fleet("1.34.3", "a", "b")))
-
-	backup, err := o.Backup(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	applied(t, d, d.Feed(fleet("1.34.3", "a")))
-
-	if err := o.Restore(t.Context(), backup); err != nil {
-		t.Fatal(err)
-	}
-
-	gone, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-
-	if _, err := o.State().WatchFor(gone, omnires.NewCluster("b").Metadata(), destroyed); err != nil {
-		t.Errorf("the cluster that came back stayed: %v", err)
-	}
-}
-
 // G8, KernelArgs: they are adopted, released when they leave, and follow a machine.
 func TestG1_KernelArgs(t *testing.T) {
 	var writes writeLog
@@ -476,65 +371,6 @@ func TestG1_TwoDaemonsOverlap(t *testing.T) {
 	one.Apply(t, fleet("1.34.3", "a", "b", "c"))
 	// What loses is asked for once more with each revision, from memory.
 	expect(t, "calls", embedded.Calls{}, o.Calls().Since(before))
-}
-
-// A stop in the middle of an apply: what is under way is finished, nothing else starts, and
-// the next daemon goes on.
-func TestG10_StopInMidApply(t *testing.T) {
-	var writes writeLog
-
-	o := daemon.StartOmni(t, embedded.Config{NoControllers: true, OnWrite: writes.add})
-	d := daemon.Start(t, o, func(cfg *sync.Config, _ *omni.SnapshotConfig) { cfg.Writes = 2 })
-	d.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1))})
-
-	until, hits := make(chan struct{}), make(chan struct{}, 10)
-	o.Faults().Add(embedded.Fault{
-		Match: embedded.Match{Verb: embedded.VerbCreate, Type: omnires.MachineSetNodeType}, Until: until,
-		Hit: func() { hits <- struct{}{} },
-	})
-
-	before := o.Calls()
-
-	d.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.35.0", machine(2), machine(3), machine(4), machine(5))})
-	<-hits
-	<-hits
-
-	stopped := make(chan struct{})
-
-	go func() { defer close(stopped); d.Stop(t) }()
-
-	// Stop waits for the two; it has begun when the watches end.
-	for o.Faults().Watches(embedded.Match{}) > 0 {
-		runtime.Gosched()
-	}
-
-	close(until)
-	await(t, "the stop", stopped)
-	expect(t, "writes", embedded.Calls{embedded.VerbCreate: 2}, o.Calls().Since(before))
-
-	if left := leaked(); left != "" {
-		t.Errorf("goroutines are left:\n%s", left)
-	}
-
-	o.Faults().Clear()
-
-	next := daemon.Start(t, o, nil)
-	applied(t, next, next.Feed(fstest.MapFS{"a.yaml": cluster("a", "1.35.0", machine(2), machine(3), machine(4), machine(5))}))
-	expect(t, "machines", []string{machine(2), machine(3), machine(4), machine(5)}, live(t, o, omnires.MachineSetNodeType))
-}
-
-// leaked returns a goroutine that runs code of the engine or its queue, "" if there is none.
-func leaked() string {
-	stacks := make([]byte, 1<<22)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-
-	for _, stack := range strings.Split(string(stacks), "\n\n") {
-		if strings.Contains(stack, "omni-syncd/pkg/sync.") {
-			return stack
-		}
-	}
-
-	return ""
 }
 
 // G4: what Omni refuses for want of a machine class is accepted once somebody makes it.
