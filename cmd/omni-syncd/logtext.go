@@ -38,6 +38,10 @@ func (e *textEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (
 	fmt.Fprintf(line, "%s %-5s %s", entry.Time.Format("15:04:05.000"), entry.Level.CapitalString(), entry.Message)
 
 	for _, field := range fields {
+		if field.Type == zapcore.SkipType {
+			continue
+		}
+
 		value := zapcore.NewMapObjectEncoder()
 		field.AddTo(value)
 		writeField(line, field.Key, value.Fields[field.Key])

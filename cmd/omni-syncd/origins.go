@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -62,7 +64,8 @@ func (o *origins) open(src *config.Source) (origin, error) {
 	}
 
 	if o.stateDir != "" {
-		cfg.StateDir = filepath.Join(o.stateDir, "git", cfg.Key())
+		sum := sha256.Sum256([]byte(key))
+		cfg.StateDir = filepath.Join(o.stateDir, "git", hex.EncodeToString(sum[:]))
 	}
 
 	cfg.Logger, cfg.Progress = o.log, o.progress

@@ -59,8 +59,8 @@ func listenForWebhooks(cfg *config.Config, from *origins, log *zap.Logger) (*web
 	return w, nil
 }
 
-// replace makes the hooks those of a configuration. Those that stay the same keep what
-// they remember of deliveries.
+// replace makes the hooks those of a configuration. If all stay the same they keep what
+// they remember of deliveries; what else is forgotten costs a look at most.
 func (w *webhooks) replace(cfg *config.Config, from *origins) error {
 	if cfg.Webhooks == nil {
 		return nil

@@ -163,7 +163,7 @@ func machineSetOf(r resource.Resource) string {
 // remove plans what happens to live resources that Git does not describe.
 func (c *computation) remove(desired map[ref]bool) {
 	doomed := c.doomed(desired)
-	handover := c.Removed && (c.LetGo || c.handedOver())
+	handover := c.handedOver()
 	cascades := map[ref][]resource.Resource{}
 
 	for key, have := range c.live {
@@ -248,7 +248,7 @@ func (c *computation) handedOver() bool {
 
 	to, _ := cluster.Metadata().Annotations().Get(AnnotationHandover)
 
-	return to != "" && to != c.Source
+	return c.LetGo || to != "" && to != c.Source
 }
 
 // mayTake reports whether the template says that this source takes the cluster over from

@@ -121,6 +121,21 @@ func TestG1_Guards(t *testing.T) {
 			},
 		},
 		{
+			name: "kernel arguments that somebody tears down cannot be let go any more",
+			in: diff.Input{
+				Target: "one", Desired: resources{cluster("1.34.3")},
+				Live: resources{cluster("1.34.3", ours), kernelArgs(ours, tearingDown("controller"))},
+			},
+		},
+		{
+			name: "the file is noted on the cluster and nowhere else",
+			in: diff.Input{
+				Target: "one", Path: "clusters/one.yaml", Desired: resources{cluster("1.34.3"), machineSet(set)},
+				Live: resources{cluster("1.34.3", ours), machineSet(set, ours)},
+			},
+			want: []string{"adopt Cluster one  adopted: it exists and is as Git says"},
+		},
+		{
 			name: "a manifest moves its patch to another cluster",
 			in: diff.Input{
 				Desired: resources{patch("200-a", "a: 1", label(omni.LabelCluster, "two"))},
@@ -210,5 +225,54 @@ func TestG1_UpdateKeepsFinalizers(t *testing.T) {
 	plan := diff.Compute(diff.Input{Source: self, Target: "one", Desired: resources{cluster("1.35.0")}, Live: resources{live}})
 	if d := gocmp.Diff(*live.Metadata().Finalizers(), *plan.Changes[0].New.Metadata().Finalizers()); d != "" {
 		t.Errorf("finalizers (-want +got):\n%s", d)
+	}
+}
+
+// A plan that is not done yet, or never will be, is not empty: a dry run says so.
+func TestPlan_Empty(t *testing.T) {
+	r := class()
+
+	for name, plan := range map[string]*diff.Plan{
+		"a change":   {Changes: []diff.Change{{Action: diff.Destroy, Old: r}}},
+		"a wait":     {Waiting: []diff.Waiting{{Resource: r}}},
+		"a conflict": {Conflicts: []diff.Conflict{{Resource: r}}},
+		"kept":       {Kept: resources{r}},
+	} {
+		if plan.Empty() {
+			t.Errorf("%s: the plan is empty", name)
+		}
+	}
+
+	if plan := (&diff.Plan{Foreign: resources{r}, Locked: true}); !plan.Empty() {
+		t.Error("what is none of our business is no plan")
+	}
+}
+
+// G8: only the lock of a machine that came from Git is taken off.
+func TestG8_Unlocked(t *testing.T) {
+	locked, fromGit := note(omni.MachineLocked, ""), note(diff.MarkLocked, "")
+
+	for name, test := range map[string]struct {
+		r    resource.Resource
+		want bool
+	}{
+		"from Git":       {node("one-workers", ours, locked, fromGit), true},
+		"from Omni's UI": {node("one-workers", ours, locked), false},
+		"no machine":     {patch("200-a", "a: 1", ours, locked, fromGit), false},
+	} {
+		unlocked, ok := diff.Unlocked(test.r)
+		if ok != test.want {
+			t.Errorf("%s: %v", name, ok)
+		}
+
+		if _, still := test.r.Metadata().Annotations().Get(omni.MachineLocked); !still {
+			t.Errorf("%s: the live resource was changed", name)
+		}
+
+		if ok {
+			if _, still := unlocked.Metadata().Annotations().Get(omni.MachineLocked); still {
+				t.Errorf("%s: it is still locked", name)
+			}
+		}
 	}
 }

@@ -103,7 +103,7 @@ func merge(want, live resource.Resource, fleet bool) {
 
 	wasOurs := appliedTo(live)
 	keep := func(kind, key string) bool {
-		return strings.HasPrefix(key, omni.SystemLabelPrefix) || fleet && !wasOurs[kind+key]
+		return !wasOurs[kind+key] && (fleet || strings.HasPrefix(key, omni.SystemLabelPrefix))
 	}
 
 	to.Labels().Do(func(labels kvutils.TempKV) {

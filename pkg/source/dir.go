@@ -220,8 +220,9 @@ func (d *Dir) folders() map[string]fs.FileInfo {
 	return d.scan.folders
 }
 
-// Watch calls fn with the first and every new revision, and with Revision{} and the
-// error of every look that failed, until ctx ends; then it returns nil.
+// Watch calls fn with the first and every new revision, with Revision{} and the error of
+// every look that failed, and with the revision once more when a look succeeds after
+// that, until ctx ends; then it returns nil.
 //
 // It looks when the system tells of a change, when it is poked and every Interval;
 // after failures less and less often, up to every 30 seconds. Changes that lead to
@@ -255,9 +256,7 @@ func (d *Dir) Watch(ctx context.Context, fn func(Revision, error)) error {
 
 			fn(Revision{}, err)
 		default:
-			failures = 0
-
-			if rev.FS != seen {
+			if rev.FS != seen || failures > 0 {
 				if seen != nil {
 					d.cfg.Logger.Debug("read", zap.String("revision", rev.ID))
 				}
@@ -266,6 +265,8 @@ func (d *Dir) Watch(ctx context.Context, fn func(Revision, error)) error {
 
 				fn(rev, nil)
 			}
+
+			failures = 0
 		}
 
 		interval := d.cfg.Interval

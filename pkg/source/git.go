@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -201,17 +202,9 @@ func (g *Git) fetch(ctx context.Context) (Revision, error) {
 		return Revision{}, err
 	}
 
-	signed, head, err := g.read(found)
+	rev, head, err := g.revision(found)
 	if err != nil {
 		return Revision{}, err
-	}
-
-	id := found.id(head.Hash)
-
-	if g.cfg.Verify != nil {
-		if err = g.cfg.Verify(signed); err != nil {
-			return Revision{}, &RefusedError{id, err}
-		}
 	}
 
 	if tip, ok := g.store.tip(); !ok || tip != head.Hash {
@@ -220,7 +213,31 @@ func (g *Git) fetch(ctx context.Context) (Revision, error) {
 		}
 	}
 
-	rev := Revision{
+	rev.Forced = g.forced(ctx, view, found, head)
+
+	g.announce(rev)
+	g.remember(found)
+	g.last, g.of, g.found, g.commit = rev, g.store, found, head.Hash
+
+	return rev, nil
+}
+
+// revision makes a revision of what is in the store, if Verify lets it pass.
+func (g *Git) revision(found picked) (Revision, *object.Commit, error) {
+	signed, head, err := g.read(found)
+	if err != nil {
+		return Revision{}, nil, err
+	}
+
+	id := found.id(head.Hash)
+
+	if g.cfg.Verify != nil {
+		if err = g.cfg.Verify(signed); err != nil {
+			return Revision{}, nil, &RefusedError{id, err}
+		}
+	}
+
+	return Revision{
 		ID:      id,
 		FS:      newGitTree(g.store, head.TreeHash, head.Committer.When),
 		Author:  person(head.Author),
@@ -228,13 +245,7 @@ func (g *Git) fetch(ctx context.Context) (Revision, error) {
 		Time:    head.Committer.When,
 		Ref:     string(found.ref),
 		Commit:  head.Hash.String(),
-	}
-	rev.Forced = g.forced(ctx, view, found, head)
-
-	g.announce(rev)
-	g.last, g.of, g.found, g.commit = rev, g.store, found, head.Hash
-
-	return rev, nil
+	}, head, nil
 }
 
 // read reads what was fetched.
@@ -298,10 +309,8 @@ func (g *Git) forced(ctx context.Context, view *view, found picked, head *object
 		return true // a tag is not meant to move
 	}
 
-	for _, parent := range head.ParentHashes {
-		if parent == g.commit {
-			return false
-		}
+	if slices.Contains(head.ParentHashes, g.commit) {
+		return false
 	}
 
 	yes, known := view.follows(ctx, g.commit, found.object)

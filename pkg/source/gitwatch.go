@@ -58,9 +58,11 @@ func (b *box) take() news {
 	return n
 }
 
-// Watch calls fn with the first and every new revision, and with Revision{} and the
-// error of every look that failed, until ctx ends; then it returns nil. It returns an
-// error at once if the configuration is wrong.
+// Watch calls fn with the first and every new revision, with Revision{} and the error of
+// every look that failed, and with the revision once more when a look succeeds after
+// that, until ctx ends; then it returns nil. It returns an error at once if the
+// configuration is wrong. If the very first look fails, the last good revision from before
+// a restart, kept in StateDir, comes before the failure.
 //
 // It looks every Interval and when it is poked; after failures less and less often,
 // up to every 5 minutes (30 seconds for a repository on this machine). A refused
@@ -151,7 +153,14 @@ func (g *Git) leave(b *box) {
 func (g *Git) poll(ctx context.Context, ended chan<- struct{}) {
 	defer close(ended)
 
+	looked := false
+
 	watch(ctx, g.rest, g.Fetch, func(rev Revision, err error) {
+		if kept, ok := g.kept(ctx); err != nil && !looked && ok {
+			g.hub.tell(ctx, news{rev: &kept})
+		}
+
+		looked = true
 		n := news{err: err}
 		if err == nil {
 			n.rev = &rev

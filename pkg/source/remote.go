@@ -98,7 +98,7 @@ func readAdvert(r io.Reader) (*packp.AdvRefs, error) {
 	case errors.Is(err, packp.ErrEmptyInput):
 		return nil, errNoAnswer
 	case err != nil:
-		return nil, fmt.Errorf("the server's list of refs cannot be read (%s): is it a Git repository with SHA-1 names?", clean(err.Error()))
+		return nil, fmt.Errorf("%w (%s): is it a Git repository with SHA-1 names?", errNoList, clean(err.Error()))
 	}
 
 	// A client with one "have" and an immediate "done" gets the same answer with and
@@ -108,6 +108,8 @@ func readAdvert(r io.Reader) (*packp.AdvRefs, error) {
 
 	return advert, nil
 }
+
+var errNoList = errors.New("the server's list of refs cannot be read")
 
 // newView makes a view of a server's list.
 func newView(advert *packp.AdvRefs, ask asker) *view {

@@ -84,6 +84,7 @@ func watch(ctx context.Context, rest func(ctx context.Context, failures int) boo
 	var (
 		seen     fs.FS // a revision that was fetched anew is new, too: its old FS cannot be read
 		failures int
+		failed   bool
 	)
 
 	for {
@@ -97,12 +98,14 @@ func watch(ctx context.Context, rest func(ctx context.Context, failures int) boo
 				failures = 0
 			}
 
+			failed = true
+
 			fn(Revision{}, err)
 		default:
 			failures = 0
 
-			if rev.FS != seen {
-				seen = rev.FS
+			if rev.FS != seen || failed {
+				seen, failed = rev.FS, false
 
 				fn(rev, nil)
 			}

@@ -300,7 +300,8 @@ func (s *sshSession) Close() error {
 // why adds to an error what the server said on the way out, which is where ssh servers
 // tell what is wrong.
 func (s *sshSession) why(err error) error {
-	if !errors.Is(err, errNoAnswer) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	// Gitea prints an empty line in place of a list, and the reason beside it.
+	if !errors.Is(err, errNoList) && !errors.Is(err, errNoAnswer) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return explain(err)
 	}
 

@@ -125,6 +125,13 @@ func (b *board) updateSource(name string, fn func(*SourceStatus)) {
 	b.sources[name] = s
 }
 
+func (b *board) source(name string) SourceStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	return b.sources[name].SourceStatus
+}
+
 // dropSource forgets a source and its targets.
 func (b *board) dropSource(name string) {
 	b.mu.Lock()

@@ -54,9 +54,9 @@ func TestObserve_Debounces(t *testing.T) {
 		time.Sleep(settle)
 		look(Healthy, Healthy)
 		look(Progressing, Healthy)
-		time.Sleep(settle - 1)
+		time.Sleep(settle - time.Nanosecond)
 		look(Progressing, Healthy)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		look(Progressing, Progressing)
 		look(Missing, Missing) // there is nothing to flap
 	})

@@ -47,10 +47,12 @@ func (d *desired) wants(name string) bool { return d.targets[name] != nil || d.b
 type target struct {
 	Key
 
-	src     *sourceState
-	from    *desired
-	desired *render.Target // nil when the target is not in Git
-	broken  error
+	src  *sourceState
+	from *desired
+	// reopened is the record's count when the pass began.
+	reopened uint64
+	desired  *render.Target // nil when the target is not in Git
+	broken   error
 	// policy and keep (why what left Git must not be destroyed; "" if it may) are decided
 	// together with the look at Omni (Engine.live).
 	policy Policy
@@ -85,7 +87,11 @@ func (e *Engine) failed(src *sourceState, err error) {
 		return
 	}
 
-	e.Logger.Warn("source failed", zap.String("source", src.Name), zap.Error(err))
+	// It is said once, not at every look that ends the same.
+	if e.board.source(src.Name).Error != err.Error() {
+		e.Logger.Warn("source failed", zap.String("source", src.Name), zap.Error(err))
+	}
+
 	e.board.updateSource(src.Name, func(s *SourceStatus) { s.Error = err.Error(); s.Fetched = true })
 }
 
@@ -141,6 +147,12 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 // announce logs a revision and what is wrong with it.
 func (e *Engine) announce(src *sourceState, revision source.Revision, targets int, problems template.Problems) {
 	log := e.Logger.With(zap.String("source", src.Name), zap.String("revision", revision.ID))
+
+	if before := e.board.source(src.Name); before.Revision == revision.ID && before.Error != "" {
+		log.Info("source works again")
+
+		return
+	}
 
 	fields := []zap.Field{zap.Int("targets", targets)}
 	if revision.Author != "" {
@@ -277,7 +289,10 @@ func (e *Engine) lookup(key Key) *target {
 		return nil
 	}
 
-	return &target{Key: key, src: src, from: d, desired: d.targets[key.Target], broken: d.broken[key.Target]}
+	return &target{
+		Key: key, src: src, from: d, reopened: e.board.get(key).reopened,
+		desired: d.targets[key.Target], broken: d.broken[key.Target],
+	}
 }
 
 // superseded reports whether a newer revision or configuration came since a target was

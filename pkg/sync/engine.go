@@ -18,8 +18,9 @@ import (
 
 // Source is where desired state comes from.
 type Source interface {
-	// Watch calls back with the first and every new revision, and with every failed
-	// attempt to get one, until ctx ends. A failure leaves the last revision in force.
+	// Watch calls back with the first and every new revision, with every failed attempt to
+	// get one, and with the same revision once more when that works again, until ctx ends. A
+	// failure leaves the last revision in force.
 	Watch(ctx context.Context, fn func(source.Revision, error)) error
 }
 

@@ -36,6 +36,9 @@ type record struct {
 	// becomes the target's Health when it lasts.
 	seen      Health
 	seenSince time.Time
+	// reopened counts how often something changed that the target may have waited for. A
+	// pass that began before the last time settles nothing.
+	reopened uint64
 	// requested is set while somebody asked for the target to be written to, until it is
 	// Synced or a new revision comes.
 	requested bool
@@ -196,13 +199,15 @@ func (b *board) stalled(source string) []Key {
 // reopen notes that something changed that a target may have waited for: it is no longer
 // settled, and what was refused may be sent again.
 func (b *board) reopen(key Key) {
-	b.update(key, func(r *record) { r.refused, r.Settled = "", false })
+	b.update(key, func(r *record) { r.refused, r.Settled, r.reopened = "", false, r.reopened+1 })
 }
 
 // request notes that somebody asked for a target. What was written in vain before is no
 // reason to wait.
 func (b *board) request(key Key) {
-	b.update(key, func(r *record) { r.requested, r.refused, r.written, r.Settled = true, "", nil, false })
+	b.update(key, func(r *record) {
+		r.requested, r.refused, r.written, r.Settled, r.reopened = true, "", nil, false, r.reopened+1
+	})
 }
 
 // unread notes that nothing is known of a target while Omni cannot be read.
@@ -228,14 +233,14 @@ func (b *board) grace(key Key, finishing string, limit time.Duration) time.Durat
 	return left
 }
 
-// answers reports whether a pass is about the revision that is awaited, and notes that it
-// came.
+// answers reports whether a pass is about the revision that is awaited, which it notes to
+// have come, and saw everything that changed in Omni meanwhile.
 func (r *record) answers(t *target) bool {
 	if r.awaited == t.from.revision {
 		r.awaited = ""
 	}
 
-	return r.awaited == ""
+	return r.awaited == "" && r.reopened == t.reopened
 }
 
 // succeeded notes that a plan was empty: the one proof of being Synced.

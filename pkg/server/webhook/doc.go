@@ -47,7 +47,8 @@
 //     sends nothing for a push of more than push_event_hooks_limit refs (3).
 //   - [Gitea], also Forgejo and Gogs: X-Forgejo-Signature, X-Gitea-Signature or
 //     X-Gogs-Signature (hex HMAC-SHA256 of the body), or X-Hub-Signature-256. The first that is
-//     there decides. As GitHub otherwise. "Test delivery" is a push event.
+//     there decides. As GitHub otherwise, but JSON only: Gitea signs the JSON inside a form, not
+//     the body that arrives. "Test delivery" is a push event.
 //   - [Bitbucket], Cloud and Data Center: X-Hub-Signature with sha256=. Events repo:push;
 //     repo:refs_changed, mirror:repo_synchronized and diagnostics:ping. Replays as GitHub.
 //   - [Generic]: see below.

@@ -75,7 +75,6 @@ func senders() map[string]sender {
 		ping:      message{"ping", `{"zen":"Speak like a human.","hook_id":109948940,"hook":{"type":"Repository","events":["push"]}}`},
 		unrelated: message{"issues", `{"action":"opened","issue":{"number":1}}`},
 		broken:    []message{{"push", `{"ref":`}, {"push", `[]`}, {"push", `{"ref":7}`}, {"push", `{}`}, {"push", ``}},
-		form:      true,
 	}
 
 	tea := hub

@@ -53,7 +53,6 @@ var schemes = map[Provider]scheme{
 		events:     []string{"X-Forgejo-Event", "X-Gitea-Event", "X-Gogs-Event", "X-Github-Event"},
 		deliveries: []string{"X-Forgejo-Delivery", "X-Gitea-Delivery", "X-Gogs-Delivery", "X-Github-Delivery"},
 		parse:      parseGitHub, // Gitea's payloads have the shape of GitHub's
-		form:       true,
 	},
 	Bitbucket: {
 		proof:        hexProof(signatureHeader{"X-Hub-Signature", "sha256="}),

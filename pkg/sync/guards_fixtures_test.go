@@ -1,0 +1,137 @@
+package sync
+
+import (
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/history"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	sourcerev "github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// idleEngine returns an engine that runs nothing and has the source s.
+func idleEngine() *Engine {
+	return New(Config{
+		Sources:  []SourceConfig{{Name: "s", Source: idle{}}},
+		Snapshot: omni.NewSnapshot(omni.SnapshotConfig{Relist: time.Hour, Kinds: Kinds()}),
+	})
+}
+
+// put brings a resource into the snapshot of an engine, as one that it has just created.
+func put(e *Engine, r resource.Resource) {
+	version, _ := resource.ParseVersion("1")
+	r.Metadata().SetVersion(version)
+	e.Snapshot.Put(r)
+}
+
+// member returns a machine of the cluster a.
+func member(id string, phase resource.Phase, controlPlane bool) resource.Resource {
+	r := omnires.NewMachineSetNode(id, omnires.NewMachineSet("a-x"))
+	r.Metadata().Labels().Set(omnires.LabelCluster, "a")
+	r.Metadata().SetPhase(phase)
+
+	if controlPlane {
+		r.Metadata().Labels().Set(omnires.LabelControlPlaneRole, "")
+	}
+
+	return r
+}
+
+// controlPlaneSet is no machine, although it has the role of one.
+func controlPlaneSet() resource.Resource {
+	r := omnires.NewMachineSet("a-control-planes")
+	r.Metadata().Labels().Set(omnires.LabelCluster, "a")
+	r.Metadata().Labels().Set(omnires.LabelControlPlaneRole, "")
+
+	return r
+}
+
+// problem is one of many.
+var problem = template.Problem{Message: "no"}
+
+type recorder []history.Entry
+
+func (r *recorder) Add(entry history.Entry) { *r = append(*r, entry) }
+
+// inMemory returns an engine that writes to a state in memory, and a target of it.
+func inMemory(wrap func(state.State) state.State) (*Engine, *target) {
+	e := idleEngine()
+	e.State = state.WrapCore(inmem.NewState("default"))
+
+	if wrap != nil {
+		e.State = wrap(e.State)
+	}
+
+	return e, &target{Key: Key{"s", "a"}, src: e.sources.get("s"), from: &desired{}}
+}
+
+// revision accepts a revision of a source: names and digests of its targets.
+func revision(e *Engine, source, id string, targets map[string]string) *desired {
+	var rendered []*render.Target
+	for name, digest := range targets {
+		rendered = append(rendered, &render.Target{Name: name, Digest: digest})
+	}
+
+	src := e.sources.get(source)
+	e.accept(src, sourcerev.Revision{ID: id}, &reading{set: &template.Set{}, targets: rendered})
+
+	return src.desired.Load()
+}
+
+// oddFiles fails to look at a file.
+type oddFiles struct{ err error }
+
+func (o oddFiles) Open(name string) (fs.File, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: o.err}
+}
+
+// marked returns a cluster of the source s.
+func marked(name string, phase resource.Phase) resource.Resource {
+	r := omnires.NewCluster(name)
+	r.Metadata().Annotations().Set(diff.MarkSource, "s")
+	r.Metadata().Annotations().Set(diff.MarkPath, name+".yaml")
+	r.Metadata().SetPhase(phase)
+
+	return r
+}
+
+// heldCluster returns the cluster a of the snapshot.
+func heldCluster(e *Engine) resource.Resource {
+	r, _ := e.Snapshot.Get(omnires.ClusterType, "a")
+
+	return r
+}
+
+// broken makes a source describe a target in a broken file only.
+func broken(e *Engine, source, name string) {
+	e.sources.get(source).desired.Store(&desired{broken: map[string]error{name: errors.New("a typo")}})
+}
+
+// drain takes all but the last from the queue and returns that.
+func drain(e *Engine) (key Key) {
+	for e.queue.Len() > 0 {
+		key, _ = e.queue.Get()
+		e.queue.Done(key)
+	}
+
+	return key
+}
+
+// lockedNode is a machine with a lock that came from Git.
+func lockedNode(phase resource.Phase) resource.Resource {
+	r := member("m1", phase, false)
+	r.Metadata().Annotations().Set(diff.MarkSource, "s")
+	r.Metadata().Annotations().Set(diff.MarkLocked, "")
+	r.Metadata().Annotations().Set(omnires.MachineLocked, "")
+
+	return r
+}

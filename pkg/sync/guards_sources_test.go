@@ -1,0 +1,314 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	sourcerev "github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// G2: a template that cannot be used is still in Git.
+func TestG2_BrokenIsNotRemoved(t *testing.T) {
+	e := idleEngine()
+
+	for _, name := range []string{"broken", "there", "gone", "other"} {
+		cluster := omnires.NewCluster(name)
+		if name != "other" {
+			cluster.Metadata().Annotations().Set(diff.MarkSource, "s")
+		}
+
+		put(e, cluster)
+	}
+
+	removed := e.removedClusters(e.sources.get("s"), &desired{
+		broken: map[string]error{"broken": errors.New("a typo")}, targets: map[string]*render.Target{"there": {}},
+	})
+
+	if len(removed) != 1 || removed[0].Metadata().ID() != "gone" {
+		t.Errorf("removed: %v", removed)
+	}
+}
+
+// Clusters are held back while the fleet resources of a revision, or of one before it, were
+// not tried yet.
+func TestG7_FleetBeforeClusters(t *testing.T) {
+	for name, test := range map[string]struct {
+		before, after map[string]string
+		pending, want bool
+	}{
+		"the first": {nil, map[string]string{"": "1", "a": "1"}, false, true},
+		"none":      {nil, map[string]string{"a": "1"}, false, false},
+		"new":       {map[string]string{"a": "1"}, map[string]string{"": "1", "a": "1"}, false, true},
+		"changed":   {map[string]string{"": "1"}, map[string]string{"": "2"}, false, true},
+		"gone":      {map[string]string{"": "1", "a": "1"}, map[string]string{"a": "1"}, false, true},
+		"unchanged": {map[string]string{"": "1"}, map[string]string{"": "1", "a": "1"}, false, false},
+		"not yet":   {map[string]string{"": "1"}, map[string]string{"": "1", "a": "1"}, true, true},
+	} {
+		e := idleEngine()
+
+		if test.before != nil {
+			revision(e, "s", "1", test.before).fleetPending.Store(test.pending)
+		}
+
+		if got := revision(e, "s", "2", test.after).fleetPending.Load(); got != test.want {
+			t.Errorf("%s: pending %v", name, got)
+		}
+	}
+}
+
+// G3: a revision brings work for what it changes, what left and what was not done yet; and
+// for nothing else.
+func TestG3_WhatARevisionTouches(t *testing.T) {
+	e := idleEngine()
+	passed := func(name string) {
+		e.board.succeeded(&target{Key: Key{"s", name}, from: e.sources.get("s").desired.Load()})
+	}
+
+	revision(e, "s", "1", map[string]string{"same": "1", "new": "1", "left": "1", "open": "1", "skipped": "1"})
+
+	for _, name := range []string{"same", "new", "left", "skipped"} {
+		passed(name)
+	}
+
+	revision(e, "s", "2", map[string]string{"same": "1", "new": "1", "left": "1", "open": "1", "skipped": "2"})
+	revision(e, "s", "3", map[string]string{"same": "1", "new": "2", "open": "1", "skipped": "2"})
+
+	for name, settled := range map[string]bool{"same": true, "new": false, "left": false, "open": false, "skipped": false} {
+		r := e.board.get(Key{"s", name})
+		if r.Settled != settled || settled != (r.awaited == "") || settled != (r.Revision == "3") {
+			t.Errorf("%s: settled %v, awaits %q, compared with %q", name, r.Settled, r.awaited, r.Revision)
+		}
+	}
+}
+
+// G10, G11: a cluster is let go only to a source that describes it, only by a source that is
+// known to have lost it, and only while there is something to let go.
+func TestG11_LetsGo(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(e *Engine, seen *target)
+		goes   bool
+	}{
+		"described by another":    {func(*Engine, *target) {}, true},
+		"described here":          {func(_ *Engine, seen *target) { seen.desired = &render.Target{} }, false},
+		"not whole":               {func(_ *Engine, seen *target) { seen.from.whole = false }, false},
+		"described by nobody":     {func(e *Engine, _ *target) { revision(e, "other", "2", map[string]string{"b": "1"}) }, false},
+		"broken in the other":     {func(e *Engine, _ *target) { broken(e, "other", "a") }, false},
+		"on its way out":          {func(e *Engine, _ *target) { e.Snapshot.TearingDown(heldCluster(e).Metadata()) }, false},
+		"gone":                    {func(e *Engine, _ *target) { e.Snapshot.Removed(heldCluster(e).Metadata()) }, false},
+		"the fleet resources":     {func(e *Engine, seen *target) { seen.Target = ""; put(e, marked("", resource.PhaseRunning)) }, false},
+		"the other was taken out": {func(e *Engine, seen *target) { e.Reconfigure([]SourceConfig{seen.src.SourceConfig}) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := idleEngine()
+			e.Reconfigure([]SourceConfig{{Name: "s", Source: idle{}}, {Name: "other", Source: idle{}}})
+			revision(e, "other", "1", map[string]string{"": "1", "a": "1"})
+
+			seen := &target{Key: Key{"s", "a"}, src: e.sources.get("s"), from: &desired{whole: true}}
+			seen.src.desired.Store(seen.from)
+			put(e, marked("a", resource.PhaseRunning))
+			test.change(e, seen)
+
+			if got := e.letsGo(seen); got != test.goes {
+				t.Errorf("lets go: %v", got)
+			}
+		})
+	}
+}
+
+// G11: what one source lost is looked at again when another one may have it, or was read at
+// last; and not otherwise.
+func TestG11_QueueMoved(t *testing.T) {
+	lost, there := Key{"s", "lost"}, Key{"s", "there"}
+
+	for name, test := range map[string]struct {
+		before, after map[string]string
+		comes         bool
+	}{
+		"the first revision": {nil, map[string]string{"x": "1"}, true},
+		"it is there":        {map[string]string{"x": "1"}, map[string]string{"x": "1", "lost": "1", "there": "1"}, true},
+		"it was there":       {map[string]string{"lost": "1", "there": "1"}, map[string]string{"lost": "1", "there": "1"}, false},
+		"something else":     {map[string]string{"x": "1"}, map[string]string{"x": "2"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := idleEngine()
+			defer e.queue.ShutDown()
+
+			e.Reconfigure([]SourceConfig{{Name: "s", Source: idle{}}, {Name: "other", Source: idle{}}})
+			revision(e, "s", "1", map[string]string{"there": "1", "lost": "1"})
+			revision(e, "s", "2", map[string]string{"there": "1"})
+
+			if test.before != nil {
+				revision(e, "other", "1", test.before)
+			}
+
+			drain(e)
+
+			for _, key := range []Key{lost, there} {
+				e.board.waiting(e.lookup(key), "kept", true)
+			}
+
+			revision(e, "other", "2", test.after)
+
+			queued := map[Key]bool{}
+
+			for e.queue.Len() > 0 {
+				key, _ := e.queue.Get()
+				queued[key] = true
+				e.queue.Done(key)
+			}
+
+			if queued[lost] != test.comes || queued[there] || e.board.get(lost).Settled == test.comes {
+				t.Errorf("queued %v, settled %v", queued, e.board.get(lost).Settled)
+			}
+		})
+	}
+}
+
+// G2: what comes late from a source that was taken out, or that has its name from another one
+// now, is not listened to.
+func TestG2_LateWordOfAnOldSource(t *testing.T) {
+	type another struct{ idle }
+
+	for name, configs := range map[string][]SourceConfig{
+		"taken out": nil, "another under its name": {{Name: "s", Source: another{}}}, "another folder": {{Name: "s", Source: idle{}, Scope: template.Scope{Root: "x"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := idleEngine()
+			old := e.sources.get("s")
+			e.Reconfigure(configs)
+			drain(e)
+
+			e.accept(old, sourcerev.Revision{ID: "late"}, &reading{set: &template.Set{}, targets: []*render.Target{{Name: "a", Digest: "1"}}})
+			e.failed(old, errors.New("late"))
+
+			status, _ := e.Status()
+			for _, s := range status.Sources {
+				if s.Fetched || s.Error != "" {
+					t.Errorf("%+v", s)
+				}
+			}
+
+			if len(status.Sources) != len(configs) || len(status.Targets) != 0 || e.queue.Len() != 0 {
+				t.Errorf("%d sources, %d targets, queued: %d", len(status.Sources), len(status.Targets), e.queue.Len())
+			}
+		})
+	}
+}
+
+// A target of a source that was taken out is not made again by a pass that was under way.
+func TestG2_LatePassOfAnOldSource(t *testing.T) {
+	e := idleEngine()
+	revision(e, "s", "1", map[string]string{"a": "1"})
+
+	key := drain(e)
+	e.process(t.Context(), key, func(*target) error { e.Reconfigure(nil); return &StalledError{errors.New("no")} })
+
+	if status, _ := e.Status(); len(status.Targets) != 0 {
+		t.Errorf("%+v", status.Targets)
+	}
+}
+
+// A configuration that is read again brings work for the sources that it changes, and for no
+// other.
+func TestG3_ReconfigureTouchesWhatChanged(t *testing.T) {
+	for prune, want := range map[bool]int{false: 0, true: 1} {
+		e := idleEngine()
+		revision(e, "s", "1", map[string]string{"a": "1"})
+
+		key := drain(e)
+		e.board.succeeded(e.lookup(key))
+		e.Reconfigure([]SourceConfig{{Name: "s", Source: idle{}, Prune: prune}})
+
+		if n := e.queue.Len(); n != want || e.board.get(key).Settled == prune {
+			t.Errorf("prune %v: queued %d, settled %v", prune, n, e.board.get(key).Settled)
+		}
+	}
+}
+
+// G6: a template without a name says nothing about the fleet resources.
+func TestG6_NamelessTemplate(t *testing.T) {
+	set := &template.Set{Templates: []*template.Template{{Path: "nameless.yaml"}, {Name: "a", Path: "a.yaml"}, {Name: "b", Path: "b.yaml"}}}
+	got := brokenTargets(set, map[string]*render.Target{"b": {}}, nil)
+
+	if len(got) != 1 || got["a"] == nil {
+		t.Errorf("broken: %v", got)
+	}
+}
+
+// G2: of a template that cannot be used nothing is planned, and nothing is said of its cluster
+// but that.
+func TestG2_BrokenIsNotReconciled(t *testing.T) {
+	e := idleEngine()
+	revision(e, "s", "1", map[string]string{"a": "1"})
+
+	key := drain(e)
+	e.sources.get("s").desired.Store(&desired{revision: "1", broken: map[string]error{"a": errors.New("a typo")}})
+	e.process(t.Context(), key, func(*target) error { t.Error("it is reconciled"); return nil })
+
+	if r := e.board.get(key); r.Sync != Unknown || r.Message != "a typo" || !r.Settled || r.Operation != Failed {
+		t.Errorf("%+v", r.TargetStatus)
+	}
+}
+
+// A source is watched once at a time: its next watch begins when the last one has ended.
+func TestG2_OneWatchAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type another struct{ idle }
+
+		e := idleEngine()
+		defer e.queue.ShutDown()
+
+		ctx, cancel := context.WithCancel(t.Context())
+		ended, began, slow := make(chan error, 1), 0, make(chan struct{})
+
+		go func() {
+			ended <- e.followSources(ctx, func(ctx context.Context, _ *sourceState) error {
+				began++
+				<-ctx.Done()
+				<-slow
+
+				return errors.New("it ends badly")
+			})
+		}()
+
+		synctest.Wait()
+		e.Reconfigure([]SourceConfig{{Name: "s", Source: idle{}, Prune: true}})
+		synctest.Wait()
+
+		if began != 1 {
+			t.Errorf("%d watches after another policy, want 1", began)
+		}
+
+		e.Reconfigure([]SourceConfig{{Name: "s", Source: another{}}})
+		synctest.Wait()
+
+		if began != 1 {
+			t.Errorf("%d watches at once", began)
+		}
+
+		close(slow)
+		synctest.Wait()
+
+		if began != 2 {
+			t.Errorf("%d watches in the end, want 2", began)
+		}
+
+		cancel()
+
+		if err := <-ended; err != nil {
+			t.Errorf("the end of a source ended the daemon: %v", err)
+		}
+
+		if status, _ := e.Status(); status.Sources[0].Error != "it ends badly" {
+			t.Errorf("nobody is told: %+v", status.Sources)
+		}
+	})
+}
