@@ -27,17 +27,23 @@ var allowed = map[string][]string{
 	// Beside the flow.
 	"pkg/server":         {},
 	"pkg/server/webhook": {},
-	"pkg/config":         {},
-	"pkg/history":        {},
-	"examples":           {},
+	"pkg/server/api": {
+		"pkg/server", "pkg/sync", "pkg/diff", "pkg/history", "api/omnisyncd/v1", "api/omnisyncd/v1/omnisyncdv1connect",
+	},
+	"api/omnisyncd/v1":                    {},
+	"api/omnisyncd/v1/omnisyncdv1connect": {"api/omnisyncd/v1"},
+	"pkg/config":                          {},
+	"pkg/history":                         {},
+	"examples":                            {},
 	"cmd/omni-syncd": {
 		"pkg/config", "pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "pkg/history", "pkg/source/signature",
-		"pkg/server", "pkg/server/webhook", "examples",
+		"pkg/server", "pkg/server/webhook", "pkg/server/api", "api/omnisyncd/v1", "api/omnisyncd/v1/omnisyncdv1connect", "examples",
 	},
 	"test/architecture": {},
 	"test/bench":        {},
 	"test/chaos":        {},
 	"test/conformance":  {},
+	"test/gitea":        {},
 	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync"},
 }
 
