@@ -51,6 +51,15 @@ lint: ## Check formatting, vet and staticcheck
 	go vet ./...
 	go tool staticcheck ./...
 
+.PHONY: generate
+generate: ## Generate the Go code of the API from api/
+	go tool -modfile=tools/go.mod buf lint
+	go tool -modfile=tools/go.mod buf generate
+
+.PHONY: generate-check
+generate-check: generate ## Fail if the checked-in code of the API is not what is generated
+	@git diff --exit-code -- api && test -z "$$(git ls-files --others --exclude-standard -- api)" || { echo "api/ is stale: commit what 'make generate' made"; exit 1; }
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.uber.org/zap/buffer"
 	"go.uber.org/zap/zapcore"
@@ -63,9 +64,13 @@ func writeField(line *buffer.Buffer, key string, value any) {
 		text = shortRevision(text)
 	}
 
-	if text == "" || strings.ContainsAny(text, " \t\r\n\"=") {
+	if text == "" || strings.ContainsFunc(text, needsQuotes) {
 		text = strconv.Quote(text)
 	}
 
 	fmt.Fprintf(line, " %s=%s", key, text)
 }
+
+// needsQuotes reports whether a field with r in it cannot stand as it is: it would not be
+// told from the next one, or do something to a terminal.
+func needsQuotes(r rune) bool { return r == ' ' || r == '"' || r == '=' || !unicode.IsPrint(r) }

@@ -85,7 +85,8 @@ Try it without one:  omni-syncd demo`,
 		SilenceErrors: true,
 	}
 
-	root.AddCommand(newRun(), newDemo(), newValidate(), newRender(), newDiff(), newSync(), newVersion())
+	root.AddCommand(newRun(), newDemo(), newValidate(), newRender(), newDiff(), newSync(), newVersion(),
+		newStatus(), newReconcile(), newConfirm(), newHistory())
 
 	return root
 }

@@ -19,9 +19,10 @@ import (
 
 func newRun() *cobra.Command {
 	var (
-		src  sourceFlags
-		omni omniFlags
-		log  logFlags
+		src    sourceFlags
+		omni   omniFlags
+		log    logFlags
+		socket string
 	)
 
 	cmd := &cobra.Command{
@@ -78,10 +79,15 @@ read again when it changes and on SIGHUP.`,
 				return err
 			}
 
+			api, err := listenForCalls(firstOf(socket, cfg.API.Socket), history, logger)
+			if err != nil {
+				return err
+			}
+
 			d.webhooks = webhooks
 			d.announce(cfg)
 
-			err = drive(cmd.Context(), conn, engine, d.untilStopped, d.reload, webhooks.run)
+			err = drive(cmd.Context(), conn, engine, d.untilStopped, d.reload, webhooks.run, api.run)
 			logger.Info("stopped")
 
 			return err
@@ -90,6 +96,7 @@ read again when it changes and on SIGHUP.`,
 
 	src.bindSync(cmd)
 	cmd.Flags().DurationVar(&src.interval, "interval", config.DefaultInterval, "how often Git is asked for news")
+	cmd.Flags().StringVar(&socket, "socket", "", "unix socket of the API, or none (default: omni-syncd.sock in $RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR)")
 	omni.bind(cmd)
 	log.bind(cmd)
 
@@ -163,7 +170,7 @@ func (d *daemon) adopt(cfg *config.Config, engine *sync.Engine) error {
 	}
 
 	if needsRestart(d.cfg, cfg) {
-		d.log.Warn("what changed in `omni`, `stateDir`, `retry`, `teardownWarnAfter` or `webhooks` counts after a restart")
+		d.log.Warn("what changed in `omni`, `stateDir`, `retry`, `teardownWarnAfter`, `api` or `webhooks` counts after a restart")
 	}
 
 	engine.Reconfigure(sources)
@@ -182,7 +189,7 @@ func needsRestart(before, after *config.Config) bool {
 	}
 
 	return before.Omni != after.Omni || before.StateDir != after.StateDir || before.Retry != after.Retry ||
-		before.TeardownWarnAfter != after.TeardownWarnAfter || listen(before) != listen(after)
+		before.TeardownWarnAfter != after.TeardownWarnAfter || before.API != after.API || listen(before) != listen(after)
 }
 
 // runningHistory is a history that is being written.

@@ -46,7 +46,20 @@ type Config struct {
 	TeardownWarnAfter Duration `yaml:"teardownWarnAfter"`
 	// Webhooks is where pushes are announced; nothing listens without it.
 	Webhooks *Webhooks `yaml:"webhooks"`
+	// API is where the daemon is asked and told.
+	API API `yaml:"api"`
 }
+
+// API is where the daemon is asked and told.
+type API struct {
+	// Socket is the path of a unix socket for the daemon's own user and root, or [None].
+	// Default: omni-syncd.sock in $RUNTIME_DIRECTORY (systemd's) or $XDG_RUNTIME_DIR; without
+	// either of them there is no API.
+	Socket string `yaml:"socket"`
+}
+
+// None is the socket of a daemon without an API.
+const None = "none"
 
 // Retry says how what fails is tried again: after half a second, then twice as long each
 // time.
@@ -354,6 +367,10 @@ func (c *Config) resolve(folder string) {
 	paths := []*string{&c.StateDir, &c.Omni.ServiceAccountKeyFile, &c.Omni.CAFile}
 	if c.Webhooks != nil {
 		paths = append(paths, &c.Webhooks.CertFile, &c.Webhooks.KeyFile)
+	}
+
+	if c.API.Socket != None {
+		paths = append(paths, &c.API.Socket)
 	}
 
 	for i := range c.Sources {

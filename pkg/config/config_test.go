@@ -22,6 +22,7 @@ omni:
   endpoint: https://example.omni.siderolabs.io
   serviceAccountKeyFile: key
 webhooks: {listen: "127.0.0.1:9292", certFile: cert.pem, keyFile: key.pem}
+api: {socket: api.sock}
 sources:
   - name: fleet
     git:
@@ -51,6 +52,7 @@ sources:
 		Omni:  config.Omni{Endpoint: "https://example.omni.siderolabs.io", ServiceAccountKeyFile: filepath.Join(folder, "key")},
 		Retry: config.Retry{MaxInterval: config.Duration(time.Minute)}, TeardownWarnAfter: config.Duration(15 * time.Minute),
 		Webhooks: &config.Webhooks{Listen: "127.0.0.1:9292", CertFile: filepath.Join(folder, "cert.pem"), KeyFile: filepath.Join(folder, "key.pem")},
+		API:      config.API{Socket: filepath.Join(folder, "api.sock")},
 		Sources: []config.Source{
 			{
 				Name: "fleet", Path: "clusters",

@@ -2,10 +2,10 @@
 //
 //	source ──▶ template ──▶ render ──▶ diff ──▶ sync ──▶ omni
 //	   ▲                                          │
-//	   └── server: webhooks                       └──▶ read model
+//	   └── server: webhooks                       └──▶ read model ──▶ server: api
 //
-// It stands beside the flow. It tells sources that there is news (package webhook) and
-// never touches Omni itself.
+// It stands beside the flow. It tells sources that there is news (package webhook), tells
+// people what the engine does (package api), and never touches Omni itself.
 package server
 
 import (
@@ -27,6 +27,10 @@ const (
 	headerTimeout = 5 * time.Second
 	idleTimeout   = time.Minute
 	maxHeader     = 32 << 10
+	// maxStreams is how many requests one HTTP/2 connection makes at the same time.
+	maxStreams = 32
+	// maxSocketConns is how many connections a unix socket takes at the same time.
+	maxSocketConns = 128
 	// drainTimeout is how long requests under way may take after the stop.
 	drainTimeout = 5 * time.Second
 )
@@ -35,6 +39,8 @@ const (
 type Config struct {
 	// Listen is host:port; port 0 takes a free one.
 	Listen string
+	// Socket is the path of a unix socket to listen at instead; see [Listen].
+	Socket string
 	// CertFile and KeyFile are the certificate (PEM); they are read anew when they change.
 	// Without them it is plain HTTP.
 	CertFile, KeyFile string
@@ -52,9 +58,23 @@ type Server struct {
 }
 
 // Listen takes the address and checks the certificate. Who does not call Run calls Close.
+//
+// A unix socket is there for its owner: its folder is made with the mode 0700 if it is
+// missing, it has the mode 0600, and a connection of anybody but the same user and root is
+// closed and logged. A socket that nobody listens at is replaced; one that somebody listens
+// at, or a file that is no socket, is an error. HTTP/2 is spoken there without TLS, too.
 func Listen(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
+	}
+
+	if cfg.Socket != "" {
+		listener, err := listenSocket(cfg.Socket, cfg.Logger)
+		if err != nil {
+			return nil, err
+		}
+
+		return &Server{cfg, listener}, nil
 	}
 
 	var certificate *certificate
@@ -73,7 +93,9 @@ func Listen(cfg Config) (*Server, error) {
 
 	if certificate != nil {
 		listener = tls.NewListener(listener, &tls.Config{
-			MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"},
+			// No HTTP/2: an answer that is given before the body was read reaches some clients as a
+			// broken stream, and not as the answer that says what is wrong.
+			MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"http/1.1"},
 		})
 	}
 
@@ -94,7 +116,16 @@ func (s *Server) Run(ctx context.Context) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          zap.NewStdLog(s.Logger.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // handshakes that fail are no news
+		ConnContext:       withPeer,
+		Protocols:         new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, SendPingTimeout: idleTimeout, PingTimeout: headerTimeout, WriteByteTimeout: idleTimeout,
+		},
 	}
+
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(s.Socket != "") // gRPC without TLS; the socket's mode and the peer's user guard it
 
 	stopped := make(chan error, 1)
 

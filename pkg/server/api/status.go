@@ -1,0 +1,164 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"connectrpc.com/connect"
+
+	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+)
+
+// Bounds of a list of history.
+const (
+	defaultHistory = 20
+	maxHistory     = 1000
+)
+
+// statusService implements omnisyncdv1connect.StatusServiceHandler.
+type statusService struct{ *Handler }
+
+// ListSources returns all sources.
+func (s *statusService) ListSources(context.Context, *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error) {
+	all, _ := s.Engine.Changes(0)
+
+	return connect.NewResponse(&v1.ListSourcesResponse{Sources: sourcesOf(all.Sources)}), nil
+}
+
+// ListClusters returns clusters.
+func (s *statusService) ListClusters(_ context.Context, req *connect.Request[v1.ListClustersRequest]) (*connect.Response[v1.ListClustersResponse], error) {
+	all, _ := s.Engine.Changes(0)
+
+	found, err := filter(&all, req.Msg.GetSource(), req.Msg.Cluster)
+	if err != nil {
+		return nil, err
+	}
+
+	return connect.NewResponse(&v1.ListClustersResponse{Ready: all.Ready, Clusters: clustersOf(found)}), nil
+}
+
+// WatchStatus sends everything and then changes.
+func (s *statusService) WatchStatus(ctx context.Context, _ *connect.Request[v1.WatchStatusRequest], stream *connect.ServerStream[v1.WatchStatusResponse]) error {
+	if err := s.acquire(); err != nil {
+		return err
+	}
+	defer s.release()
+
+	pause := time.NewTicker(watchEvery)
+	defer pause.Stop()
+
+	for version := uint64(0); ; {
+		changes, newer := s.Engine.Changes(version)
+		version = changes.Version
+
+		if err := stream.Send(changesOf(&changes)); err != nil {
+			return err
+		}
+
+		// First the pause: what changes meanwhile is one message.
+		if err := await(ctx, s.stopping, pause.C); err != nil {
+			return err
+		}
+
+		if err := await(ctx, s.stopping, newer); err != nil {
+			return err
+		}
+	}
+}
+
+func changesOf(changes *sync.Changes) *v1.WatchStatusResponse {
+	res := &v1.WatchStatusResponse{
+		Version: changes.Version, All: changes.All, Ready: changes.Ready, Sources: sourcesOf(changes.Sources), Clusters: clustersOf(changes.Targets),
+		RemovedSources: changes.RemovedSources,
+	}
+
+	for _, key := range changes.RemovedTargets {
+		res.RemovedClusters = append(res.RemovedClusters, &v1.RemovedCluster{Source: text(key.Source), Name: text(key.Target)})
+	}
+
+	return res
+}
+
+// GetPlan returns the plan of a cluster.
+func (s *statusService) GetPlan(_ context.Context, req *connect.Request[v1.GetPlanRequest]) (*connect.Response[v1.GetPlanResponse], error) {
+	all, _ := s.Engine.Changes(0)
+
+	t, err := one(&all, req.Msg.GetSource(), req.Msg.GetCluster())
+	if err != nil {
+		return nil, err
+	}
+
+	if t.Plan == nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("there is no plan yet: %s", cmp.Or(text(t.Message), "it was not compared with Omni so far")))
+	}
+
+	plan, err := planOf(t)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+
+	return connect.NewResponse(plan), nil
+}
+
+// ListHistory returns what was applied to a cluster.
+func (s *statusService) ListHistory(_ context.Context, req *connect.Request[v1.ListHistoryRequest]) (*connect.Response[v1.ListHistoryResponse], error) {
+	limit := int(cmp.Or(req.Msg.GetLimit(), defaultHistory))
+
+	switch {
+	case limit < 0 || limit > maxHistory:
+		return nil, invalid("limit: %d is not between 1 and %d", limit, maxHistory)
+	case s.History == nil:
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("no history is kept: set `stateDir` in the configuration, or --state-dir"))
+	}
+
+	source, err := s.remembered(req.Msg.GetSource(), req.Msg.GetCluster())
+	if err != nil {
+		return nil, err
+	}
+
+	entries, err := s.History.Of(source, req.Msg.GetCluster(), limit)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+
+	res := &v1.ListHistoryResponse{Entries: make([]*v1.HistoryEntry, len(entries))}
+	for i := range entries {
+		res.Entries[i] = entryOf(&entries[i])
+	}
+
+	return connect.NewResponse(res), nil
+}
+
+// remembered returns the source of a cluster that is there, or that was: then its history
+// is all that is left of it.
+func (s *statusService) remembered(source, cluster string) (string, error) {
+	all, _ := s.Engine.Changes(0)
+
+	t, err := one(&all, source, cluster)
+	if err == nil {
+		return t.Source, nil
+	}
+
+	if connect.CodeOf(err) != connect.CodeNotFound {
+		return "", err
+	}
+
+	for i := range all.Sources {
+		if name := all.Sources[i].Name; source == "" || source == name {
+			entries, readErr := s.History.Of(name, cluster, 1)
+
+			switch {
+			case readErr != nil:
+				return "", connect.NewError(connect.CodeInternal, readErr)
+			case len(entries) > 0:
+				return name, nil
+			}
+		}
+	}
+
+	return "", err
+}
