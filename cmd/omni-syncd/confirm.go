@@ -26,7 +26,7 @@ names: exactly that deletion, until the daemon ends. What must stand for longer 
 into the configuration (` + "`confirm`" + ` of the source).`,
 		Example: `  omni-syncd status
   omni-syncd confirm 0123456789ab`,
-		Args: cobra.ExactArgs(1),
+		Args: exactly("which deletion? give its digest; `omni-syncd status` shows it"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
 			defer cancel()

@@ -36,7 +36,7 @@ func newHistory() *cobra.Command {
 why, and how it ended. The daemon keeps it in its state directory.`,
 		Example: `  omni-syncd history production
   omni-syncd history production -n 1 -o json`,
-		Args:              cobra.ExactArgs(1),
+		Args:              exactly("which cluster? name it; `omni-syncd status` lists them"),
 		ValidArgsFunction: daemon.completeClusters,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(format); err != nil {

@@ -71,6 +71,17 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	}
 }
 
+// exactly wants one argument, and asks for it in words.
+func exactly(question string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return errors.New(question)
+		}
+
+		return cobra.ExactArgs(1)(cmd, args)
+	}
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "omni-syncd",
