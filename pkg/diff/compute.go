@@ -26,6 +26,9 @@ type Input struct {
 	Removed bool
 	// LetGo releases a removed cluster instead of destroying it: another source has it now.
 	LetGo bool
+	// Moved are fleet resources that other sources describe: what left this one and is
+	// among them is released instead of destroyed.
+	Moved []resource.Resource
 	// Live holds everything that lives under the target's name, the live twin of every
 	// desired resource, and the KernelArgs of the cluster's machines.
 	Live []resource.Resource
@@ -165,6 +168,11 @@ func (c *computation) remove(desired map[ref]bool) {
 	doomed := c.doomed(desired)
 	handover := c.handedOver()
 	cascades := map[ref][]resource.Resource{}
+	moved := make(map[ref]bool, len(c.Moved))
+
+	for _, r := range c.Moved {
+		moved[refOf(r)] = c.fleet
+	}
 
 	for key, have := range c.live {
 		if desired[key] || c.notOurs(have) {
@@ -178,7 +186,7 @@ func (c *computation) remove(desired map[ref]bool) {
 			cascades[root] = append(cascades[root], have)
 		case have.Metadata().Type() == omni.KernelArgsType:
 			c.release(have)
-		case handover && SourceOf(have) == c.Source && !isTearingDown(have):
+		case (handover || moved[key]) && SourceOf(have) == c.Source && !isTearingDown(have):
 			c.release(have)
 		case SourceOf(have) == "" && (!c.PruneForeign || c.Removed):
 			c.plan.Foreign = append(c.plan.Foreign, have)

@@ -297,9 +297,11 @@ func (s *Store) makeRoom(targets *bbolt.Bucket) error {
 		when   time.Time
 	)
 
-	err := targets.ForEachBucket(func(name []byte) error {
-		count++
+	if err := targets.ForEachBucket(func([]byte) error { count++; return nil }); err != nil || count < s.Targets {
+		return err
+	}
 
+	err := targets.ForEachBucket(func(name []byte) error {
 		_, data := targets.Bucket(name).Cursor().Last()
 
 		var last Entry
@@ -309,7 +311,7 @@ func (s *Store) makeRoom(targets *bbolt.Bucket) error {
 
 		return nil
 	})
-	if err != nil || count < s.Targets || oldest == nil {
+	if err != nil || oldest == nil {
 		return err
 	}
 

@@ -59,6 +59,8 @@ type target struct {
 	keep   string
 	// letGo is set when another source describes what left this one.
 	letGo bool
+	// moved are the fleet resources that other sources describe.
+	moved []resource.Resource
 	live  []resource.Resource
 }
 
@@ -67,6 +69,8 @@ func (t *target) input(live []resource.Resource) diff.Input {
 	if t.desired != nil {
 		in.Desired = t.desired.Resources
 	}
+
+	in.Moved = t.moved
 
 	return in
 }
@@ -132,13 +136,18 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 
 	// Every target gets a status before the source counts as fetched, so that nobody who
 	// waits for the source to settle sees it half done.
-	for _, key := range e.affected(src, previous, next) {
-		e.queue.Forget(key) // a new revision is tried at once, whatever the backoff was
-		e.queue.Add(key)
+	if next.same(previous) {
+		next.left = previous.left // the source works again: nothing is forgotten
+	} else {
+		for _, key := range e.affected(src, previous, next) {
+			e.queue.Forget(key) // a new revision is tried at once, whatever the backoff was
+			e.queue.Add(key)
+		}
 	}
 
+	e.board.updateSource(src.Name, func(s *SourceStatus) { s.Error = "" }) // before others look at it
 	e.queueRemoved(src)
-	e.queueMoved(src, previous, next)
+	e.queueMoved(src)
 	e.board.updateSource(src.Name, func(s *SourceStatus) {
 		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, read.problems
 	})
@@ -193,6 +202,21 @@ func (e *Engine) affected(src *sourceState, previous, next *desired) []Key {
 	}
 
 	return keys
+}
+
+// same reports whether two revisions are one, read twice.
+func (d *desired) same(other *desired) bool {
+	if d.revision != other.revision || len(d.targets) != len(other.targets) || len(d.broken) != len(other.broken) {
+		return false
+	}
+
+	for name, t := range d.targets {
+		if other.targets[name] == nil || other.targets[name].Digest != t.Digest {
+			return false
+		}
+	}
+
+	return true
 }
 
 func changed(previous, next *render.Target) bool {
@@ -309,10 +333,10 @@ func (e *Engine) keep(t *target) string {
 		return "prune is off for this source"
 	case !t.from.whole:
 		return "the revision is not whole: it holds no templates, or some of its files have problems"
+	case e.unread(t) != "":
+		return e.unread(t) + ", and what left this one may have moved there"
 	case t.desired != nil || t.Target == "":
 		return ""
-	case e.unread() != "":
-		return "the source " + e.unread() + " was not read yet, and the template may have moved there"
 	case t.policy.Protected:
 		return "it is protected; say " + AnnotationDeletion + ": allowed in its template before you remove that"
 	}

@@ -55,16 +55,23 @@ func classified(err error, verb, resource string) error {
 // joined makes one error of those of a phase. One that time heals decides, since the
 // rest may only be its consequence.
 func joined(errs []error) error {
-	err := errors.Join(errs...)
-
-	var retry *RetryError
-
-	switch {
-	case err == nil:
+	if len(errs) == 0 {
 		return nil
-	case errors.As(err, &retry):
-		return &RetryError{Err: err, Expected: len(errs) == 1 && retry.Expected}
-	default:
-		return &StalledError{err}
 	}
+
+	retried, expected := false, true
+
+	for _, err := range errs {
+		var retry *RetryError
+
+		retries := errors.As(err, &retry)
+		retried = retried || retries
+		expected = expected && retries && retry.Expected
+	}
+
+	if retried {
+		return &RetryError{Err: errors.Join(errs...), Expected: expected}
+	}
+
+	return &StalledError{errors.Join(errs...)}
 }

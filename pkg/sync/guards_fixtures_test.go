@@ -71,7 +71,10 @@ func inMemory(wrap func(state.State) state.State) (*Engine, *target) {
 		e.State = wrap(e.State)
 	}
 
-	return e, &target{Key: Key{"s", "a"}, src: e.sources.get("s"), from: &desired{}}
+	from := &desired{}
+	e.sources.get("s").desired.Store(from)
+
+	return e, &target{Key: Key{"s", "a"}, src: e.sources.get("s"), from: from}
 }
 
 // revision accepts a revision of a source: names and digests of its targets.

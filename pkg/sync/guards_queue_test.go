@@ -297,29 +297,32 @@ func TestG4_NoticesBringBack(t *testing.T) {
 		"Omni was read":        {func(*Engine, Key) {}, omni.Change{}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := idleEngine()
-			defer e.queue.ShutDown()
+			synctest.Test(t, func(t *testing.T) {
+				e := idleEngine()
+				defer e.queue.ShutDown()
 
-			key := Key{"s", "a"}
-			revision(e, "s", "1", map[string]string{"a": "1"})
-			drain(e)
-			test.before(e, key)
-			waits := e.board.get(key).Settled
-			e.notice(test.notice)
+				key := Key{"s", "a"}
+				revision(e, "s", "1", map[string]string{"a": "1"})
+				drain(e)
+				test.before(e, key)
+				waits := e.board.get(key).Settled
+				e.notice(test.notice)
+				time.Sleep(time.Minute) // what was refused comes back with backoff
 
-			if came := e.queue.Len() == 1; came != test.comes {
-				t.Errorf("queued: %d", e.queue.Len())
-			}
+				if came := e.queue.Len() == 1; came != test.comes {
+					t.Errorf("queued: %d", e.queue.Len())
+				}
 
-			if waits && e.board.get(key).Settled {
-				t.Error("it is settled, although it is about to be looked at")
-			}
+				if waits && e.board.get(key).Settled {
+					t.Error("it is settled, although it is about to be looked at")
+				}
 
-			drain(e)
+				drain(e)
 
-			if len(e.blocked.take(machine.Type, machine.ID)) != 0 {
-				t.Error("what came is waited for")
-			}
+				if len(e.blocked.take(machine.Type, machine.ID)) != 0 {
+					t.Error("what came is waited for")
+				}
+			})
 		})
 	}
 }

@@ -52,6 +52,8 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 	t.letGo = e.letsGo(t)
 
 	if t.Target == "" {
+		t.moved = e.movedFleet(t.Source)
+
 		return e.liveFleet(t), nil
 	}
 

@@ -2,6 +2,7 @@ package sync
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -36,20 +37,50 @@ func (e *Engine) movedTo(key Key) string {
 	return ""
 }
 
-// unread returns a source that has not delivered a revision yet; "" if there is none.
-func (e *Engine) unread() string {
+// unread says which other source may have the template that a source lost: one that was
+// not read yet, that cannot be read at the moment, or that has yet to take the revision
+// of the repository that both read; "" if there is none.
+func (e *Engine) unread(t *target) string {
 	for _, name := range slices.Sorted(maps.Keys(e.sources.all())) {
-		if src := e.sources.get(name); src != nil && src.desired.Load() == nil {
-			return name
+		src := e.sources.get(name)
+		if src == nil || name == t.Source {
+			continue
+		}
+
+		switch d := src.desired.Load(); {
+		case d == nil:
+			return "the source " + name + " was not read yet"
+		case e.board.source(name).Error != "":
+			return "the source " + name + " cannot be read at the moment"
+		case sameOrigin(src.Source, t.src.Source) && d.revision != t.from.revision:
+			return "the source " + name + " has yet to take the revision"
 		}
 	}
 
 	return ""
 }
 
-// queueMoved queues what other sources lost, if a new revision of src may have it or is the
-// first one.
-func (e *Engine) queueMoved(src *sourceState, previous, next *desired) {
+// sameOrigin reports whether two sources read one repository together.
+func sameOrigin(a, b Source) bool {
+	return reflect.TypeOf(a).Comparable() && reflect.TypeOf(b).Comparable() && a == b
+}
+
+// movedFleet returns what other sources describe of fleet resources.
+func (e *Engine) movedFleet(source string) []resource.Resource {
+	var all []resource.Resource
+
+	for name, src := range e.sources.all() {
+		if d := src.desired.Load(); name != source && d != nil && d.targets[""] != nil {
+			all = append(all, d.targets[""].Resources...)
+		}
+	}
+
+	return all
+}
+
+// queueMoved queues what other sources lost: src, which was read, may have it now, or no
+// longer holds it back.
+func (e *Engine) queueMoved(src *sourceState) {
 	for name, other := range e.sources.all() {
 		d := other.desired.Load()
 		if name == src.Name || d == nil {
@@ -57,7 +88,7 @@ func (e *Engine) queueMoved(src *sourceState, previous, next *desired) {
 		}
 
 		for _, key := range e.board.keys(name) {
-			if !d.wants(key.Target) && (previous.revision == "" || changed(previous.targets[key.Target], next.targets[key.Target])) {
+			if key.Target == "" || !d.wants(key.Target) {
 				e.board.reopen(key)
 				e.queue.Add(key)
 			}

@@ -121,7 +121,7 @@ func TestG2_NoDeletionBeforeEverySourceWasRead(t *testing.T) {
 	d, second := startTwo(t, o)
 	d.Feed(fleet("1.34.3", "b"))
 	within(t, d, "kept", func(s sync.Status) bool {
-		return target(s, "a").Message == "not in Git any more, kept: the source second was not read yet, and the template may have moved there"
+		return target(s, "a").Message == "not in Git any more, kept: the source second was not read yet, and what left this one may have moved there"
 	})
 	expect(t, "clusters", []string{"a", "b"}, live(t, o, omnires.ClusterType))
 

@@ -84,6 +84,9 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 		return
 	case errors.As(err, &retry):
 		e.queue.AddRateLimited(key)
+	case errors.As(err, &stalled):
+		// What changes in Omni brings it back, less and less often: much changes there that
+		// it was not about. A new revision forgets that.
 	default:
 		e.queue.Forget(key)
 	}
@@ -110,7 +113,10 @@ func (e *Engine) report(t *target, err error) {
 		e.queueFleet(t)
 		e.journal.ended(t, history.Succeeded, "")
 
-		if e.board.remove(t) {
+		switch removed := e.board.remove(t); {
+		case removed && e.movedTo(t.Key) != "":
+			log.Info("let go: another source has it")
+		case removed:
 			log.Info("deleted: Omni holds nothing of it any more")
 		}
 	case err == nil:
@@ -223,11 +229,12 @@ func (e *Engine) appeared(src *sourceState, change omni.Change) (Key, bool) {
 	}
 }
 
-// queueStalled queues the targets of a source that Omni refused, to be tried again.
+// queueStalled queues the targets of a source that Omni refused, to be tried again with
+// backoff.
 func (e *Engine) queueStalled(source string) {
 	for _, key := range e.board.stalled(source) {
 		e.board.reopen(key)
-		e.queue.Add(key)
+		e.queue.AddRateLimited(key)
 	}
 }
 

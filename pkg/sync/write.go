@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -54,6 +55,10 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 		return &RetryError{Err: err}
 	}
 
+	if err := e.stillMay(t); err != nil {
+		return err
+	}
+
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Timeout)
 	defer cancel()
 
@@ -86,6 +91,26 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	}
 
 	e.logFor(t).Info("applied", fields...)
+
+	return nil
+}
+
+// stillMay asks once more, before each write of a phase, what may have come since the
+// plan: Omni lets patches of a locked cluster pass (G8).
+func (e *Engine) stillMay(t *target) error {
+	if e.superseded(t) {
+		return &RetryError{Err: errors.New("a newer revision came meanwhile"), Expected: true}
+	}
+
+	if t.Target == "" {
+		return nil
+	}
+
+	if cluster, ok := e.Snapshot.Get(omnires.ClusterType, t.Target); ok {
+		if _, locked := cluster.Metadata().Annotations().Get(omnires.ClusterLocked); locked {
+			return &RetryError{Err: errors.New("the cluster was locked meanwhile"), Expected: true}
+		}
+	}
 
 	return nil
 }
