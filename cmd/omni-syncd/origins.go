@@ -55,7 +55,7 @@ func (o *origins) open(src *config.Source) (origin, error) {
 	}
 
 	cfg := gitConfig(src)
-	key := cfg.Key() + verifyKey(src.Git.Verify)
+	key := originKey(src)
 
 	if git := o.git[key]; git != nil {
 		git.Hurry(cfg.Interval)
@@ -109,6 +109,11 @@ func gitConfig(src *config.Source) source.GitConfig {
 	}
 
 	return cfg
+}
+
+// originKey tells apart repositories that need a clone each.
+func originKey(src *config.Source) string {
+	return gitConfig(src).Key() + verifyKey(src.Git.Verify)
 }
 
 // verifyKey tells apart what must be signed, and by whom.
@@ -165,6 +170,35 @@ func (o *origins) sources(cfg *config.Config, once bool) ([]sync.SourceConfig, e
 	}
 
 	return sources, errors.Join(errs...)
+}
+
+// keep closes the repositories that a configuration has no use for any more, and looks at
+// the others as often as it says.
+func (o *origins) keep(cfg *config.Config) {
+	intervals := map[string]time.Duration{}
+
+	for i := range cfg.Sources {
+		if src := &cfg.Sources[i]; src.Git != nil {
+			key, interval := originKey(src), time.Duration(src.Interval)
+			if least, ok := intervals[key]; !ok || interval < least {
+				intervals[key] = interval
+			}
+		}
+	}
+
+	for key, git := range o.git {
+		if interval, ok := intervals[key]; ok {
+			git.SetInterval(interval)
+
+			continue
+		}
+
+		if err := git.Close(); err != nil {
+			o.log.Warn("closing a repository", zap.Error(err))
+		}
+
+		delete(o.git, key)
+	}
 }
 
 // close gives back what is open.

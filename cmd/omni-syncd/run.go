@@ -143,18 +143,16 @@ func (d *daemon) reload(ctx context.Context, engine *sync.Engine) error {
 		}
 	}
 
-	return config.Watch(ctx, d.path, d.cfg, hangups, func(cfg *config.Config, err error) {
-		if err == nil {
-			err = d.adopt(cfg, engine)
-		}
+	adopt := func(cfg *config.Config) error { return d.adopt(cfg, engine) }
 
+	return config.Watch(ctx, d.path, d.cfg, hangups, adopt, func(err error) {
 		if err != nil {
 			d.log.Error("the configuration is ignored, the last one stays in force", zap.Error(err))
 
 			return
 		}
 
-		d.log.Info("the configuration was read again", zap.Int("sources", len(cfg.Sources)))
+		d.log.Info("the configuration was read again", zap.Int("sources", len(d.cfg.Sources)))
 	})
 }
 
@@ -174,6 +172,7 @@ func (d *daemon) adopt(cfg *config.Config, engine *sync.Engine) error {
 	}
 
 	engine.Reconfigure(sources)
+	d.origins.keep(cfg)
 	d.cfg = cfg
 
 	return nil

@@ -17,11 +17,12 @@ const settle = 200 * time.Millisecond
 // pollEvery is how often the file is read besides, for folders that do not tell of changes.
 const pollEvery = 30 * time.Second
 
-// Watch calls fn with the configuration whenever it becomes another one than current, and
-// with an error whenever it becomes one that cannot be used, until ctx ends. It looks when
-// the folder of the file changes and when wake delivers, as on SIGHUP; after that fn is
-// called in any case, so that whoever asked gets an answer.
-func Watch[T any](ctx context.Context, path string, current *Config, wake <-chan T, fn func(*Config, error)) error {
+// Watch hands the configuration to adopt whenever it becomes another one than current, until
+// ctx ends, and tells report what came of it: nil, or why it cannot be used. One that was
+// not adopted is tried again, since what it lacked may come; the same error is reported
+// once. It looks when the folder of the file changes and when wake delivers, as on SIGHUP;
+// after that it reports in any case, so that whoever asked gets an answer.
+func Watch[T any](ctx context.Context, path string, current *Config, wake <-chan T, adopt func(*Config) error, report func(error)) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watching the configuration: %w", err)
@@ -42,14 +43,21 @@ func Watch[T any](ctx context.Context, path string, current *Config, wake <-chan
 
 	look := func(asked bool) {
 		next, err := Load(path)
+		if err == nil && !asked && reported == "" && reflect.DeepEqual(current, next) {
+			return
+		}
+
+		if err == nil {
+			err = adopt(next)
+		}
 
 		switch {
-		case err != nil && (asked || err.Error() != reported):
-			reported = err.Error()
-			fn(nil, err)
-		case err == nil && (asked || reported != "" || !reflect.DeepEqual(current, next)):
+		case err == nil:
 			current, reported = next, ""
-			fn(next, nil)
+			report(nil)
+		case asked || err.Error() != reported:
+			reported = err.Error()
+			report(err)
 		}
 	}
 

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -34,11 +35,19 @@ func watch(t *testing.T, path, text string) *watched {
 	done := make(chan error, 1)
 
 	go func() {
-		done <- config.Watch(ctx, path, current, w.wake, func(cfg *config.Config, err error) {
+		var adopted string
+
+		done <- config.Watch(ctx, path, current, w.wake, func(cfg *config.Config) error {
+			if adopted = cfg.Sources[0].Name; adopted == "impossible" {
+				return errors.New("not now")
+			}
+
+			return nil
+		}, func(err error) {
 			if err != nil {
 				w.got <- "error"
 			} else {
-				w.got <- cfg.Sources[0].Name
+				w.got <- adopted
 			}
 		})
 	}()
@@ -90,6 +99,12 @@ func TestWatch(t *testing.T) {
 
 	// A bad one is reported, and the good one that follows is news even if it is the last.
 	write(t, w.path, "sources: 1")
+	w.expect(t, "error")
+	write(t, w.path, named("three"))
+	w.expect(t, "three")
+
+	// One that cannot be adopted is no longer the last one.
+	write(t, w.path, named("impossible"))
 	w.expect(t, "error")
 	write(t, w.path, named("three"))
 	w.expect(t, "three")

@@ -226,6 +226,19 @@ func (g *Git) Hurry(interval time.Duration) {
 	g.hub.interval = min(g.hub.interval, interval)
 }
 
+// SetInterval makes Watch look that often from the next look on. Zero is the default
+// interval.
+func (g *Git) SetInterval(interval time.Duration) {
+	if interval <= 0 {
+		interval = g.defaultInterval()
+	}
+
+	g.hub.mu.Lock()
+	defer g.hub.mu.Unlock()
+
+	g.hub.interval = interval
+}
+
 // Polled tells when the last look that succeeded ended, and when Watch looks next unless
 // it is poked. Zero: not yet, or nobody watches. A next time in the past means that a
 // look is under way.
