@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
-	"reflect"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -86,7 +86,7 @@ func (w *webhooks) replace(cfg *config.Config, from *origins) error {
 		}
 	}
 
-	if w.handler.Load() != nil && reflect.DeepEqual(w.hooks, keys) {
+	if w.handler.Load() != nil && maps.Equal(w.hooks, keys) {
 		return nil
 	}
 

@@ -156,8 +156,10 @@ func (g *Git) poll(ctx context.Context, ended chan<- struct{}) {
 	looked := false
 
 	watch(ctx, g.rest, g.Fetch, func(rev Revision, err error) {
-		if kept, ok := g.kept(ctx); err != nil && !looked && ok {
-			g.hub.tell(ctx, news{rev: &kept})
+		if err != nil && !looked {
+			if kept, ok := g.kept(ctx); ok {
+				g.hub.tell(ctx, news{rev: &kept})
+			}
 		}
 
 		looked = true

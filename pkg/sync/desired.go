@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -137,7 +138,11 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 	// Every target gets a status before the source counts as fetched, so that nobody who
 	// waits for the source to settle sees it half done.
 	if next.same(previous) {
-		next.left = previous.left // the source works again: nothing is forgotten
+		// The source works again: nothing is forgotten. Passes that are under way still write
+		// to the map of the old reading.
+		previous.mu.Lock()
+		maps.Copy(next.left, previous.left)
+		previous.mu.Unlock()
 	} else {
 		for _, key := range e.affected(src, previous, next) {
 			e.queue.Forget(key) // a new revision is tried at once, whatever the backoff was

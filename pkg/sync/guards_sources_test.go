@@ -312,3 +312,21 @@ func TestG2_OneWatchAtATime(t *testing.T) {
 		}
 	})
 }
+
+// G11: what left Git is remembered when a source works again, in a map of its own: passes
+// with the old reading still write to theirs.
+func TestG11_RecoveryForgetsNoDeletion(t *testing.T) {
+	e := idleEngine()
+	defer e.queue.ShutDown()
+
+	targets := map[string]string{"a": "1"}
+	before := revision(e, "s", "1", targets)
+	before.left["gone"] = true
+
+	after := revision(e, "s", "1", targets)
+	before.left["later"] = true
+
+	if !after.left["gone"] || after.left["later"] {
+		t.Errorf("left: %v", after.left)
+	}
+}
