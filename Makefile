@@ -52,13 +52,13 @@ lint: ## Check formatting, vet and staticcheck
 	go tool staticcheck ./...
 
 .PHONY: generate
-generate: ## Generate the Go code of the API from api/
+generate: ## Generate the Go code of the API, and docs/api.md, from api/
 	go tool -modfile=tools/go.mod buf lint
 	go tool -modfile=tools/go.mod buf generate
 
 .PHONY: generate-check
 generate-check: generate ## Fail if the checked-in code of the API is not what is generated
-	@git diff --exit-code -- api && test -z "$$(git ls-files --others --exclude-standard -- api)" || { echo "api/ is stale: commit what 'make generate' made"; exit 1; }
+	@git diff --exit-code -- api docs/api.md && test -z "$$(git ls-files --others --exclude-standard -- api docs)" || { echo "api/ or docs/api.md is stale: commit what 'make generate' made"; exit 1; }
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -25,6 +27,7 @@ import (
 
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
 	"github.com/omni-syncd/omni-syncd/api/omnisyncd/v1/omnisyncdv1connect"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
 const (
@@ -36,11 +39,27 @@ const (
 	maxAnswer = 256 << 20
 )
 
-// clientFlags say which daemon to talk to.
-type clientFlags struct{ socket string }
+// Names of the environment that say which daemon to ask, and as who.
+const (
+	envServer = "OMNI_SYNCD_SERVER"
+	envToken  = "OMNI_SYNCD_TOKEN"
+)
+
+// clientFlags say which daemon to talk to. There is no flag for the token: a command line
+// is visible to every user of the machine.
+type clientFlags struct {
+	socket    string
+	server    string
+	tokenFile string
+	caFile    string
+}
 
 func (f *clientFlags) bind(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.socket, "socket", "", "unix socket of the daemon (default: omni-syncd.sock in $RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR, else "+serviceSocket+")")
+	flags := cmd.Flags()
+	flags.StringVar(&f.socket, "socket", "", "unix socket of the daemon (default: omni-syncd.sock in $RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR, else "+serviceSocket+")")
+	flags.StringVar(&f.server, "server", "", "URL of the daemon, https://host:port, instead of a socket (default $"+envServer+")")
+	flags.StringVar(&f.tokenFile, "token-file", "", "file with the token for --server (default $"+envToken+")")
+	flags.StringVar(&f.caFile, "ca-file", "", "certificates (PEM) to trust besides the system's, for --server")
 }
 
 // client is a daemon's API.
@@ -48,20 +67,24 @@ type client struct {
 	omnisyncdv1connect.StatusServiceClient
 
 	operator omnisyncdv1connect.OperatorServiceClient
-	socket   string
+	access   omnisyncdv1connect.AccessServiceClient
+	// at is where the daemon is: a path or a URL.
+	at string
 }
 
 // open returns the API of the daemon. Whether there is one shows with the first call.
-func (f *clientFlags) open() *client {
-	path := f.socket
+func (f *clientFlags) open() (*client, error) {
+	server := firstOf(f.server, os.Getenv(envServer))
 
-	if path == "" {
-		path = cmp.Or(defaultSocket(), serviceSocket)
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			path = serviceSocket
-		}
+	if f.socket != "" && f.server != "" {
+		return nil, errors.New("both --socket and --server are given; choose one")
 	}
 
+	if f.socket == "" && server != "" {
+		return f.openServer(server)
+	}
+
+	path := f.path()
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -71,13 +94,100 @@ func (f *clientFlags) open() *client {
 
 	const url = "http://omni-syncd" // nobody resolves it
 
-	http := &http.Client{Transport: transport}
-	limit := connect.WithReadMaxBytes(maxAnswer)
+	return newClient(&http.Client{Transport: transport}, url, path, connect.WithAcceptCompression("gzip", nil, nil)), nil
+}
+
+func newClient(http connect.HTTPClient, url, at string, opts ...connect.ClientOption) *client {
+	opts = append(opts, connect.WithReadMaxBytes(maxAnswer))
 
 	return &client{
-		omnisyncdv1connect.NewStatusServiceClient(http, url, limit, connect.WithAcceptCompression("gzip", nil, nil)),
-		omnisyncdv1connect.NewOperatorServiceClient(http, url, limit, connect.WithAcceptCompression("gzip", nil, nil)), path,
+		omnisyncdv1connect.NewStatusServiceClient(http, url, opts...),
+		omnisyncdv1connect.NewOperatorServiceClient(http, url, opts...),
+		omnisyncdv1connect.NewAccessServiceClient(http, url, opts...), at,
 	}
+}
+
+// path is the socket to ask at, there or not.
+func (f *clientFlags) path() string {
+	if f.socket != "" {
+		return f.socket
+	}
+
+	path := cmp.Or(defaultSocket(), serviceSocket)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return serviceSocket
+	}
+
+	return path
+}
+
+// direct reports whether to ask Omni itself: nobody names a daemon, none has its socket at
+// the usual places, and the environment names an Omni.
+func (f *clientFlags) direct() bool {
+	if f.socket != "" || firstOf(f.server, os.Getenv(envServer)) != "" || os.Getenv(envEndpoint) == "" {
+		return false
+	}
+
+	_, err := os.Lstat(f.path())
+
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// openServer returns the API of a daemon on another machine.
+func (f *clientFlags) openServer(server string) (*client, error) {
+	u, err := url.Parse(server)
+	if err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.User != nil || u.RawQuery != "" {
+		return nil, errors.New("--server, or $" + envServer + ", is no URL like https://omni-syncd.example.com:8443")
+	}
+
+	token := os.Getenv(envToken)
+
+	if f.tokenFile != "" {
+		data, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the token: %w", withoutKey(err))
+		}
+
+		token = string(data)
+	}
+
+	if token = strings.TrimSpace(token); token == "" {
+		return nil, errors.New("no token: set $" + envToken + " or --token-file; `omni-syncd token` makes one for the daemon's tokensFile")
+	}
+
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("the token holds blanks or other characters that no token has; is it another file?")
+	}
+
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+
+	if f.caFile != "" {
+		if transport.TLSClientConfig.RootCAs, err = omni.RootCAs(f.caFile); err != nil {
+			return nil, err
+		}
+	}
+
+	bearer := &bearerTransport{transport, token}
+
+	return newClient(&http.Client{Transport: bearer, CheckRedirect: noRedirect}, "https://"+u.Host, "https://"+u.Host), nil
+}
+
+// noRedirect keeps the token from being sent anywhere else.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// bearerTransport says with every request who asks.
+type bearerTransport struct {
+	http.RoundTripper
+
+	token string
+}
+
+func (t *bearerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+t.token)
+
+	return t.RoundTripper.RoundTrip(r)
 }
 
 // explain makes the error of a call one that says what to do.
@@ -88,13 +198,13 @@ func (c *client) explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no daemon listens at %s: is `omni-syncd run` running as this user? --socket names another place; `omni-syncd sync --dry-run` asks Omni itself", c.socket)
+		return fmt.Errorf("no daemon listens at %s: is `omni-syncd run` running as this user? --socket and --server name another place; `omni-syncd sync --dry-run` asks Omni itself", c.at)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the daemon at %s belongs to another user: only that user and root may ask it", c.socket)
+		return fmt.Errorf("the daemon at %s belongs to another user: only that user and root may ask it", c.at)
 	case errors.As(err, &failed) && connect.IsWireError(err):
 		return errors.New(printable(failed.Message()))
 	default:
-		return fmt.Errorf("asking the daemon at %s: %w", c.socket, err)
+		return fmt.Errorf("asking the daemon at %s: %w", c.at, err)
 	}
 }
 
@@ -107,7 +217,12 @@ func (f *clientFlags) completeClusters(cmd *cobra.Command, args []string, _ stri
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 
-	res, err := f.open().ListClusters(ctx, connect.NewRequest(&v1.ListClustersRequest{}))
+	c, err := f.open()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+
+	res, err := c.ListClusters(ctx, connect.NewRequest(&v1.ListClustersRequest{}))
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -128,7 +243,12 @@ func (f *clientFlags) completeSources(cmd *cobra.Command, _ []string, _ string) 
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
 
-	res, err := f.open().ListSources(ctx, connect.NewRequest(&v1.ListSourcesRequest{}))
+	c, err := f.open()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+
+	res, err := c.ListSources(ctx, connect.NewRequest(&v1.ListSourcesRequest{}))
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

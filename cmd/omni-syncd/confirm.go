@@ -31,7 +31,10 @@ into the configuration (` + "`confirm`" + ` of the source).`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
 			defer cancel()
 
-			c := daemon.open()
+			c, err := daemon.open()
+			if err != nil {
+				return err
+			}
 
 			if source == "" {
 				var err error
@@ -44,7 +47,7 @@ into the configuration (` + "`confirm`" + ` of the source).`,
 				return c.explain(err)
 			}
 
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "confirmed for the source %s; `omni-syncd status --watch` shows what comes of it\n", source)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "confirmed for the source %s; `omni-syncd status --watch` shows what comes of it\n", source)
 
 			return err
 		},

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
@@ -42,7 +43,7 @@ func (f *omniFlags) bind(cmd *cobra.Command) {
 
 // dial connects as the flags, else the configuration, else the environment say, and
 // checks that Omni answers and accepts the key.
-func (f *omniFlags) dial(ctx context.Context, cfg config.Omni) (*omni.Conn, error) {
+func (f *omniFlags) dial(ctx context.Context, cfg config.Omni, options ...grpc.DialOption) (*omni.Conn, error) {
 	endpoint := firstOf(f.endpoint, cfg.Endpoint, os.Getenv(envEndpoint))
 	if endpoint == "" {
 		return nil, errors.New("which Omni? set " + envEndpoint + " to its URL, like https://example.omni.siderolabs.io (or try `omni-syncd demo`)")
@@ -69,6 +70,7 @@ func (f *omniFlags) dial(ctx context.Context, cfg config.Omni) (*omni.Conn, erro
 		CAFile:            firstOf(f.caFile, cfg.CAFile),
 		Insecure:          f.insecure,
 		UserAgent:         "omni-syncd/" + versionString(),
+		DialOptions:       options,
 	})
 	if err != nil {
 		return nil, err

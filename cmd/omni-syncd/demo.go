@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/omni-syncd/omni-syncd/pkg/access"
 	"github.com/omni-syncd/omni-syncd/pkg/config"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
@@ -178,11 +179,20 @@ func (f *demoFlags) follow(ctx context.Context, out io.Writer, server *embedded.
 		return err
 	}
 
-	return drive(ctx, conn, sync.Config{Sources: sources, HealthSettle: demoSettle, Logger: log}, func(ctx context.Context, engine *sync.Engine) error {
-		if f.once {
-			return f.untilSynced(ctx, out, engine)
-		}
+	engine := sync.Config{Sources: sources, HealthSettle: demoSettle, Logger: log}
 
+	if f.once {
+		return drive(ctx, conn, engine, func(ctx context.Context, engine *sync.Engine) error { return f.untilSynced(ctx, out, engine) })
+	}
+
+	engine.KeepSuspended = func([]sync.Suspension) error { return nil } // the demo has no next start
+
+	api, err := listenForCalls(filepath.Join(absolute(dir), socketName), &config.API{}, nil, access.IssuerConfig{Omni: conn, Logger: log}, log)
+	if err != nil {
+		return err
+	}
+
+	return drive(ctx, conn, engine, api.run, func(ctx context.Context, engine *sync.Engine) error {
 		return showTables(ctx, out, engine, repository, f.dir == "")
 	})
 }
@@ -249,9 +259,13 @@ Now change something and watch this terminal:
   sed -i 's/v1.34.3/v1.35.0/' edge.yaml
   git commit -am "Upgrade the edge cluster"
 
+Or ask and tell the daemon:
+
+  %s status --socket %s
+
 %s
 
-`, repository, end)
+`, repository, os.Args[0], filepath.Join(filepath.Dir(repository), socketName), end)
 		}
 
 		shown = now

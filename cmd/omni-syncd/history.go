@@ -50,7 +50,10 @@ why, and how it ended. The daemon keeps it in its state directory.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
 			defer cancel()
 
-			c := daemon.open()
+			c, err := daemon.open()
+			if err != nil {
+				return err
+			}
 
 			res, err := c.ListHistory(ctx, connect.NewRequest(&v1.ListHistoryRequest{Source: source, Cluster: args[0], Limit: limit}))
 			if err != nil {

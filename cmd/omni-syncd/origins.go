@@ -34,6 +34,7 @@ type origins struct {
 	stateDir string
 	log      *zap.Logger
 	progress func(string)
+	observe  func(source.Request) // of every request to a Git server; may be nil
 
 	git map[string]*source.Git
 	dir map[string]*source.Dir
@@ -68,7 +69,7 @@ func (o *origins) open(src *config.Source) (origin, error) {
 		cfg.StateDir = filepath.Join(o.stateDir, "git", hex.EncodeToString(sum[:]))
 	}
 
-	cfg.Logger, cfg.Progress = o.log, o.progress
+	cfg.Logger, cfg.Progress, cfg.Observe = o.log, o.progress, o.observe
 
 	if v := src.Git.Verify; v != nil {
 		verifier, err := signature.Load(signature.Config{Mode: signature.Mode(v.Mode), KeyFiles: v.Keys})

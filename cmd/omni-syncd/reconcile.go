@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -35,20 +34,16 @@ exits 0 if everything that was asked for is Synced (or gone, if it left Git), el
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: daemon.completeClusters,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req := &v1.ReconcileRequest{Source: source, Wait: wait}
-
-			switch {
-			case len(args) == 1:
-				req.Cluster = &args[0]
-			case source == "":
-				return errors.New("which cluster? name it, or a source with --source; `omni-syncd status` lists them")
-			}
-
 			if timeout <= 0 {
 				return fmt.Errorf("--timeout %s: it must be longer than nothing", timeout)
 			}
 
-			c := daemon.open()
+			c, cluster, err := daemon.about(args, source)
+			if err != nil {
+				return err
+			}
+
+			req := &v1.ReconcileRequest{Source: source, Cluster: cluster, Wait: wait}
 
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()

@@ -97,7 +97,7 @@ Try it without one:  omni-syncd demo`,
 	}
 
 	root.AddCommand(newRun(), newDemo(), newValidate(), newRender(), newDiff(), newSync(), newVersion(),
-		newStatus(), newReconcile(), newConfirm(), newHistory())
+		newStatus(), newReconcile(), newConfirm(), newSuspend(), newResume(), newHistory(), newKubeconfig(), newTalosconfig(), newToken())
 
 	return root
 }

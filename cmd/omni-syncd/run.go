@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"time"
 
@@ -46,51 +47,9 @@ read again when it changes and on SIGHUP.`,
 				return err
 			}
 
-			conn, err := omni.dial(cmd.Context(), cfg.Omni)
-			if err != nil {
-				return err
-			}
-			defer conn.Close() //nolint:errcheck // nothing is lost with a connection
+			d := &daemon{cfg: cfg, path: src.config, log: logger}
 
-			d := &daemon{cfg: cfg, path: src.config, log: logger, origins: newOrigins(cfg.StateDir, logger, nil)}
-			defer d.origins.close()
-
-			engine := sync.Config{
-				RetryMax: time.Duration(cfg.Retry.MaxInterval), TeardownWarnAfter: time.Duration(cfg.TeardownWarnAfter), Logger: logger,
-			}
-
-			if engine.Sources, err = d.origins.sources(cfg, false); err != nil {
-				return err
-			}
-
-			history, err := openHistory(cfg.StateDir, logger)
-			if err != nil {
-				return err
-			}
-
-			if history != nil {
-				defer history.close()
-
-				engine.History = history
-			}
-
-			webhooks, err := listenForWebhooks(cfg, d.origins, logger)
-			if err != nil {
-				return err
-			}
-
-			api, err := listenForCalls(firstOf(socket, cfg.API.Socket), history, logger)
-			if err != nil {
-				return err
-			}
-
-			d.webhooks = webhooks
-			d.announce(cfg)
-
-			err = drive(cmd.Context(), conn, engine, d.untilStopped, d.reload, webhooks.run, api.run)
-			logger.Info("stopped")
-
-			return err
+			return d.run(cmd.Context(), &omni, socket)
 		},
 	}
 
@@ -110,6 +69,91 @@ type daemon struct {
 	log      *zap.Logger
 	origins  *origins
 	webhooks *webhooks
+}
+
+// run takes everything that the configuration names, so that what is in use or missing is
+// an error at start, and follows the sources until ctx ends.
+func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error {
+	cfg := d.cfg
+
+	meters, err := listenForScrapes(cfg.Metrics, d.log)
+	if err != nil {
+		return err
+	}
+
+	conn, err := omni.dial(ctx, cfg.Omni, meters.omni()...)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is lost with a connection
+
+	d.origins = newOrigins(cfg.StateDir, d.log, nil)
+	d.origins.observe = meters.git()
+	defer d.origins.close()
+
+	history, err := openHistory(cfg.StateDir, d.log)
+	if err != nil {
+		return err
+	}
+	defer history.close()
+
+	engine, err := d.engine(meters, history)
+	if err != nil {
+		return err
+	}
+
+	if d.webhooks, err = listenForWebhooks(cfg, d.origins, d.log); err != nil {
+		return err
+	}
+
+	issuer, err := issuing(&cfg.Access, conn, d.log)
+	if err != nil {
+		return err
+	}
+
+	api, err := listenForCalls(firstOf(socket, cfg.API.Socket), &cfg.API, history, issuer, d.log)
+	if err != nil {
+		return err
+	}
+
+	directory, err := openAccessDirectory(cfg.Access.Directory, issuer, d.log)
+	if err != nil {
+		return err
+	}
+
+	meters.webhooks(d.webhooks)
+	api.config.Interceptors = meters.api()
+	d.announce(cfg)
+
+	err = drive(ctx, conn, engine, d.untilStopped, d.reload, d.webhooks.run, api.run, directory.run, meters.run)
+	d.log.Info("stopped")
+
+	return err
+}
+
+// engine says how the engine is to work.
+func (d *daemon) engine(meters *meters, history *runningHistory) (sync.Config, error) {
+	cfg := sync.Config{RetryMax: time.Duration(d.cfg.Retry.MaxInterval), TeardownWarnAfter: time.Duration(d.cfg.TeardownWarnAfter), Logger: d.log}
+	meters.engine(&cfg)
+
+	if history != nil {
+		cfg.History = history
+	}
+
+	var err error
+
+	if d.cfg.StateDir != "" {
+		file := sync.SuspensionFile(filepath.Join(d.cfg.StateDir, "suspended.json"))
+		cfg.KeepSuspended = file.Keep
+
+		if cfg.Suspended, err = file.Load(); err != nil {
+			return cfg, err
+		}
+	}
+
+	cfg.Sources, err = d.origins.sources(d.cfg, false)
+
+	return cfg, err
 }
 
 func (d *daemon) announce(cfg *config.Config) {
@@ -168,7 +212,7 @@ func (d *daemon) adopt(cfg *config.Config, engine *sync.Engine) error {
 	}
 
 	if needsRestart(d.cfg, cfg) {
-		d.log.Warn("what changed in `omni`, `stateDir`, `retry`, `teardownWarnAfter`, `api` or `webhooks` counts after a restart")
+		d.log.Warn("what changed in `omni`, `stateDir`, `retry`, `teardownWarnAfter`, `api`, `access`, `metrics` or `webhooks` counts after a restart")
 	}
 
 	engine.Reconfigure(sources)
@@ -178,17 +222,12 @@ func (d *daemon) adopt(cfg *config.Config, engine *sync.Engine) error {
 	return nil
 }
 
+// needsRestart reports whether anything changed but the sources.
 func needsRestart(before, after *config.Config) bool {
-	listen := func(c *config.Config) config.Webhooks {
-		if c.Webhooks == nil {
-			return config.Webhooks{}
-		}
+	one, other := *before, *after
+	one.Sources, other.Sources = nil, nil
 
-		return *c.Webhooks
-	}
-
-	return before.Omni != after.Omni || before.StateDir != after.StateDir || before.Retry != after.Retry ||
-		before.TeardownWarnAfter != after.TeardownWarnAfter || before.API != after.API || listen(before) != listen(after)
+	return !reflect.DeepEqual(one, other)
 }
 
 // runningHistory is a history that is being written.
@@ -220,7 +259,12 @@ func openHistory(stateDir string, log *zap.Logger) (*runningHistory, error) {
 	return h, nil
 }
 
+// close ends it; a history that is nil needs no end.
 func (h *runningHistory) close() {
+	if h == nil {
+		return
+	}
+
 	h.stop()
 
 	if err := <-h.done; err != nil {

@@ -29,6 +29,9 @@ func newStatus() *cobra.Command {
 		Short: "Show what the daemon knows",
 		Long: `Ask the running daemon how every cluster stands, or about one cluster in detail.
 
+Without a daemon, and with $OMNI_ENDPOINT and $OMNI_SERVICE_ACCOUNT_KEY, it asks Omni how the
+clusters are that omni-syncd made; whether they are as Git says is not known then.
+
 Exits 0 when the daemon answered, whatever it said.`,
 		Example: `  omni-syncd status
   omni-syncd status production
@@ -40,11 +43,19 @@ Exits 0 when the daemon answered, whatever it said.`,
 				return err
 			}
 
-			c := daemon.open()
 			clusters := &v1.ListClustersRequest{Source: source}
 
 			if len(args) == 1 {
 				clusters.Cluster = &args[0]
+			}
+
+			if !watch && format == "" && daemon.direct() {
+				return daemon.showMarked(cmd, source, clusters.Cluster)
+			}
+
+			c, err := daemon.open()
+			if err != nil {
+				return err
 			}
 
 			switch {
@@ -133,6 +144,10 @@ func writeProblems(w io.Writer, src *v1.Source) {
 		fmt.Fprintf(w, "source %s was not fetched yet\n", src.GetName())
 	}
 
+	if s := src.GetSuspension(); s != nil {
+		fmt.Fprintf(w, "source %s is suspended by %s%s\n", src.GetName(), printable(s.GetBy()), printable(prefixed(": ", s.GetReason())))
+	}
+
 	for _, problem := range src.GetProblems() {
 		fmt.Fprintln(w, printable(problem))
 	}
@@ -140,6 +155,15 @@ func writeProblems(w io.Writer, src *v1.Source) {
 	if n := src.GetProblemsOmitted(); n > 0 {
 		fmt.Fprintf(w, "and %d more problems in source %s\n", n, src.GetName())
 	}
+}
+
+// prefixed returns "" for "".
+func prefixed(prefix, text string) string {
+	if text == "" {
+		return ""
+	}
+
+	return prefix + text
 }
 
 // showCluster prints everything about one cluster.
@@ -264,6 +288,10 @@ func (d *detail) write(w io.Writer, now time.Time) error {
 
 	if health := healthWords[c.GetHealth()]; health != "" {
 		line("health", since(string(health), c.GetHealthSinceTime(), c.GetHealthReason()))
+	}
+
+	if s := c.GetSuspension(); s != nil {
+		line("suspended", since("by "+s.GetBy(), s.GetSinceTime(), s.GetReason()))
 	}
 
 	line("revision", c.GetRevision())

@@ -37,10 +37,15 @@ func statusOf(sources []*v1.Source, clusters []*v1.Cluster) sync.Status {
 	}
 
 	for _, c := range clusters {
+		message := c.GetMessage()
+		if s := c.GetSuspension(); s != nil && message == "" {
+			message = "suspended by " + s.GetBy() + prefixed(": ", s.GetReason())
+		}
+
 		status.Targets = append(status.Targets, sync.TargetStatus{
 			Key: sync.Key{Source: c.GetSource(), Target: c.GetName()}, Path: c.GetPath(), Revision: oneLine(c.GetRevision()),
 			Sync: syncWords[c.GetSync()], Health: healthWords[c.GetHealth()], HealthReason: oneLine(c.GetHealthReason()),
-			Message: oneLine(c.GetMessage()), Settled: c.GetSettled(),
+			Message: oneLine(message), Settled: c.GetSettled(),
 		})
 	}
 

@@ -14,11 +14,14 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/omni-syncd/omni-syncd/test/authority"
 )
 
 func init() {
 	storyCommands["logged"] = cmdLogged
 	storyCommands["announce"] = cmdAnnounce
+	storyCommands["certificate"] = cmdCertificate
 }
 
 // logged FILE PATTERN [COUNT] waits until that many lines (1) of a log that is being
@@ -74,6 +77,16 @@ func cmdAnnounce(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strconv.Itoa(res.StatusCode); got != args[0] {
 		ts.Fatalf("the answer is %s, want %s", got, args[0])
 	}
+}
+
+// certificate DIR makes ca.pem, server.pem and server.key for a server on 127.0.0.1.
+func cmdCertificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: certificate DIR")
+	}
+
+	_, err := authority.New(ts.MkAbs(args[0]))
+	ts.Check(err)
 }
 
 // freePort returns a port of this machine that nobody listens at.

@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +90,7 @@ func isolate(env *testscript.Env) {
 
 func setUpStory(env *testscript.Env) error {
 	isolate(env)
+	env.Defer(func() { noSecrets(env) })
 
 	s := &story{prefix: "story-" + random(4)}
 	env.Values[storyKey{}] = s
@@ -137,6 +140,35 @@ func setUpStory(env *testscript.Env) error {
 	})
 
 	return nil
+}
+
+// secrets are what no log may hold: private keys, tokens of the API and those in
+// kubeconfigs, and service account keys.
+var secrets = regexp.MustCompile(`PRIVATE KEY|osd_[\w-]{20}|eyJ[\w-]{20}|secret of enough length|correct horse`)
+
+// noSecrets fails a story that leaves a secret in a log (G9): the files into which stories
+// write what daemons and verbs say.
+func noSecrets(env *testscript.Env) {
+	err := filepath.WalkDir(env.WorkDir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+
+		name := entry.Name()
+		if !entry.Type().IsRegular() || !strings.HasPrefix(name, "log") && !strings.HasSuffix(name, ".log") && name != "watched" {
+			return nil
+		}
+
+		data, err := os.ReadFile(path)
+		if err == nil && secrets.Match(data) {
+			err = fmt.Errorf("%s holds a secret: %.12s…", name, secrets.Find(data))
+		}
+
+		return err
+	})
+	if err != nil {
+		env.T().Fatal("looking for secrets in logs: ", err)
+	}
 }
 
 func startEmbedded(env *testscript.Env) (*embedded.Server, error) {

@@ -48,18 +48,11 @@ type Config struct {
 	Webhooks *Webhooks `yaml:"webhooks"`
 	// API is where the daemon is asked and told.
 	API API `yaml:"api"`
+	// Access is what it hands out.
+	Access Access `yaml:"access"`
+	// Metrics is where Prometheus and probes ask.
+	Metrics Metrics `yaml:"metrics"`
 }
-
-// API is where the daemon is asked and told.
-type API struct {
-	// Socket is the path of a unix socket for the daemon's own user and root, or [None].
-	// Default: omni-syncd.sock in $RUNTIME_DIRECTORY (systemd's) or $XDG_RUNTIME_DIR; without
-	// either of them there is no API.
-	Socket string `yaml:"socket"`
-}
-
-// None is the socket of a daemon without an API.
-const None = "none"
 
 // Retry says how what fails is tried again: after half a second, then twice as long each
 // time.
@@ -216,9 +209,46 @@ func Parse(data []byte) (*Config, error) {
 		return nil, errors.New("it holds more than one YAML document; only one is allowed")
 	}
 
+	if err := checkValues(data); err != nil {
+		return nil, err
+	}
+
 	cfg.setDefaults()
 
 	return &cfg, cfg.check()
+}
+
+// checkValues refuses keys without a value. Decoded they would be like keys that are not
+// there, and that means another thing: `clusters:` would be all clusters, and
+// `kubernetes:` nothing at all.
+func checkValues(data []byte) error {
+	var document yaml.Node
+	if err := yaml.Unmarshal(data, &document); err != nil {
+		return err
+	}
+
+	var (
+		problems []error
+		walk     func(*yaml.Node)
+	)
+
+	walk = func(node *yaml.Node) {
+		if node.Kind == yaml.MappingNode {
+			for i := 0; i+1 < len(node.Content); i += 2 {
+				if key, value := node.Content[i], node.Content[i+1]; value.Kind == yaml.ScalarNode && value.ShortTag() == "!!null" {
+					problems = append(problems, fmt.Errorf("line %d: %s has no value; give it one, `{}` for the defaults, or leave it out", key.Line, key.Value))
+				}
+			}
+		}
+
+		for _, child := range node.Content {
+			walk(child)
+		}
+	}
+
+	walk(&document)
+
+	return errors.Join(problems...)
 }
 
 func (c *Config) setDefaults() {
@@ -269,6 +299,9 @@ func (c *Config) check() error {
 	}
 
 	problems = append(problems, c.checkWebhooks()...)
+	problems = append(problems, c.API.check()...)
+	problems = append(problems, c.Access.check()...)
+	problems = append(problems, c.Metrics.check()...)
 
 	seen := map[string]bool{}
 
@@ -369,8 +402,9 @@ func (c *Config) resolve(folder string) {
 		paths = append(paths, &c.Webhooks.CertFile, &c.Webhooks.KeyFile)
 	}
 
-	if c.API.Socket != None {
-		paths = append(paths, &c.API.Socket)
+	paths = append(paths, c.API.files()...)
+	if c.Access.Directory != nil {
+		paths = append(paths, &c.Access.Directory.Path)
 	}
 
 	for i := range c.Sources {

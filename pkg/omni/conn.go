@@ -94,7 +94,7 @@ func Dial(cfg ConnConfig) (*Conn, error) {
 	creds := insecure.NewCredentials()
 
 	if secure {
-		roots, err := rootCAs(cfg.CAFile)
+		roots, err := RootCAs(cfg.CAFile)
 		if err != nil {
 			return nil, err
 		}
@@ -214,15 +214,16 @@ func loopback(host string) bool {
 	return host == "localhost" || (err == nil && addr.IsLoopback())
 }
 
-// rootCAs are those of the system and those of the file, if there is one.
-func rootCAs(file string) (*x509.CertPool, error) {
+// RootCAs are those of the system and those of a PEM file; nil, which stands for the
+// system's, without one.
+func RootCAs(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil //nolint:nilnil // crypto/tls takes those of the system
 	}
 
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read the certificate authorities for Omni: %w", err)
+		return nil, fmt.Errorf("read the certificate authorities: %w", err)
 	}
 
 	pool, err := x509.SystemCertPool()
@@ -231,7 +232,7 @@ func rootCAs(file string) (*x509.CertPool, error) {
 	}
 
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate: --omni-ca-file takes a PEM file with BEGIN CERTIFICATE", file)
+		return nil, fmt.Errorf("%s holds no certificate: it has to be a PEM file with BEGIN CERTIFICATE", file)
 	}
 
 	return pool, nil

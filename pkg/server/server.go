@@ -11,6 +11,7 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 )
 
 // Bounds of a connection (G12).
@@ -29,6 +31,8 @@ const (
 	maxHeader     = 32 << 10
 	// maxStreams is how many requests one HTTP/2 connection makes at the same time.
 	maxStreams = 32
+	// maxConns is how many TLS connections a listener takes at the same time; more wait.
+	maxConns = 1024
 	// maxSocketConns is how many connections a unix socket takes at the same time.
 	maxSocketConns = 128
 	// drainTimeout is how long requests under way may take after the stop.
@@ -44,6 +48,11 @@ type Config struct {
 	// CertFile and KeyFile are the certificate (PEM); they are read anew when they change.
 	// Without them it is plain HTTP.
 	CertFile, KeyFile string
+	// ClientCAFile, with a certificate, holds the authorities (PEM) of which every client has
+	// to show a certificate. Optional; it is read once.
+	ClientCAFile string
+	// HTTP2 is spoken over TLS, too: gRPC needs it.
+	HTTP2 bool
 	// Handler answers every request.
 	Handler http.Handler
 	// Logger may be nil.
@@ -92,14 +101,40 @@ func Listen(cfg Config) (*Server, error) {
 	}
 
 	if certificate != nil {
-		listener = tls.NewListener(listener, &tls.Config{
-			// No HTTP/2: an answer that is given before the body was read reaches some clients as a
-			// broken stream, and not as the answer that says what is wrong.
-			MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"http/1.1"},
-		})
+		config, err := tlsConfig(cfg, certificate)
+		if err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+
+		listener = tls.NewListener(netutil.LimitListener(listener, maxConns), config)
 	}
 
 	return &Server{cfg, listener}, nil
+}
+
+func tlsConfig(cfg Config, certificate *certificate) (*tls.Config, error) {
+	// HTTP/2 only where it is needed: an answer that is given before the body was read
+	// reaches some clients as a broken stream, and not as the answer that says what is wrong.
+	config := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"http/1.1"}}
+	if cfg.HTTP2 {
+		config.NextProtos = []string{"h2", "http/1.1"}
+	}
+
+	if cfg.ClientCAFile == "" {
+		return config, nil
+	}
+
+	pem, err := os.ReadFile(cfg.ClientCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("the authorities of the clients: %w", err)
+	}
+
+	config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+	if !config.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate: write one (PEM) with BEGIN CERTIFICATE into it", cfg.ClientCAFile)
+	}
+
+	return config, nil
 }
 
 // Addr is where the server listens.

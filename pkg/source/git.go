@@ -21,6 +21,7 @@ import (
 type Git struct {
 	cfg    GitConfig
 	shown  string // the URL for messages
+	host   string // of the server; "" if there is none
 	remote remote
 	cap    time.Duration // of the backoff
 	err    error         // the configuration is wrong
@@ -97,8 +98,10 @@ func (g *Git) check() error {
 
 	switch {
 	case where.url != nil:
+		g.host = where.url.Hostname()
 		g.remote = newHTTPRemote(where.url, &g.cfg, via, files)
 	case where.ssh != nil:
+		g.host = where.ssh.host
 		g.remote = &sshRemote{addr: *where.ssh, login: g.cfg.Login, proxy: via, files: files}
 	default:
 		g.remote, g.cap = localRemote{where.path}, backoffCapLocal
@@ -182,7 +185,12 @@ func (g *Git) fetch(ctx context.Context) (Revision, error) {
 	}
 
 	if !pinned || !g.store.has(found.object) {
-		if view, err = g.remote.look(ctx); err != nil {
+		err = g.observed(RequestLook, func() error {
+			view, err = g.remote.look(ctx)
+
+			return err
+		})
+		if err != nil {
 			return Revision{}, err
 		}
 		defer view.done()

@@ -50,14 +50,17 @@ type GitConfig struct {
 	// Progress is called during a fetch with a short text to show, such as
 	// "received 3.1 MiB". It may be nil. It must not block.
 	Progress func(text string)
+	// Observe is told of every request to the repository's server when it ended, for
+	// metrics. It may be nil. It must not block.
+	Observe func(Request)
 }
 
 // Key tells configurations apart that need a Git each: those with the same Key can share
 // one, whose Watch may be called any number of times, and its StateDir. It is 64
 // hexadecimal digits, which may name a folder.
 //
-// Interval (see Git.Hurry), StateDir, Logger and Progress do not count. Nor does Verify,
-// which cannot be compared: only those may share a Git that verify the same.
+// Interval (see Git.Hurry), StateDir, Logger, Progress and Observe do not count. Nor does
+// Verify, which cannot be compared: only those may share a Git that verify the same.
 func (c GitConfig) Key() string {
 	data, err := json.Marshal(struct {
 		URL                      string

@@ -99,11 +99,13 @@ func (g *Git) download(ctx context.Context, view *view, found picked, pinned boo
 		return err
 	}
 
-	if pinned {
-		return g.downloadCommit(ctx, view, found.object)
-	}
+	return g.observed(RequestFetch, func() error {
+		if pinned {
+			return g.downloadCommit(ctx, view, found.object)
+		}
 
-	return g.downloadObject(ctx, view, found.object)
+		return g.downloadObject(ctx, view, found.object)
+	})
 }
 
 func (g *Git) downloadObject(ctx context.Context, view *view, object plumbing.Hash) error {

@@ -251,6 +251,18 @@ func (g *Git) Polled() (last, next time.Time) {
 	return g.hub.last, g.hub.next
 }
 
+// Newest is the ID of the last revision that Watch handed out; "" before the first.
+func (g *Git) Newest() string {
+	g.hub.mu.Lock()
+	defer g.hub.mu.Unlock()
+
+	if g.hub.now.rev == nil {
+		return ""
+	}
+
+	return g.hub.now.rev.ID
+}
+
 // isRefusal tells a revision that was refused from a look that failed.
 func isRefusal(err error) bool {
 	var refused *RefusedError

@@ -86,10 +86,13 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	}
 
 	reason := ""
+	suspended := e.board.suspension(t.Key)
 
 	switch lost := t.src.quorum(plan, e.controlPlane(t.Target)); {
 	case plan.Locked:
 		reason = "the cluster is locked in Omni"
+	case suspended != nil:
+		reason = suspended.String()
 	case t.policy.Suspended:
 		reason = "the cluster is suspended (" + AnnotationSuspend + " in its template, or `suspend` of its source)"
 	case t.policy.Manual && !e.Requested && !e.board.get(t.Key).requested:

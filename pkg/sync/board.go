@@ -15,6 +15,8 @@ type board struct {
 	sources map[string]sourceRecord
 	targets map[Key]record
 	newer   chan struct{}
+	// suspensions are those by request.
+	suspensions suspensions
 
 	// version counts the changes; every record carries the one that it changed with.
 	version uint64
@@ -121,6 +123,7 @@ func (b *board) updateSource(name string, fn func(*SourceStatus)) {
 	s := b.sources[name]
 	s.Name = name
 	fn(&s.SourceStatus)
+	s.Suspension = b.suspensions.ofSource(name)
 	s.version = b.changed()
 	b.sources[name] = s
 }
@@ -183,6 +186,7 @@ func (b *board) update(key Key, fn func(*record)) bool {
 
 	old := r
 	fn(&r)
+	r.Suspension = b.suspensions.ofTarget(key)
 
 	news := old.Sync != r.Sync || old.Operation != r.Operation || old.Message != r.Message || old.Revision != r.Revision
 	if news || !ok {

@@ -2,6 +2,7 @@ package sync
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -78,8 +79,16 @@ type Config struct {
 	Requested bool
 	// DryRun makes every plan and writes nothing: the plans are in the [Status].
 	DryRun bool
+	// Suspended is what [Engine.Suspend] left behind before a restart, and KeepSuspended
+	// keeps it for the next one: all of it, durable on return. If that is nil, nothing can be
+	// suspended by request.
+	Suspended     []Suspension
+	KeepSuspended func([]Suspension) error
 	// History, if not nil, keeps what was applied.
 	History Recorder
+	// Meter, if not nil, counts what is done, and QueueMetrics how the queue does.
+	Meter        Meter
+	QueueMetrics workqueue.MetricsProvider
 	// Logger is told what was applied and what failed; never a value that may be secret.
 	Logger *zap.Logger
 }
@@ -93,6 +102,10 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Grace, 2*time.Second)
 	setDefault(&c.TeardownWarnAfter, 15*time.Minute)
 	setDefault(&c.HealthSettle, 5*time.Second)
+
+	if c.Meter == nil {
+		c.Meter = unmetered{}
+	}
 
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
@@ -117,6 +130,9 @@ type Engine struct {
 	board   *board
 	blocked *blocked
 	journal *journal
+	pulse   pulse
+	// suspending lets one request change the suspensions at a time.
+	suspending sync.Mutex
 	// changes counts what changed in Omni and belongs to no cluster: what a refused
 	// target lacks may be among it.
 	changes atomic.Uint64
@@ -129,13 +145,15 @@ func New(cfg Config) *Engine {
 	e := &Engine{
 		Config:  cfg,
 		sources: newSources(),
-		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[Key](cfg.RetryMin, cfg.RetryMax)),
+		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[Key](cfg.RetryMin, cfg.RetryMax),
+			workqueue.TypedRateLimitingQueueConfig[Key]{Name: "targets", MetricsProvider: cfg.QueueMetrics}),
 		board:   newBoard(),
 		blocked: newBlocked(),
 		journal: newJournal(cfg.History),
 	}
 
+	e.suspend(cfg.Suspended)
 	e.Reconfigure(cfg.Sources)
 
 	return e
@@ -169,6 +187,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	})
 
 	group.Go(func() error { return e.follow(ctx) }) // omni → Snapshot → queue
+	group.Go(func() error { return e.beat(ctx) })   // → queue, see Alive
 
 	for range e.Workers {
 		group.Go(func() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -30,6 +31,8 @@ func (e *Engine) work(ctx context.Context, reconcile func(*target) error) error 
 			return nil
 		}
 
+		e.pulse.move()
+
 		if ctx.Err() == nil {
 			e.process(ctx, key, reconcile)
 		}
@@ -52,13 +55,19 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 		return // queued again when the fleet resources were tried
 	}
 
-	omniChanges := e.changes.Load()
+	began, omniChanges := time.Now(), e.changes.Load()
 	err := t.broken
 	if err != nil {
 		err = &StalledError{err}
 	} else {
 		err = reconcile(t)
 	}
+
+	if ctx.Err() != nil {
+		return // stopped half-way; the next start goes on from what Omni holds
+	}
+
+	e.Meter.Reconciled(key, resultOf(err), time.Since(began))
 
 	var (
 		retry    *RetryError
@@ -67,8 +76,6 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 	)
 
 	switch {
-	case ctx.Err() != nil:
-		return // stopped half-way; the next start goes on from what Omni holds
 	case errors.Is(err, errAgain):
 		e.queue.Add(key)
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -22,6 +23,38 @@ func (e *Engine) Reconcile(key Key) error {
 	e.queue.Add(key)
 
 	return nil
+}
+
+// Poke has a source look for news now, instead of when its time comes. looked reports, from
+// then on, whether it has looked and what it found was taken in. A source that is watched
+// has nothing to look for.
+func (e *Engine) Poke(source string) (looked func() bool) {
+	src := e.sources.get(source)
+	if src == nil {
+		return func() bool { return true }
+	}
+
+	polled, ok := src.Source.(interface {
+		Poke()
+		Polled() (last, next time.Time)
+		Newest() string
+	})
+	if !ok {
+		return func() bool { return true }
+	}
+
+	_, before := polled.Polled()
+	polled.Poke()
+
+	return func() bool {
+		if _, next := polled.Polled(); next.Equal(before) {
+			return false
+		}
+
+		now := e.board.source(source)
+
+		return now.Error != "" || now.Revision == polled.Newest()
+	}
 }
 
 // Confirm allows a deletion that a guard stopped, by the digest that its message names:

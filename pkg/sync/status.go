@@ -48,6 +48,8 @@ type SourceStatus struct {
 	Error string
 	// Problems are what is wrong with the files of Revision.
 	Problems template.Problems
+	// Suspension is set while the whole source is suspended by request.
+	Suspension *Suspension
 	// LastPoll and NextPoll are when the source was and will be asked for news; zero for
 	// one that is watched.
 	LastPoll, NextPoll time.Time
@@ -82,6 +84,8 @@ type TargetStatus struct {
 	// Settled says that nothing more will happen by itself: Synced, stalled, or held by
 	// somebody outside.
 	Settled bool
+	// Suspension is set while the target, or its source, is suspended by request.
+	Suspension *Suspension
 }
 
 // Settled reports whether Omni was read, every source has answered and nothing more will

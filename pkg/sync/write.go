@@ -62,20 +62,12 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Timeout)
 	defer cancel()
 
-	err := e.send(ctx, change)
-
-	var retry *RetryError
-	if errors.As(err, &retry) {
-		return retry
-	}
+	err := verdict(t, change, e.send(ctx, change))
+	e.pulse.move()
+	e.Meter.Wrote(t.Key, change.Action, resultOf(err))
 
 	if err != nil {
-		name := diff.Name(change)
-		if t.desired != nil && change.Action != diff.Destroy {
-			name += " (" + t.desired.Position(change.Metadata()).String() + ")"
-		}
-
-		return classified(err, string(change.Action), name)
+		return err
 	}
 
 	e.board.progress(t.Key)
@@ -95,11 +87,34 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	return nil
 }
 
+// verdict gives the error of a write the type that says what happens next.
+func verdict(t *target, change *diff.Change, err error) error {
+	var retry *RetryError
+
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &retry):
+		return retry
+	}
+
+	name := diff.Name(change)
+	if t.desired != nil && change.Action != diff.Destroy {
+		name += " (" + t.desired.Position(change.Metadata()).String() + ")"
+	}
+
+	return classified(err, string(change.Action), name)
+}
+
 // stillMay asks once more, before each write of a phase, what may have come since the
 // plan: Omni lets patches of a locked cluster pass (G8).
 func (e *Engine) stillMay(t *target) error {
 	if e.superseded(t) {
 		return &RetryError{Err: errors.New("a newer revision came meanwhile"), Expected: true}
+	}
+
+	if e.board.suspension(t.Key) != nil {
+		return &RetryError{Err: errors.New("it was suspended meanwhile"), Expected: true}
 	}
 
 	if t.Target == "" {

@@ -225,6 +225,218 @@ func (*ConfirmResponse) Descriptor() ([]byte, []int) {
 	return file_omnisyncd_v1_operator_proto_rawDescGZIP(), []int{3}
 }
 
+// SuspendRequest says what to leave alone.
+type SuspendRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source; "" if the cluster's name is enough.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The cluster's name, "" for the fleet resources of the source; unset for all of the
+	// source, clusters that come later included.
+	Cluster *string `protobuf:"bytes,2,opt,name=cluster,proto3,oneof" json:"cluster,omitempty"`
+	// Why, for those who see it in the status; at most 200 characters.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendRequest) Reset() {
+	*x = SuspendRequest{}
+	mi := &file_omnisyncd_v1_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendRequest) ProtoMessage() {}
+
+func (x *SuspendRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendRequest.ProtoReflect.Descriptor instead.
+func (*SuspendRequest) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_operator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SuspendRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *SuspendRequest) GetCluster() string {
+	if x != nil && x.Cluster != nil {
+		return *x.Cluster
+	}
+	return ""
+}
+
+func (x *SuspendRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// SuspendResponse says how things stand.
+type SuspendResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The clusters that were asked for, as they are now.
+	Clusters      []*Cluster `protobuf:"bytes,1,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendResponse) Reset() {
+	*x = SuspendResponse{}
+	mi := &file_omnisyncd_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendResponse) ProtoMessage() {}
+
+func (x *SuspendResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendResponse.ProtoReflect.Descriptor instead.
+func (*SuspendResponse) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SuspendResponse) GetClusters() []*Cluster {
+	if x != nil {
+		return x.Clusters
+	}
+	return nil
+}
+
+// ResumeRequest says what to work on again.
+type ResumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source; "" if the cluster's name is enough.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// As in SuspendRequest.
+	Cluster       *string `protobuf:"bytes,2,opt,name=cluster,proto3,oneof" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRequest) Reset() {
+	*x = ResumeRequest{}
+	mi := &file_omnisyncd_v1_operator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRequest) ProtoMessage() {}
+
+func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_operator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
+func (*ResumeRequest) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_operator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ResumeRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ResumeRequest) GetCluster() string {
+	if x != nil && x.Cluster != nil {
+		return *x.Cluster
+	}
+	return ""
+}
+
+// ResumeResponse says how things stand.
+type ResumeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The clusters that were asked for, as they are now.
+	Clusters      []*Cluster `protobuf:"bytes,1,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeResponse) Reset() {
+	*x = ResumeResponse{}
+	mi := &file_omnisyncd_v1_operator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeResponse) ProtoMessage() {}
+
+func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_operator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
+func (*ResumeResponse) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_operator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ResumeResponse) GetClusters() []*Cluster {
+	if x != nil {
+		return x.Clusters
+	}
+	return nil
+}
+
 var File_omnisyncd_v1_operator_proto protoreflect.FileDescriptor
 
 const file_omnisyncd_v1_operator_proto_rawDesc = "" +
@@ -241,10 +453,27 @@ const file_omnisyncd_v1_operator_proto_rawDesc = "" +
 	"\x0eConfirmRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x11\n" +
-	"\x0fConfirmResponse2\xa7\x01\n" +
+	"\x0fConfirmResponse\"k\n" +
+	"\x0eSuspendRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1d\n" +
+	"\acluster\x18\x02 \x01(\tH\x00R\acluster\x88\x01\x01\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reasonB\n" +
+	"\n" +
+	"\b_cluster\"D\n" +
+	"\x0fSuspendResponse\x121\n" +
+	"\bclusters\x18\x01 \x03(\v2\x15.omnisyncd.v1.ClusterR\bclusters\"R\n" +
+	"\rResumeRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1d\n" +
+	"\acluster\x18\x02 \x01(\tH\x00R\acluster\x88\x01\x01B\n" +
+	"\n" +
+	"\b_cluster\"C\n" +
+	"\x0eResumeResponse\x121\n" +
+	"\bclusters\x18\x01 \x03(\v2\x15.omnisyncd.v1.ClusterR\bclusters2\xb4\x02\n" +
 	"\x0fOperatorService\x12L\n" +
 	"\tReconcile\x12\x1e.omnisyncd.v1.ReconcileRequest\x1a\x1f.omnisyncd.v1.ReconcileResponse\x12F\n" +
-	"\aConfirm\x12\x1c.omnisyncd.v1.ConfirmRequest\x1a\x1d.omnisyncd.v1.ConfirmResponseB?Z=github.com/omni-syncd/omni-syncd/api/omnisyncd/v1;omnisyncdv1b\x06proto3"
+	"\aConfirm\x12\x1c.omnisyncd.v1.ConfirmRequest\x1a\x1d.omnisyncd.v1.ConfirmResponse\x12F\n" +
+	"\aSuspend\x12\x1c.omnisyncd.v1.SuspendRequest\x1a\x1d.omnisyncd.v1.SuspendResponse\x12C\n" +
+	"\x06Resume\x12\x1b.omnisyncd.v1.ResumeRequest\x1a\x1c.omnisyncd.v1.ResumeResponseB?Z=github.com/omni-syncd/omni-syncd/api/omnisyncd/v1;omnisyncdv1b\x06proto3"
 
 var (
 	file_omnisyncd_v1_operator_proto_rawDescOnce sync.Once
@@ -258,25 +487,35 @@ func file_omnisyncd_v1_operator_proto_rawDescGZIP() []byte {
 	return file_omnisyncd_v1_operator_proto_rawDescData
 }
 
-var file_omnisyncd_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_omnisyncd_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_omnisyncd_v1_operator_proto_goTypes = []any{
 	(*ReconcileRequest)(nil),  // 0: omnisyncd.v1.ReconcileRequest
 	(*ReconcileResponse)(nil), // 1: omnisyncd.v1.ReconcileResponse
 	(*ConfirmRequest)(nil),    // 2: omnisyncd.v1.ConfirmRequest
 	(*ConfirmResponse)(nil),   // 3: omnisyncd.v1.ConfirmResponse
-	(*Cluster)(nil),           // 4: omnisyncd.v1.Cluster
+	(*SuspendRequest)(nil),    // 4: omnisyncd.v1.SuspendRequest
+	(*SuspendResponse)(nil),   // 5: omnisyncd.v1.SuspendResponse
+	(*ResumeRequest)(nil),     // 6: omnisyncd.v1.ResumeRequest
+	(*ResumeResponse)(nil),    // 7: omnisyncd.v1.ResumeResponse
+	(*Cluster)(nil),           // 8: omnisyncd.v1.Cluster
 }
 var file_omnisyncd_v1_operator_proto_depIdxs = []int32{
-	4, // 0: omnisyncd.v1.ReconcileResponse.clusters:type_name -> omnisyncd.v1.Cluster
-	0, // 1: omnisyncd.v1.OperatorService.Reconcile:input_type -> omnisyncd.v1.ReconcileRequest
-	2, // 2: omnisyncd.v1.OperatorService.Confirm:input_type -> omnisyncd.v1.ConfirmRequest
-	1, // 3: omnisyncd.v1.OperatorService.Reconcile:output_type -> omnisyncd.v1.ReconcileResponse
-	3, // 4: omnisyncd.v1.OperatorService.Confirm:output_type -> omnisyncd.v1.ConfirmResponse
-	3, // [3:5] is the sub-list for method output_type
-	1, // [1:3] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	8, // 0: omnisyncd.v1.ReconcileResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	8, // 1: omnisyncd.v1.SuspendResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	8, // 2: omnisyncd.v1.ResumeResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	0, // 3: omnisyncd.v1.OperatorService.Reconcile:input_type -> omnisyncd.v1.ReconcileRequest
+	2, // 4: omnisyncd.v1.OperatorService.Confirm:input_type -> omnisyncd.v1.ConfirmRequest
+	4, // 5: omnisyncd.v1.OperatorService.Suspend:input_type -> omnisyncd.v1.SuspendRequest
+	6, // 6: omnisyncd.v1.OperatorService.Resume:input_type -> omnisyncd.v1.ResumeRequest
+	1, // 7: omnisyncd.v1.OperatorService.Reconcile:output_type -> omnisyncd.v1.ReconcileResponse
+	3, // 8: omnisyncd.v1.OperatorService.Confirm:output_type -> omnisyncd.v1.ConfirmResponse
+	5, // 9: omnisyncd.v1.OperatorService.Suspend:output_type -> omnisyncd.v1.SuspendResponse
+	7, // 10: omnisyncd.v1.OperatorService.Resume:output_type -> omnisyncd.v1.ResumeResponse
+	7, // [7:11] is the sub-list for method output_type
+	3, // [3:7] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_omnisyncd_v1_operator_proto_init() }
@@ -286,13 +525,15 @@ func file_omnisyncd_v1_operator_proto_init() {
 	}
 	file_omnisyncd_v1_types_proto_init()
 	file_omnisyncd_v1_operator_proto_msgTypes[0].OneofWrappers = []any{}
+	file_omnisyncd_v1_operator_proto_msgTypes[4].OneofWrappers = []any{}
+	file_omnisyncd_v1_operator_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_omnisyncd_v1_operator_proto_rawDesc), len(file_omnisyncd_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

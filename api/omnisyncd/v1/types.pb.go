@@ -290,7 +290,9 @@ type Source struct {
 	// When it was last asked for news; unset for one that is watched.
 	LastPollTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_poll_time,json=lastPollTime,proto3" json:"last_poll_time,omitempty"`
 	// When it will be asked for news; unset for one that is watched.
-	NextPollTime  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=next_poll_time,json=nextPollTime,proto3" json:"next_poll_time,omitempty"`
+	NextPollTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=next_poll_time,json=nextPollTime,proto3" json:"next_poll_time,omitempty"`
+	// Whether, by whom and why it was suspended as a whole; unset if it was not.
+	Suspension    *Suspension `protobuf:"bytes,9,opt,name=suspension,proto3" json:"suspension,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,6 +383,77 @@ func (x *Source) GetNextPollTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Source) GetSuspension() *Suspension {
+	if x != nil {
+		return x.Suspension
+	}
+	return nil
+}
+
+// Suspension is what a call of Suspend left behind.
+type Suspension struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who suspended it.
+	By string `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"`
+	// Why; "" if that was not said.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// When.
+	SinceTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since_time,json=sinceTime,proto3" json:"since_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Suspension) Reset() {
+	*x = Suspension{}
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Suspension) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Suspension) ProtoMessage() {}
+
+func (x *Suspension) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Suspension.ProtoReflect.Descriptor instead.
+func (*Suspension) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Suspension) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Suspension) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Suspension) GetSinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SinceTime
+	}
+	return nil
+}
+
 // Cluster is the unit of work: what one template describes, or the fleet resources of a
 // source.
 type Cluster struct {
@@ -416,14 +489,17 @@ type Cluster struct {
 	// Whether nothing more will happen by itself: it is synced, refused, or held by somebody.
 	Settled bool `protobuf:"varint,15,opt,name=settled,proto3" json:"settled,omitempty"`
 	// The last plan in numbers; unset before the first.
-	Plan          *PlanCounts `protobuf:"bytes,16,opt,name=plan,proto3" json:"plan,omitempty"`
+	Plan *PlanCounts `protobuf:"bytes,16,opt,name=plan,proto3" json:"plan,omitempty"`
+	// Whether, by whom and why it, or its source, was suspended by a call; unset if it was
+	// not. What is suspended in Git or in the configuration has a message.
+	Suspension    *Suspension `protobuf:"bytes,17,opt,name=suspension,proto3" json:"suspension,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[1]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +511,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[1]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +524,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{1}
+	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Cluster) GetSource() string {
@@ -563,6 +639,13 @@ func (x *Cluster) GetPlan() *PlanCounts {
 	return nil
 }
 
+func (x *Cluster) GetSuspension() *Suspension {
+	if x != nil {
+		return x.Suspension
+	}
+	return nil
+}
+
 // PlanCounts is a plan in numbers.
 type PlanCounts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -596,7 +679,7 @@ type PlanCounts struct {
 
 func (x *PlanCounts) Reset() {
 	*x = PlanCounts{}
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[2]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +691,7 @@ func (x *PlanCounts) String() string {
 func (*PlanCounts) ProtoMessage() {}
 
 func (x *PlanCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[2]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +704,7 @@ func (x *PlanCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanCounts.ProtoReflect.Descriptor instead.
 func (*PlanCounts) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PlanCounts) GetSummary() string {
@@ -723,7 +806,7 @@ type ResourceNote struct {
 
 func (x *ResourceNote) Reset() {
 	*x = ResourceNote{}
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[3]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +818,7 @@ func (x *ResourceNote) String() string {
 func (*ResourceNote) ProtoMessage() {}
 
 func (x *ResourceNote) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[3]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +831,7 @@ func (x *ResourceNote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceNote.ProtoReflect.Descriptor instead.
 func (*ResourceNote) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ResourceNote) GetKind() string {
@@ -806,7 +889,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[4]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +901,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[4]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +914,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *HistoryEntry) GetSource() string {
@@ -933,7 +1016,7 @@ type HistoryOperation struct {
 
 func (x *HistoryOperation) Reset() {
 	*x = HistoryOperation{}
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[5]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1028,7 @@ func (x *HistoryOperation) String() string {
 func (*HistoryOperation) ProtoMessage() {}
 
 func (x *HistoryOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_types_proto_msgTypes[5]
+	mi := &file_omnisyncd_v1_types_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1041,7 @@ func (x *HistoryOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryOperation.ProtoReflect.Descriptor instead.
 func (*HistoryOperation) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_omnisyncd_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *HistoryOperation) GetAction() string {
@@ -986,7 +1069,7 @@ var File_omnisyncd_v1_types_proto protoreflect.FileDescriptor
 
 const file_omnisyncd_v1_types_proto_rawDesc = "" +
 	"\n" +
-	"\x18omnisyncd/v1/types.proto\x12\fomnisyncd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x02\n" +
+	"\x18omnisyncd/v1/types.proto\x12\fomnisyncd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x02\n" +
 	"\x06Source\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\afetched\x18\x02 \x01(\bR\afetched\x12\x1a\n" +
@@ -995,7 +1078,16 @@ const file_omnisyncd_v1_types_proto_rawDesc = "" +
 	"\bproblems\x18\x05 \x03(\tR\bproblems\x12)\n" +
 	"\x10problems_omitted\x18\x06 \x01(\x05R\x0fproblemsOmitted\x12@\n" +
 	"\x0elast_poll_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\flastPollTime\x12@\n" +
-	"\x0enext_poll_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\fnextPollTime\"\xf7\x04\n" +
+	"\x0enext_poll_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\fnextPollTime\x128\n" +
+	"\n" +
+	"suspension\x18\t \x01(\v2\x18.omnisyncd.v1.SuspensionR\n" +
+	"suspension\"o\n" +
+	"\n" +
+	"Suspension\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x129\n" +
+	"\n" +
+	"since_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\"\xb1\x05\n" +
 	"\aCluster\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1014,7 +1106,10 @@ const file_omnisyncd_v1_types_proto_rawDesc = "" +
 	"\x04done\x18\r \x01(\x05R\x04done\x12\x14\n" +
 	"\x05total\x18\x0e \x01(\x05R\x05total\x12\x18\n" +
 	"\asettled\x18\x0f \x01(\bR\asettled\x12,\n" +
-	"\x04plan\x18\x10 \x01(\v2\x18.omnisyncd.v1.PlanCountsR\x04plan\"\xb8\x02\n" +
+	"\x04plan\x18\x10 \x01(\v2\x18.omnisyncd.v1.PlanCountsR\x04plan\x128\n" +
+	"\n" +
+	"suspension\x18\x11 \x01(\v2\x18.omnisyncd.v1.SuspensionR\n" +
+	"suspension\"\xb8\x02\n" +
 	"\n" +
 	"PlanCounts\x12\x18\n" +
 	"\asummary\x18\x01 \x01(\tR\asummary\x12\x16\n" +
@@ -1093,39 +1188,43 @@ func file_omnisyncd_v1_types_proto_rawDescGZIP() []byte {
 }
 
 var file_omnisyncd_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_omnisyncd_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_omnisyncd_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_omnisyncd_v1_types_proto_goTypes = []any{
 	(SyncState)(0),                // 0: omnisyncd.v1.SyncState
 	(Health)(0),                   // 1: omnisyncd.v1.Health
 	(Operation)(0),                // 2: omnisyncd.v1.Operation
 	(Outcome)(0),                  // 3: omnisyncd.v1.Outcome
 	(*Source)(nil),                // 4: omnisyncd.v1.Source
-	(*Cluster)(nil),               // 5: omnisyncd.v1.Cluster
-	(*PlanCounts)(nil),            // 6: omnisyncd.v1.PlanCounts
-	(*ResourceNote)(nil),          // 7: omnisyncd.v1.ResourceNote
-	(*HistoryEntry)(nil),          // 8: omnisyncd.v1.HistoryEntry
-	(*HistoryOperation)(nil),      // 9: omnisyncd.v1.HistoryOperation
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*Suspension)(nil),            // 5: omnisyncd.v1.Suspension
+	(*Cluster)(nil),               // 6: omnisyncd.v1.Cluster
+	(*PlanCounts)(nil),            // 7: omnisyncd.v1.PlanCounts
+	(*ResourceNote)(nil),          // 8: omnisyncd.v1.ResourceNote
+	(*HistoryEntry)(nil),          // 9: omnisyncd.v1.HistoryEntry
+	(*HistoryOperation)(nil),      // 10: omnisyncd.v1.HistoryOperation
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 }
 var file_omnisyncd_v1_types_proto_depIdxs = []int32{
-	10, // 0: omnisyncd.v1.Source.last_poll_time:type_name -> google.protobuf.Timestamp
-	10, // 1: omnisyncd.v1.Source.next_poll_time:type_name -> google.protobuf.Timestamp
-	0,  // 2: omnisyncd.v1.Cluster.sync:type_name -> omnisyncd.v1.SyncState
-	1,  // 3: omnisyncd.v1.Cluster.health:type_name -> omnisyncd.v1.Health
-	10, // 4: omnisyncd.v1.Cluster.health_since_time:type_name -> google.protobuf.Timestamp
-	2,  // 5: omnisyncd.v1.Cluster.operation:type_name -> omnisyncd.v1.Operation
-	10, // 6: omnisyncd.v1.Cluster.since_time:type_name -> google.protobuf.Timestamp
-	10, // 7: omnisyncd.v1.Cluster.teardown_since_time:type_name -> google.protobuf.Timestamp
-	6,  // 8: omnisyncd.v1.Cluster.plan:type_name -> omnisyncd.v1.PlanCounts
-	10, // 9: omnisyncd.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
-	10, // 10: omnisyncd.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
-	3,  // 11: omnisyncd.v1.HistoryEntry.outcome:type_name -> omnisyncd.v1.Outcome
-	9,  // 12: omnisyncd.v1.HistoryEntry.operations:type_name -> omnisyncd.v1.HistoryOperation
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	11, // 0: omnisyncd.v1.Source.last_poll_time:type_name -> google.protobuf.Timestamp
+	11, // 1: omnisyncd.v1.Source.next_poll_time:type_name -> google.protobuf.Timestamp
+	5,  // 2: omnisyncd.v1.Source.suspension:type_name -> omnisyncd.v1.Suspension
+	11, // 3: omnisyncd.v1.Suspension.since_time:type_name -> google.protobuf.Timestamp
+	0,  // 4: omnisyncd.v1.Cluster.sync:type_name -> omnisyncd.v1.SyncState
+	1,  // 5: omnisyncd.v1.Cluster.health:type_name -> omnisyncd.v1.Health
+	11, // 6: omnisyncd.v1.Cluster.health_since_time:type_name -> google.protobuf.Timestamp
+	2,  // 7: omnisyncd.v1.Cluster.operation:type_name -> omnisyncd.v1.Operation
+	11, // 8: omnisyncd.v1.Cluster.since_time:type_name -> google.protobuf.Timestamp
+	11, // 9: omnisyncd.v1.Cluster.teardown_since_time:type_name -> google.protobuf.Timestamp
+	7,  // 10: omnisyncd.v1.Cluster.plan:type_name -> omnisyncd.v1.PlanCounts
+	5,  // 11: omnisyncd.v1.Cluster.suspension:type_name -> omnisyncd.v1.Suspension
+	11, // 12: omnisyncd.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
+	11, // 13: omnisyncd.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 14: omnisyncd.v1.HistoryEntry.outcome:type_name -> omnisyncd.v1.Outcome
+	10, // 15: omnisyncd.v1.HistoryEntry.operations:type_name -> omnisyncd.v1.HistoryOperation
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_omnisyncd_v1_types_proto_init() }
@@ -1139,7 +1238,7 @@ func file_omnisyncd_v1_types_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_omnisyncd_v1_types_proto_rawDesc), len(file_omnisyncd_v1_types_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

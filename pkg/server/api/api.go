@@ -3,11 +3,12 @@
 //
 //	source ──▶ template ──▶ render ──▶ diff ──▶ sync ──▶ omni
 //	                                             ▲│
-//	                       Reconcile, Confirm ───┘└──▶ status ──▶ api
+//	              Reconcile, Confirm, Suspend ───┘└──▶ status, access ──▶ api
 //
-// It stands beside the flow. The messages are described in api/omnisyncd/v1. Who may
-// connect is decided before by the listener (package server); here every use of
-// OperatorService becomes a line of the audit log.
+// It stands beside the flow. The messages are described in api/omnisyncd/v1. Who somebody
+// is was found out before: by the listener for a unix socket (package server), by a token
+// for the network (package auth). What they may is asked here, in every procedure, and every
+// use of OperatorService and AccessService becomes a line of the audit log.
 //
 // Everything is a POST: nothing changes by a GET, and nothing is allowed across origins.
 package api
@@ -59,8 +60,11 @@ const (
 // Engine is what the API shows and drives; see [sync.Engine].
 type Engine interface {
 	Changes(since uint64) (sync.Changes, <-chan struct{})
+	Poke(source string) (looked func() bool)
 	Reconcile(key sync.Key) error
 	Confirm(source, digest string) error
+	Suspend(s sync.Suspension) error
+	Resume(source string, target *string) error
 }
 
 // History is what was applied; see [history.Store].
@@ -73,6 +77,10 @@ type Config struct {
 	Engine Engine
 	// History is nil if none is kept.
 	History History
+	// Access is nil if none is handed out.
+	Access Access
+	// Interceptors see every call, the first one first.
+	Interceptors []connect.Interceptor
 	// MaxStreams, ReadTimeout and WriteTimeout are bounds. Zero: 64, 10 s, 30 s.
 	MaxStreams                int
 	ReadTimeout, WriteTimeout time.Duration
@@ -104,12 +112,13 @@ func New(cfg Config) *Handler {
 	h.stop = gosync.OnceFunc(func() { close(h.stopping) })
 
 	opts := []connect.HandlerOption{
-		connect.WithReadMaxBytes(MaxRequest), connect.WithCompressMinBytes(1 << 10),
+		connect.WithInterceptors(cfg.Interceptors...), connect.WithReadMaxBytes(MaxRequest), connect.WithCompressMinBytes(1 << 10),
 		connect.WithCodec(strictJSON{"json"}), connect.WithCodec(strictJSON{"json; charset=utf-8"}),
 	}
 
 	h.mux.Handle(omnisyncdv1connect.NewStatusServiceHandler(&statusService{h}, opts...))
 	h.mux.Handle(omnisyncdv1connect.NewOperatorServiceHandler(&operatorService{h}, opts...))
+	h.mux.Handle(omnisyncdv1connect.NewAccessServiceHandler(&accessService{h}, opts...))
 	h.handleHealth(opts...)
 
 	reflector := grpcreflect.NewStaticReflector(services...)
@@ -120,7 +129,7 @@ func New(cfg Config) *Handler {
 }
 
 // services are what there is to ask for.
-var services = []string{omnisyncdv1connect.StatusServiceName, omnisyncdv1connect.OperatorServiceName, healthService}
+var services = []string{omnisyncdv1connect.StatusServiceName, omnisyncdv1connect.OperatorServiceName, omnisyncdv1connect.AccessServiceName, healthService}
 
 // Close ends streams and waiting calls, so that a server that stops need not wait for them.
 func (h *Handler) Close() { h.stop() }
@@ -128,6 +137,7 @@ func (h *Handler) Close() { h.stop() }
 // ServeHTTP implements http.Handler. Nobody holds resources by being slow: a request has
 // to be there in time, as a whole, before it is looked at, and an answer has to be read.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = identified(r)
 	control := http.NewResponseController(w)
 	writer := &boundedWriter{ResponseWriter: w, control: control, timeout: h.WriteTimeout}
 

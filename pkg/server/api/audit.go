@@ -2,10 +2,12 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os/user"
 	"strconv"
 	"strings"
+	gosync "sync"
 	"time"
 	"unicode"
 
@@ -14,9 +16,10 @@ import (
 
 	"github.com/omni-syncd/omni-syncd/api/omnisyncd/v1/omnisyncdv1connect"
 	"github.com/omni-syncd/omni-syncd/pkg/server"
+	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 )
 
-// audit is what is known of one use of OperatorService.
+// audit is what is known of one use of a service that acts or lets somebody in.
 type audit struct {
 	what   []zap.Field
 	result string
@@ -25,11 +28,11 @@ type audit struct {
 
 type auditKey struct{}
 
-// audited gives a request of OperatorService a record, which done writes to the log, also
-// if the request was not understood.
+// audited gives a request of OperatorService or AccessService a record, which done writes
+// to the log, also if the request was not understood.
 func (h *Handler) audited(r *http.Request) (_ *http.Request, done func()) {
-	procedure, ok := strings.CutPrefix(r.URL.Path, "/"+omnisyncdv1connect.OperatorServiceName+"/")
-	if !ok {
+	service, procedure, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if service != omnisyncdv1connect.OperatorServiceName && service != omnisyncdv1connect.AccessServiceName {
 		return r, func() {}
 	}
 
@@ -37,16 +40,26 @@ func (h *Handler) audited(r *http.Request) (_ *http.Request, done func()) {
 	start := time.Now()
 
 	return r.WithContext(context.WithValue(r.Context(), auditKey{}, record)), func() {
-		fields := append(who(r.Context()), zap.String("procedure", printable(procedure)))
+		fields := append(who(r), zap.String("procedure", printable(procedure)))
 		fields = append(fields, record.what...)
 		fields = append(fields, zap.String("result", record.result), zap.Duration("took", time.Since(start)))
 
 		if record.err != nil {
-			fields = append(fields, zap.String("error", printable(record.err.Error())))
+			fields = append(fields, zap.String("error", printable(messageOf(record.err))))
 		}
 
 		h.Logger.Info("audit", fields...)
 	}
+}
+
+// messageOf is an error without the code, which the line has as its result.
+func messageOf(err error) string {
+	var coded *connect.Error
+	if errors.As(err, &coded) {
+		return coded.Message()
+	}
+
+	return err.Error()
 }
 
 // note writes down what was asked for, and how that ended.
@@ -63,20 +76,46 @@ func note(ctx context.Context, err error, what ...zap.Field) {
 }
 
 // who names the other side.
-func who(ctx context.Context) []zap.Field {
-	peer, ok := server.PeerOf(ctx)
-	if !ok {
-		return []zap.Field{zap.String("user", "unknown")}
+func who(r *http.Request) []zap.Field {
+	name := "unknown"
+	if caller, ok := auth.Of(r.Context()); ok {
+		name = caller.Name
 	}
 
-	uid := strconv.FormatUint(uint64(peer.UID), 10)
-	name := uid
+	if peer, ok := server.PeerOf(r.Context()); ok {
+		return []zap.Field{zap.String("user", name), zap.Uint32("uid", peer.UID), zap.Int32("pid", peer.PID)}
+	}
 
-	if known, err := user.LookupId(uid); err == nil {
+	return []zap.Field{zap.String("user", name), zap.String("remote", r.RemoteAddr)}
+}
+
+// identified gives a request that came over the unix socket its caller: the kernel said
+// who it is. Those that came over the network have one already, or nobody checked them.
+func identified(r *http.Request) *http.Request {
+	peer, ok := server.PeerOf(r.Context())
+	if !ok {
+		return r
+	}
+
+	return r.WithContext(auth.With(r.Context(), auth.Owner(nameOf(peer.UID))))
+}
+
+// names are those of the users that were looked up: the daemon's and root, so it stays small.
+var names gosync.Map
+
+func nameOf(uid uint32) string {
+	if name, ok := names.Load(uid); ok {
+		return name.(string)
+	}
+
+	name := "uid " + strconv.FormatUint(uint64(uid), 10)
+	if known, err := user.LookupId(strconv.FormatUint(uint64(uid), 10)); err == nil {
 		name = known.Username
 	}
 
-	return []zap.Field{zap.String("user", name), zap.Uint32("uid", peer.UID), zap.Int32("pid", peer.PID)}
+	names.Store(uid, name)
+
+	return name
 }
 
 // maxLogged is how much of a text from outside a log line holds, in bytes.

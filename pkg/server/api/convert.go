@@ -43,7 +43,7 @@ var outcomes = map[history.Outcome]v1.Outcome{
 func sourceOf(s *sync.SourceStatus) *v1.Source {
 	source := &v1.Source{
 		Name: text(s.Name), Fetched: s.Fetched, Revision: text(s.Revision), Error: text(s.Error),
-		LastPollTime: timestamp(s.LastPoll), NextPollTime: timestamp(s.NextPoll),
+		LastPollTime: timestamp(s.LastPoll), NextPollTime: timestamp(s.NextPoll), Suspension: suspensionOf(s.Suspension),
 	}
 
 	for i, problem := range s.Problems {
@@ -74,7 +74,16 @@ func clusterOf(t *sync.TargetStatus) *v1.Cluster {
 		Sync: syncStates[t.Sync], Health: healths[t.Health], HealthReason: text(t.HealthReason), HealthSinceTime: timestamp(t.HealthSince),
 		Operation: operations[t.Operation], Message: text(t.Message), SinceTime: timestamp(t.Since), TeardownSinceTime: timestamp(t.TeardownSince),
 		Done: int32(t.Done), Total: int32(t.Total), Settled: t.Settled, Plan: countsOf(t.Plan),
+		Suspension: suspensionOf(t.Suspension),
 	}
+}
+
+func suspensionOf(s *sync.Suspension) *v1.Suspension {
+	if s == nil {
+		return nil
+	}
+
+	return &v1.Suspension{By: text(s.By), Reason: text(s.Reason), SinceTime: timestamp(s.Since)}
 }
 
 func clustersOf(all []sync.TargetStatus) []*v1.Cluster {

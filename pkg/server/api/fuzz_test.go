@@ -13,13 +13,16 @@ import (
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
 	"github.com/omni-syncd/omni-syncd/api/omnisyncd/v1/omnisyncdv1connect"
 	"github.com/omni-syncd/omni-syncd/pkg/server/api"
+	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 )
 
 var procedures = []string{
 	omnisyncdv1connect.StatusServiceListSourcesProcedure, omnisyncdv1connect.StatusServiceListClustersProcedure,
 	omnisyncdv1connect.StatusServiceWatchStatusProcedure, omnisyncdv1connect.StatusServiceGetPlanProcedure,
 	omnisyncdv1connect.StatusServiceListHistoryProcedure, omnisyncdv1connect.OperatorServiceReconcileProcedure,
-	omnisyncdv1connect.OperatorServiceConfirmProcedure, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch",
+	omnisyncdv1connect.OperatorServiceConfirmProcedure, omnisyncdv1connect.OperatorServiceSuspendProcedure,
+	omnisyncdv1connect.OperatorServiceResumeProcedure, omnisyncdv1connect.AccessServiceGetKubeconfigProcedure,
+	omnisyncdv1connect.AccessServiceGetTalosconfigProcedure, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch",
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
 }
 
@@ -49,7 +52,7 @@ func FuzzProcedures(f *testing.F) {
 
 	for procedure := range procedures {
 		for contentType := range contentTypes {
-			for _, body := range [][]byte{nil, []byte("{}"), []byte(`{"source": "test", "cluster": "a", "wait": true}`), message, envelope("{}"), envelope(string(message))} {
+			for _, body := range [][]byte{nil, []byte("{}"), []byte(`{"source": "test", "cluster": "a"}`), []byte(`{"source": "test", "cluster": "a", "wait": true}`), message, envelope("{}"), envelope(string(message))} {
 				f.Add(uint8(procedure), uint8(contentType), "", body)
 			}
 		}
@@ -61,10 +64,10 @@ func FuzzProcedures(f *testing.F) {
 	w := start(f, nil)
 	w.Apply(f, fleet("a", "m"))
 
-	handler := api.New(api.Config{Engine: w.Daemon})
+	handler := api.New(w.config)
 
 	f.Fuzz(func(t *testing.T, procedure, contentType uint8, encoding string, body []byte) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		ctx, cancel := context.WithTimeout(auth.With(t.Context(), auth.Owner("fuzz")), 20*time.Millisecond)
 		defer cancel()
 
 		req := httptest.NewRequestWithContext(ctx, http.MethodPost, procedures[int(procedure)%len(procedures)], bytes.NewReader(body))

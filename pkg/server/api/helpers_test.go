@@ -19,6 +19,7 @@ import (
 
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
 	"github.com/omni-syncd/omni-syncd/api/omnisyncd/v1/omnisyncdv1connect"
+	"github.com/omni-syncd/omni-syncd/pkg/access"
 	"github.com/omni-syncd/omni-syncd/pkg/history"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
@@ -42,6 +43,7 @@ type world struct {
 	socket   string
 	logs     *observer.ObservedLogs
 	handler  *api.Handler
+	config   api.Config
 }
 
 // start starts a daemon against an embedded Omni, with a history.
@@ -67,8 +69,13 @@ func start(tb testing.TB, edit func(*api.Config)) *world {
 	})
 
 	o := daemon.StartOmni(tb, embedded.Config{NoControllers: true})
-	w := &world{Daemon: daemon.Start(tb, o, func(cfg *sync.Config, _ *omni.SnapshotConfig) { cfg.History = store })}
-	cfg := api.Config{Engine: w.Daemon, History: store}
+	w := &world{Daemon: daemon.Start(tb, o, func(cfg *sync.Config, _ *omni.SnapshotConfig) {
+		cfg.History = store
+		cfg.KeepSuspended = func([]sync.Suspension) error { return nil }
+	})}
+	cfg := api.Config{Engine: w.Daemon, History: store, Access: access.NewIssuer(access.IssuerConfig{
+		Omni: o.Conn, Clusters: w.Daemon, ServiceAccounts: &access.ServiceAccountPolicy{MaxTTL: time.Hour, Users: []string{"ci"}, Groups: []string{"readers"}},
+	})}
 
 	if edit != nil {
 		edit(&cfg)
@@ -87,7 +94,7 @@ func (w *world) serve(tb testing.TB, cfg api.Config) {
 
 	core, w.logs = observer.New(zapcore.InfoLevel)
 	cfg.Logger = zap.New(core)
-	w.handler = api.New(cfg)
+	w.handler, w.config = api.New(cfg), cfg
 
 	dir, err := os.MkdirTemp("", "api") // short: the path of a socket is
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
+	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
 
@@ -22,33 +23,11 @@ type operatorService struct{ *Handler }
 func (o *operatorService) Reconcile(ctx context.Context, req *connect.Request[v1.ReconcileRequest]) (res *connect.Response[v1.ReconcileResponse], err error) {
 	source := req.Msg.GetSource()
 
-	defer func() {
-		what := []zap.Field{zap.String("source", printable(source))}
-		if req.Msg.Cluster != nil {
-			what = append(what, zap.String("cluster", printable(req.Msg.GetCluster())))
-		}
+	defer func() { note(ctx, err, append(scope(source, req.Msg.Cluster), zap.Bool("wait", req.Msg.GetWait()))...) }()
 
-		note(ctx, err, append(what, zap.Bool("wait", req.Msg.GetWait()))...)
-	}()
-
-	all, _ := o.Engine.Changes(0)
-
-	var targets []sync.TargetStatus
-
-	switch {
-	case req.Msg.Cluster != nil:
-		t, err := one(&all, source, req.Msg.GetCluster())
-		if err != nil {
-			return nil, err
-		}
-
-		targets, source = []sync.TargetStatus{*t}, t.Source
-	case source == "":
-		return nil, invalid("name a cluster or a source")
-	default:
-		if targets, err = filter(&all, source, nil); err != nil {
-			return nil, err
-		}
+	targets, source, err := o.named(ctx, source, req.Msg.Cluster)
+	if err != nil {
+		return nil, err
 	}
 
 	if req.Msg.GetWait() {
@@ -56,6 +35,12 @@ func (o *operatorService) Reconcile(ctx context.Context, req *connect.Request[v1
 			return nil, err
 		}
 		defer o.release()
+	}
+
+	if req.Msg.Cluster == nil {
+		if targets, err = o.poke(ctx, source, targets, req.Msg.GetWait()); err != nil {
+			return nil, err
+		}
 	}
 
 	wanted := map[sync.Key]bool{}
@@ -75,6 +60,74 @@ func (o *operatorService) Reconcile(ctx context.Context, req *connect.Request[v1
 	}
 
 	return connect.NewResponse(&v1.ReconcileResponse{Clusters: clustersOf(clusters)}), nil
+}
+
+// named returns the targets that a request is about, and the name of their source. All of
+// a source needs the role for everything: what comes later is a part of it.
+func (o *operatorService) named(ctx context.Context, source string, cluster *string) ([]sync.TargetStatus, string, error) {
+	name := ""
+	if cluster != nil {
+		name = *cluster
+	}
+
+	if err := permit(ctx, auth.Operator, name); err != nil {
+		return nil, source, err
+	}
+
+	all, _ := o.Engine.Changes(0)
+
+	switch {
+	case cluster != nil:
+		t, err := one(&all, source, name)
+		if err != nil {
+			return nil, source, err
+		}
+
+		return []sync.TargetStatus{*t}, t.Source, nil
+	case source == "":
+		return nil, source, invalid("name a cluster or a source")
+	default:
+		targets, err := filter(&all, source, nil)
+
+		return targets, source, err
+	}
+}
+
+// poke has a source look for news. With wait it waits for that, and returns the targets that
+// the source has then.
+func (o *operatorService) poke(ctx context.Context, source string, targets []sync.TargetStatus, wait bool) ([]sync.TargetStatus, error) {
+	looked := o.Engine.Poke(source)
+	if !wait {
+		return targets, nil
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
+	defer cancel()
+
+	pause := time.NewTicker(lookEvery)
+	defer pause.Stop()
+
+	for !looked() {
+		if err := await(ctx, o.stopping, pause.C); err != nil {
+			return nil, unfinished(err, "the source "+source+" is still looking for news")
+		}
+	}
+
+	all, _ := o.Engine.Changes(0)
+
+	return filter(&all, source, nil)
+}
+
+// unfinished gives the end of a wait its code.
+func unfinished(err error, what string) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return connect.NewError(connect.CodeCanceled, errors.New("the client went; the work goes on"))
+	case errors.Is(err, context.DeadlineExceeded):
+		return connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("not done in time, and the work goes on: %s", what))
+	default:
+		return err
+	}
 }
 
 // settled returns how targets stand: now, or once nothing more happens with them by itself.
@@ -112,13 +165,8 @@ func (o *operatorService) settled(ctx context.Context, wanted map[sync.Key]bool,
 			err = await(ctx, o.stopping, pause.C) // several changes are one look
 		}
 
-		switch {
-		case errors.Is(err, context.Canceled):
-			return nil, connect.NewError(connect.CodeCanceled, errors.New("the client went; the work goes on"))
-		case errors.Is(err, context.DeadlineExceeded):
-			return nil, connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("not done in time, and the work goes on: %s", shorten(busy)))
-		case err != nil:
-			return nil, err
+		if err != nil {
+			return nil, unfinished(err, shorten(busy))
 		}
 	}
 }
@@ -152,6 +200,11 @@ func (o *operatorService) Confirm(ctx context.Context, req *connect.Request[v1.C
 	defer func() {
 		note(ctx, err, zap.String("source", printable(source)), zap.String("digest", printable(req.Msg.GetDigest())))
 	}()
+
+	// A deletion that needs it may be of several clusters, and the digest says of which.
+	if err := permit(ctx, auth.Operator, ""); err != nil {
+		return nil, err
+	}
 
 	all, _ := o.Engine.Changes(0)
 

@@ -82,8 +82,8 @@ func TestReconcile(t *testing.T) {
 
 	expect(t, "audit", []string{
 		"Reconcile test m ok", "Reconcile test ok", "Reconcile test a ok",
-		"Reconcile  nobody not_found", "Reconcile nobody not_found", "Reconcile nobody a not_found",
-		"Reconcile  invalid_argument", "Reconcile  " + strings.Repeat("x", 254) + " invalid_argument", "Reconcile  a?[2Jb invalid_argument",
+		"Reconcile nobody not_found", "Reconcile nobody not_found", "Reconcile nobody a not_found",
+		"Reconcile invalid_argument", "Reconcile " + strings.Repeat("x", 254) + " invalid_argument", "Reconcile a?[2Jb invalid_argument",
 	}, w.audits())
 }
 

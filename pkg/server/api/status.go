@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
+	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
 
@@ -23,15 +24,27 @@ const (
 type statusService struct{ *Handler }
 
 // ListSources returns all sources.
-func (s *statusService) ListSources(context.Context, *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error) {
-	all, _ := s.Engine.Changes(0)
+func (s *statusService) ListSources(ctx context.Context, _ *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error) {
+	all, err := s.seen(ctx)
+	if err != nil {
+		return nil, err
+	}
 
 	return connect.NewResponse(&v1.ListSourcesResponse{Sources: sourcesOf(all.Sources)}), nil
 }
 
 // ListClusters returns clusters.
-func (s *statusService) ListClusters(_ context.Context, req *connect.Request[v1.ListClustersRequest]) (*connect.Response[v1.ListClustersResponse], error) {
-	all, _ := s.Engine.Changes(0)
+func (s *statusService) ListClusters(ctx context.Context, req *connect.Request[v1.ListClustersRequest]) (*connect.Response[v1.ListClustersResponse], error) {
+	if req.Msg.Cluster != nil {
+		if err := permit(ctx, auth.Viewer, req.Msg.GetCluster()); err != nil {
+			return nil, err
+		}
+	}
+
+	all, err := s.seen(ctx)
+	if err != nil {
+		return nil, err
+	}
 
 	found, err := filter(&all, req.Msg.GetSource(), req.Msg.Cluster)
 	if err != nil {
@@ -51,9 +64,17 @@ func (s *statusService) WatchStatus(ctx context.Context, _ *connect.Request[v1.W
 	pause := time.NewTicker(watchEvery)
 	defer pause.Stop()
 
+	view := s.newView()
+
 	for version := uint64(0); ; {
 		changes, newer := s.Engine.Changes(version)
 		version = changes.Version
+
+		// It is asked each time: a token may have been taken back.
+		changes, err := view.narrow(ctx, changes)
+		if err != nil {
+			return err
+		}
 
 		if err := stream.Send(changesOf(&changes)); err != nil {
 			return err
@@ -84,7 +105,11 @@ func changesOf(changes *sync.Changes) *v1.WatchStatusResponse {
 }
 
 // GetPlan returns the plan of a cluster.
-func (s *statusService) GetPlan(_ context.Context, req *connect.Request[v1.GetPlanRequest]) (*connect.Response[v1.GetPlanResponse], error) {
+func (s *statusService) GetPlan(ctx context.Context, req *connect.Request[v1.GetPlanRequest]) (*connect.Response[v1.GetPlanResponse], error) {
+	if err := permit(ctx, auth.Viewer, req.Msg.GetCluster()); err != nil {
+		return nil, err
+	}
+
 	all, _ := s.Engine.Changes(0)
 
 	t, err := one(&all, req.Msg.GetSource(), req.Msg.GetCluster())
@@ -105,7 +130,11 @@ func (s *statusService) GetPlan(_ context.Context, req *connect.Request[v1.GetPl
 }
 
 // ListHistory returns what was applied to a cluster.
-func (s *statusService) ListHistory(_ context.Context, req *connect.Request[v1.ListHistoryRequest]) (*connect.Response[v1.ListHistoryResponse], error) {
+func (s *statusService) ListHistory(ctx context.Context, req *connect.Request[v1.ListHistoryRequest]) (*connect.Response[v1.ListHistoryResponse], error) {
+	if err := permit(ctx, auth.Viewer, req.Msg.GetCluster()); err != nil {
+		return nil, err
+	}
+
 	limit := int(cmp.Or(req.Msg.GetLimit(), defaultHistory))
 
 	switch {

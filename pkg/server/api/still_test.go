@@ -65,3 +65,12 @@ func (s *stuck) Reconcile(sync.Key) error {
 
 // Confirm implements api.Engine.
 func (s *stuck) Confirm(string, string) error { return nil }
+
+// Poke implements api.Engine.
+func (s *stuck) Poke(string) func() bool { return func() bool { return true } }
+
+// Suspend implements api.Engine.
+func (s *stuck) Suspend(sync.Suspension) error { return nil }
+
+// Resume implements api.Engine.
+func (s *stuck) Resume(string, *string) error { return nil }

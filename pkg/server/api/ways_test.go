@@ -189,7 +189,7 @@ func TestGRPC(t *testing.T) {
 	}
 
 	slices.Sort(names)
-	expect(t, "services", []string{"grpc.health.v1.Health", "omnisyncd.v1.OperatorService", "omnisyncd.v1.StatusService"}, names)
+	expect(t, "services", []string{"grpc.health.v1.Health", "omnisyncd.v1.AccessService", "omnisyncd.v1.OperatorService", "omnisyncd.v1.StatusService"}, names)
 
 	watch, err := health.Watch(ctx, &grpc_health_v1.HealthCheckRequest{})
 	if err != nil {

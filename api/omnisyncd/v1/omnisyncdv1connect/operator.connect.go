@@ -38,17 +38,30 @@ const (
 	OperatorServiceReconcileProcedure = "/omnisyncd.v1.OperatorService/Reconcile"
 	// OperatorServiceConfirmProcedure is the fully-qualified name of the OperatorService's Confirm RPC.
 	OperatorServiceConfirmProcedure = "/omnisyncd.v1.OperatorService/Confirm"
+	// OperatorServiceSuspendProcedure is the fully-qualified name of the OperatorService's Suspend RPC.
+	OperatorServiceSuspendProcedure = "/omnisyncd.v1.OperatorService/Suspend"
+	// OperatorServiceResumeProcedure is the fully-qualified name of the OperatorService's Resume RPC.
+	OperatorServiceResumeProcedure = "/omnisyncd.v1.OperatorService/Resume"
 )
 
 // OperatorServiceClient is a client for the omnisyncd.v1.OperatorService service.
 type OperatorServiceClient interface {
 	// Reconcile has a cluster, or all clusters of a source, tried now: what Omni refused is
 	// sent again, and a cluster whose policy is manual is written to until it is synced with
-	// its revision. Guards, locks and suspension hold as ever.
+	// its revision. Guards, locks and suspension hold as ever. A source is asked for news
+	// first. All of a source needs the role for everything.
 	Reconcile(context.Context, *connect.Request[v1.ReconcileRequest]) (*connect.Response[v1.ReconcileResponse], error)
 	// Confirm allows a deletion that a guard stopped: exactly the one whose digest the
-	// cluster's message names, until the daemon ends.
+	// cluster's message names, until the daemon ends. It needs the role for everything.
 	Confirm(context.Context, *connect.Request[v1.ConfirmRequest]) (*connect.Response[v1.ConfirmResponse], error)
+	// Suspend stops writing to a cluster, or to all of a source, until Resume; what would be
+	// written is planned and shown. A write under way is finished first. It survives restarts
+	// of the daemon: it is FAILED_PRECONDITION if there is no place to remember it.
+	Suspend(context.Context, *connect.Request[v1.SuspendRequest]) (*connect.Response[v1.SuspendResponse], error)
+	// Resume takes back what Suspend did, for exactly the cluster or the source that was
+	// suspended; another is NOT_FOUND. What is suspended in Git or in the configuration stays
+	// so.
+	Resume(context.Context, *connect.Request[v1.ResumeRequest]) (*connect.Response[v1.ResumeResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the omnisyncd.v1.OperatorService service. By
@@ -74,6 +87,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("Confirm")),
 			connect.WithClientOptions(opts...),
 		),
+		suspend: connect.NewClient[v1.SuspendRequest, v1.SuspendResponse](
+			httpClient,
+			baseURL+OperatorServiceSuspendProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Suspend")),
+			connect.WithClientOptions(opts...),
+		),
+		resume: connect.NewClient[v1.ResumeRequest, v1.ResumeResponse](
+			httpClient,
+			baseURL+OperatorServiceResumeProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Resume")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -81,6 +106,8 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 type operatorServiceClient struct {
 	reconcile *connect.Client[v1.ReconcileRequest, v1.ReconcileResponse]
 	confirm   *connect.Client[v1.ConfirmRequest, v1.ConfirmResponse]
+	suspend   *connect.Client[v1.SuspendRequest, v1.SuspendResponse]
+	resume    *connect.Client[v1.ResumeRequest, v1.ResumeResponse]
 }
 
 // Reconcile calls omnisyncd.v1.OperatorService.Reconcile.
@@ -93,15 +120,34 @@ func (c *operatorServiceClient) Confirm(ctx context.Context, req *connect.Reques
 	return c.confirm.CallUnary(ctx, req)
 }
 
+// Suspend calls omnisyncd.v1.OperatorService.Suspend.
+func (c *operatorServiceClient) Suspend(ctx context.Context, req *connect.Request[v1.SuspendRequest]) (*connect.Response[v1.SuspendResponse], error) {
+	return c.suspend.CallUnary(ctx, req)
+}
+
+// Resume calls omnisyncd.v1.OperatorService.Resume.
+func (c *operatorServiceClient) Resume(ctx context.Context, req *connect.Request[v1.ResumeRequest]) (*connect.Response[v1.ResumeResponse], error) {
+	return c.resume.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the omnisyncd.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	// Reconcile has a cluster, or all clusters of a source, tried now: what Omni refused is
 	// sent again, and a cluster whose policy is manual is written to until it is synced with
-	// its revision. Guards, locks and suspension hold as ever.
+	// its revision. Guards, locks and suspension hold as ever. A source is asked for news
+	// first. All of a source needs the role for everything.
 	Reconcile(context.Context, *connect.Request[v1.ReconcileRequest]) (*connect.Response[v1.ReconcileResponse], error)
 	// Confirm allows a deletion that a guard stopped: exactly the one whose digest the
-	// cluster's message names, until the daemon ends.
+	// cluster's message names, until the daemon ends. It needs the role for everything.
 	Confirm(context.Context, *connect.Request[v1.ConfirmRequest]) (*connect.Response[v1.ConfirmResponse], error)
+	// Suspend stops writing to a cluster, or to all of a source, until Resume; what would be
+	// written is planned and shown. A write under way is finished first. It survives restarts
+	// of the daemon: it is FAILED_PRECONDITION if there is no place to remember it.
+	Suspend(context.Context, *connect.Request[v1.SuspendRequest]) (*connect.Response[v1.SuspendResponse], error)
+	// Resume takes back what Suspend did, for exactly the cluster or the source that was
+	// suspended; another is NOT_FOUND. What is suspended in Git or in the configuration stays
+	// so.
+	Resume(context.Context, *connect.Request[v1.ResumeRequest]) (*connect.Response[v1.ResumeResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -123,12 +169,28 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("Confirm")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceSuspendHandler := connect.NewUnaryHandler(
+		OperatorServiceSuspendProcedure,
+		svc.Suspend,
+		connect.WithSchema(operatorServiceMethods.ByName("Suspend")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceResumeHandler := connect.NewUnaryHandler(
+		OperatorServiceResumeProcedure,
+		svc.Resume,
+		connect.WithSchema(operatorServiceMethods.ByName("Resume")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/omnisyncd.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceReconcileProcedure:
 			operatorServiceReconcileHandler.ServeHTTP(w, r)
 		case OperatorServiceConfirmProcedure:
 			operatorServiceConfirmHandler.ServeHTTP(w, r)
+		case OperatorServiceSuspendProcedure:
+			operatorServiceSuspendHandler.ServeHTTP(w, r)
+		case OperatorServiceResumeProcedure:
+			operatorServiceResumeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -144,4 +206,12 @@ func (UnimplementedOperatorServiceHandler) Reconcile(context.Context, *connect.R
 
 func (UnimplementedOperatorServiceHandler) Confirm(context.Context, *connect.Request[v1.ConfirmRequest]) (*connect.Response[v1.ConfirmResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("omnisyncd.v1.OperatorService.Confirm is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Suspend(context.Context, *connect.Request[v1.SuspendRequest]) (*connect.Response[v1.SuspendResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("omnisyncd.v1.OperatorService.Suspend is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Resume(context.Context, *connect.Request[v1.ResumeRequest]) (*connect.Response[v1.ResumeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("omnisyncd.v1.OperatorService.Resume is not implemented"))
 }

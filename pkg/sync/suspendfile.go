@@ -1,0 +1,82 @@
+package sync
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+)
+
+// maxSuspensionFile is how large the file is at most, in bytes: a suspension takes 1 KiB
+// at the very most.
+const maxSuspensionFile = maxSuspensions << 10
+
+// SuspensionFile is the path of a file that holds suspensions between two runs.
+type SuspensionFile string
+
+type suspensionFile struct {
+	Suspended []Suspension `json:"suspended"`
+}
+
+// Load returns what the last run kept; nothing if there is no file. A file that cannot be
+// read is an error and not an empty one: what somebody suspended must not be written to
+// because of a broken disk.
+func (f SuspensionFile) Load() ([]Suspension, error) {
+	file, err := os.Open(string(f))
+
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading what is suspended: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // only read from
+
+	data, err := io.ReadAll(io.LimitReader(file, maxSuspensionFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading what is suspended: %w", err)
+	}
+
+	var kept suspensionFile
+
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+
+	err = decoder.Decode(&kept)
+	if err == nil && len(data) > maxSuspensionFile {
+		err = fmt.Errorf("it is larger than %d bytes", maxSuspensionFile)
+	}
+
+	if err != nil {
+		return nil, fmt.Errorf("%s tells what is suspended, and cannot be read (%w): mend it, or remove it to resume everything", f, err)
+	}
+
+	return kept.Suspended, nil
+}
+
+// Keep writes the file. It is on the disk, as a whole, when that returns.
+func (f SuspensionFile) Keep(all []Suspension) error {
+	data, err := json.MarshalIndent(suspensionFile{all}, "", "  ")
+	if err != nil {
+		return err
+	}
+
+	if err := renameio.WriteFile(string(f), append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+
+	// The new name is in the folder when that is on the disk, too.
+	folder, err := os.Open(filepath.Dir(string(f)))
+	if err != nil {
+		return err
+	}
+	defer folder.Close() //nolint:errcheck // only synced
+
+	return folder.Sync()
+}
