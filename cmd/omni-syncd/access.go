@@ -47,6 +47,10 @@ func openAccessDirectory(cfg *config.AccessDirectory, issuer access.IssuerConfig
 
 	if s := cfg.ServiceAccount; s != nil {
 		a.account = &access.ServiceAccount{User: s.User, Groups: s.Groups, TTL: time.Duration(s.TTL)}
+
+		if err := access.NewIssuer(issuer).Check(access.Request{ServiceAccount: a.account}); err != nil {
+			return nil, fmt.Errorf("access.directory.serviceAccount: %w", err)
+		}
 	}
 
 	var err error

@@ -204,19 +204,14 @@ func loadTalosconfig(path string, data []byte) (*talos.Config, error) {
 }
 
 // writeTalosconfig returns a config as Talos writes it. It is read again, because the
-// writer is a release candidate: nothing of the file may be lost.
+// writer, a release candidate, loses blanks at the edges of some texts of several lines.
 func writeTalosconfig(config *talos.Config) ([]byte, error) {
 	data, err := config.Bytes()
 	if err != nil {
 		return nil, err
 	}
 
-	again, err := loadTalosconfig("the new file", data)
-	if err != nil {
-		return nil, err
-	}
-
-	if !equalContexts(again, config) {
+	if again, err := loadTalosconfig("", data); err != nil || !equalContexts(again, config) {
 		return nil, errLost
 	}
 

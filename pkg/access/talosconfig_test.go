@@ -109,6 +109,7 @@ func TestMergeTalosconfig_Rules(t *testing.T) {
 		"a broken file":                   {"contexts: {a: [" + secret, access.MergeOptions{}, access.Merged{}, "", nil, []string{"config", "left as it is"}},
 		"a file of something else":        {"contexts: {a: " + secret + "}", access.MergeOptions{}, access.Merged{}, "", nil, []string{"config", "left as it is"}},
 		"an empty context":                {"contexts: {a: }", access.MergeOptions{}, access.Merged{}, "", nil, []string{"config", "empty"}},
+		"what would be lost":              {"contexts: {a: {endpoints: [x], key: \"\\n a\"}}", access.MergeOptions{}, access.Merged{}, "", nil, []string{"config", "would be lost"}},
 		"an odd identity":                 {otherTalos, access.MergeOptions{Identity: "a\x00"}, access.Merged{}, "", nil, []string{"printable"}},
 	} {
 		t.Run(name, func(t *testing.T) {

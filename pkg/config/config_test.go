@@ -112,11 +112,9 @@ func TestParseProblems(t *testing.T) {
 		{"API at no address", "{api: {listen: '80', certFile: c, keyFile: k, tokensFile: t}, sources: [{name: a, git: {url: x}}]}", `api.listen: "80" is no address`},
 		{"OIDC without audience", "{api: {listen: ':1', certFile: c, keyFile: k, oidc: {issuer: i}}, sources: [{name: a, git: {url: x}}]}", "api.oidc: issuer and audience are needed"},
 		{"OIDC without grants", "{api: {listen: ':1', certFile: c, keyFile: k, oidc: {issuer: i, audience: a}}, sources: [{name: a, git: {url: x}}]}", "api.oidc.grants: there is none"},
-		{"tokens without limit", "{access: {serviceAccounts: {users: [a], groups: [b]}}, sources: [{name: a, git: {url: x}}]}", "maxTTL, users and groups are needed"},
+		{"tokens without limit", "{access: {serviceAccounts: {users: [a], groups: [b]}}, sources: [{name: a, git: {url: x}}]}", "maxTTL and users are needed"},
+		{"directory for nobody", "{access: {directory: {path: p, serviceAccount: {user: u}}}, sources: [{name: a, git: {url: x}}]}", "access.directory.serviceAccount: user and ttl are needed"},
 		{"directory without path", "{access: {directory: {}}, sources: [{name: a, git: {url: x}}]}", "access.directory.path: it is missing"},
-		{"directory with tokens that are not allowed", "{access: {directory: {path: p, serviceAccount: {user: u, ttl: 1h}}}, sources: [{name: a, git: {url: x}}]}", "access.serviceAccounts has to allow it"},
-		{"directory with long tokens", "{access: {serviceAccounts: {maxTTL: 1h, users: [u], groups: [g]}, directory: {path: p, serviceAccount: {user: u, ttl: 2h}}}, sources: [{name: a, git: {url: x}}]}", "ttl: 2h0m0s is longer than"},
-		{"directory with other groups", "{access: {serviceAccounts: {maxTTL: 1h, users: [u], groups: [g]}, directory: {path: p, serviceAccount: {user: u, ttl: 1h, groups: [h]}}}, sources: [{name: a, git: {url: x}}]}", "serviceAccounts.groups has to name each"},
 		{"two documents", "sources: [{name: a, git: {url: x}}]\n---\nsources: []\n", "more than one YAML document"},
 		{"too large", strings.Repeat("# \n", config.MaxSize/3+1), "it is larger than"},
 	} {

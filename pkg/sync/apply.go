@@ -108,6 +108,16 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 
 // preflight finds what Omni would refuse of a change before half of it is applied.
 func (e *Engine) preflight(t *target) error {
+	var errs []error
+	for _, finding := range e.check(t) {
+		errs = append(errs, fmt.Errorf("%s: %s", t.desired.Position(finding.Resource), finding.Message))
+	}
+
+	return joined(errs)
+}
+
+// check returns what Omni would refuse of a target.
+func (e *Engine) check(t *target) []preflight.Finding {
 	if t.desired == nil || t.Target == "" {
 		return nil
 	}
@@ -119,12 +129,7 @@ func (e *Engine) preflight(t *target) error {
 		in.Classes = fleet.Resources
 	}
 
-	var errs []error
-	for _, finding := range preflight.Check(in) {
-		errs = append(errs, fmt.Errorf("%s: %s", t.desired.Position(finding.Resource), finding.Message))
-	}
-
-	return joined(errs)
+	return preflight.Check(in)
 }
 
 // hold keeps a step back that was refused, that somebody undoes again and again, or that

@@ -17,17 +17,17 @@ import (
 // Between plans what the step from one revision of a source to another changes, as if
 // Omni held exactly what base renders to. It needs no Omni, so it knows nothing of drift,
 // of locks and of what Omni would refuse; and nothing of guards that ask how much leaves
-// at once. The status holds a plan for each target of either revision, and the problems of
+// at once. The evidence is that of the plans. The status holds a plan for each target of either revision, and the problems of
 // head. What is wrong with base is its own fault: what could not be read of it counts as
 // new.
-func Between(ctx context.Context, src SourceConfig, base, head fs.FS) Status {
+func Between(ctx context.Context, src SourceConfig, base, head fs.FS) (Status, map[Key]Evidence) {
 	renderer := render.New() // what is the same in both is rendered once
 
 	before, _, _ := rendered(ctx, renderer, base, src.Scope)
 	after, problems, broken := rendered(ctx, renderer, head, src.Scope)
 
 	status := Status{Ready: true, Sources: []SourceStatus{{Name: src.Name, Fetched: true, Problems: problems}}}
-	live := applied(src.Name, before)
+	live, evidence := applied(src.Name, before), map[Key]Evidence{}
 
 	names := map[string]bool{}
 	for _, targets := range []map[string]*render.Target{before, after} {
@@ -57,9 +57,10 @@ func Between(ctx context.Context, src SourceConfig, base, head fs.FS) Status {
 		}
 
 		status.Targets = append(status.Targets, t)
+		evidence[t.Key] = Evidence{Desired: in.Desired, Live: in.Live, target: after[name]}
 	}
 
-	return status
+	return status, evidence
 }
 
 // rendered returns the targets of a revision, and whether a file of it is broken.

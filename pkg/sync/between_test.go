@@ -43,7 +43,8 @@ func TestBetween(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			src.Prune = test.prune
-			expect(t, "plans", test.want, summaries(sync.Between(t.Context(), src, base, test.head)))
+			status, _ := sync.Between(t.Context(), src, base, test.head)
+			expect(t, "plans", test.want, summaries(status))
 		})
 	}
 }
@@ -66,7 +67,8 @@ func TestBetween_LikeTheDaemon(t *testing.T) {
 	dry := daemon.Start(t, o, func(cfg *sync.Config, _ *omni.SnapshotConfig) { cfg.DryRun = true })
 	want := summaries(dry.Apply(t, head))
 
-	expect(t, "plans", want, summaries(sync.Between(t.Context(), sync.SourceConfig{Name: daemon.Source, Prune: true, MaxDelete: 1}, base, head)))
+	status, _ := sync.Between(t.Context(), sync.SourceConfig{Name: daemon.Source, Prune: true, MaxDelete: 1}, base, head)
+	expect(t, "plans", want, summaries(status))
 
 	if len(want) != 4 {
 		t.Errorf("the daemon plans %v, want 4", want)

@@ -9,8 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
-	"github.com/google/renameio/v2"
+	"github.com/google/renameio/v2/maybe"
 )
 
 // maxSuspensionFile is how large the file is at most, in bytes: a suspension takes 1 KiB
@@ -67,8 +68,12 @@ func (f SuspensionFile) Keep(all []Suspension) error {
 		return err
 	}
 
-	if err := renameio.WriteFile(string(f), append(data, '\n'), 0o600); err != nil {
+	if err := maybe.WriteFile(string(f), append(data, '\n'), 0o600); err != nil {
 		return err
+	}
+
+	if runtime.GOOS == "windows" {
+		return nil // it has no such thing as syncing a folder
 	}
 
 	// The new name is in the folder when that is on the disk, too.

@@ -1,0 +1,54 @@
+package sync
+
+import (
+	"github.com/cosi-project/runtime/pkg/resource"
+
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+// Evidence is what a plan was made from, for whoever explains it. Resources are shared:
+// read, never written.
+type Evidence struct {
+	// Desired is what Git describes, and Live what Omni holds of it.
+	Desired, Live []resource.Resource
+	// Refused is what Omni would refuse of it, at the place in Git.
+	Refused template.Problems
+
+	target *render.Target
+}
+
+// Position says where in Git a resource is described; the zero Position if it is not.
+func (e *Evidence) Position(md *resource.Metadata) template.Position {
+	if e.target == nil {
+		return template.Position{}
+	}
+
+	return e.target.Position(md)
+}
+
+// Evidence returns what the plan of a target is made from at this moment. It is empty for
+// one that is not known, and while Omni cannot be read.
+func (e *Engine) Evidence(key Key) Evidence {
+	t := e.lookup(key)
+	if t == nil {
+		return Evidence{}
+	}
+
+	live, err := e.live(t)
+	if err != nil {
+		return Evidence{}
+	}
+
+	found := Evidence{Live: live, target: t.desired}
+
+	if t.desired != nil {
+		found.Desired = t.desired.Resources
+	}
+
+	for _, finding := range e.check(t) {
+		found.Refused = append(found.Refused, template.Problem{Position: t.desired.Position(finding.Resource), Message: finding.Message})
+	}
+
+	return found
+}
