@@ -32,6 +32,8 @@ import (
 
 	"github.com/omni-syncd/omni-syncd/api/omnisyncd/v1/omnisyncdv1connect"
 	"github.com/omni-syncd/omni-syncd/pkg/history"
+	"github.com/omni-syncd/omni-syncd/pkg/server"
+	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
 
@@ -39,8 +41,11 @@ import (
 const (
 	// MaxRequest is how large a request may be, in bytes, also after it was uncompressed.
 	MaxRequest = 64 << 10
-	// MaxStreams is how many streams and waiting calls there are at the same time.
-	MaxStreams = 64
+	// MaxStreams is how many streams and waiting calls there are at the same time over the
+	// network, and as many again over the socket; MaxCallerStreams is how many of them one
+	// caller over the network has.
+	MaxStreams       = 64
+	MaxCallerStreams = 8
 	// readTimeout is how long a request may take to arrive.
 	readTimeout = 10 * time.Second
 	// writeTimeout is how long a client may take to read what is sent to it.
@@ -93,7 +98,7 @@ type Handler struct {
 	Config
 
 	mux      *http.ServeMux
-	streams  chan struct{}
+	places   *places
 	stopping chan struct{}
 	stop     func()
 	errors   *connect.ErrorWriter
@@ -107,7 +112,7 @@ func New(cfg Config) *Handler {
 	cfg.Logger = cmp.Or(cfg.Logger, zap.NewNop())
 
 	h := &Handler{
-		Config: cfg, mux: http.NewServeMux(), streams: make(chan struct{}, cfg.MaxStreams), stopping: make(chan struct{}), errors: connect.NewErrorWriter(),
+		Config: cfg, mux: http.NewServeMux(), places: newPlaces(cfg.MaxStreams), stopping: make(chan struct{}), errors: connect.NewErrorWriter(),
 	}
 	h.stop = gosync.OnceFunc(func() { close(h.stopping) })
 
@@ -146,12 +151,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	// Reflection is a conversation, so its time is bounded as a whole.
 	if strings.HasPrefix(r.URL.Path, "/grpc.reflection.") {
-		if err := h.acquire(); err != nil {
+		release, err := h.acquire(r.Context())
+		if err != nil {
 			h.refuse(writer, r, err)
 
 			return
 		}
-		defer h.release()
+		defer release()
 
 		_ = control.SetReadDeadline(time.Now().Add(maxReflection))
 
@@ -201,17 +207,20 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	_ = h.errors.Write(w, r, err) // who does not read it misses it
 }
 
-// acquire takes one of the places for streams and waiting calls.
-func (h *Handler) acquire() error {
-	select {
-	case h.streams <- struct{}{}:
-		return nil
-	default:
-		return connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("there are %d streams and waiting calls already; try again when one has ended", h.MaxStreams))
-	}
-}
+// acquire takes one of the places for streams and waiting calls, until release is called.
+// Those who come over the network have places of their own, and one caller some of them: so
+// nobody takes them from everybody, and the daemon's own user always finds one.
+func (h *Handler) acquire(ctx context.Context) (release func(), err error) {
+	_, local := server.PeerOf(ctx)
+	caller, _ := auth.Of(ctx)
+	name := ""
 
-func (h *Handler) release() { <-h.streams }
+	if caller != nil {
+		name = caller.Name
+	}
+
+	return h.places.take(local, name)
+}
 
 // await waits until ch delivers or is closed. The error says that the request ended, or
 // that the daemon stops.
@@ -220,10 +229,24 @@ func await[T any](ctx context.Context, stopping <-chan struct{}, ch <-chan T) er
 	case <-ch:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return ended(ctx)
 	case <-stopping:
-		return connect.NewError(connect.CodeUnavailable, errors.New("the daemon stops"))
+		return errStopping()
 	}
+}
+
+func errStopping() error {
+	return connect.NewError(connect.CodeUnavailable, errors.New("the daemon stops"))
+}
+
+// ended returns why a request ended: its token may have expired.
+func ended(ctx context.Context) error {
+	var expired *auth.ExpiredError
+	if errors.As(context.Cause(ctx), &expired) {
+		return auth.ConnectError(expired)
+	}
+
+	return ctx.Err()
 }
 
 // boundedWriter gives every write a deadline: a client that stops reading ends its

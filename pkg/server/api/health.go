@@ -29,10 +29,11 @@ func (h *Handler) checkHealth(_ context.Context, req *connect.Request[health.Hea
 }
 
 func (h *Handler) watchHealth(ctx context.Context, req *connect.Request[health.HealthCheckRequest], stream *connect.ServerStream[health.HealthCheckResponse]) error {
-	if err := h.acquire(); err != nil {
+	release, err := h.acquire(ctx)
+	if err != nil {
 		return err
 	}
-	defer h.release()
+	defer release()
 
 	status := h.serving()
 	if !serves(req.Msg.GetService()) {
@@ -45,7 +46,7 @@ func (h *Handler) watchHealth(ctx context.Context, req *connect.Request[health.H
 
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return ended(ctx)
 	case <-h.stopping:
 		return stream.Send(&health.HealthCheckResponse{Status: health.HealthCheckResponse_NOT_SERVING})
 	}

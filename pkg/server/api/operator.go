@@ -31,10 +31,11 @@ func (o *operatorService) Reconcile(ctx context.Context, req *connect.Request[v1
 	}
 
 	if req.Msg.GetWait() {
-		if err := o.acquire(); err != nil {
+		release, err := o.acquire(ctx)
+		if err != nil {
 			return nil, err
 		}
-		defer o.release()
+		defer release()
 	}
 
 	if req.Msg.Cluster == nil {

@@ -2,9 +2,8 @@ package api
 
 import (
 	"context"
+	"maps"
 	"slices"
-
-	"connectrpc.com/connect"
 
 	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
@@ -26,79 +25,107 @@ func permit(ctx context.Context, role auth.Role, cluster string) error {
 	return nil
 }
 
-// denied reports whether an error of permit says no. Any other says that it could not be
-// found out.
-func denied(err error) bool { return connect.CodeOf(err) == connect.CodePermissionDenied }
-
-// view is what one caller is shown of the status.
+// view is what one caller is shown of the status. It remembers what was shown, so that what
+// it costs to show a change does not depend on how much there is.
 type view struct {
-	engine Engine
-	// shown are the sources that were shown to a caller who does not see everything.
-	shown map[string]bool
+	sight auth.Sight
+	// sources are the last status of each source, and targets those shown, counted by source
+	// in visible; all of a caller who does not see everything.
+	sources map[string]sync.SourceStatus
+	targets map[sync.Key]bool
+	visible map[string]int
 }
 
-func (h *Handler) newView() *view { return &view{h.Engine, map[string]bool{}} }
+// newView returns the view of whoever makes a request. Who may see nothing at all is denied.
+func newView(ctx context.Context) (*view, error) {
+	v := &view{sources: map[string]sync.SourceStatus{}, targets: map[sync.Key]bool{}, visible: map[string]int{}}
+
+	caller, _ := auth.Of(ctx)
+
+	var err error
+	if v.sight, err = caller.Sight(ctx, auth.Viewer); err != nil {
+		return nil, auth.ConnectError(err)
+	}
+
+	return v, nil
+}
 
 // seen returns the status as the caller of a request sees it.
 func (h *Handler) seen(ctx context.Context) (sync.Changes, error) {
+	v, err := newView(ctx)
+	if err != nil {
+		return sync.Changes{}, err
+	}
+
 	all, _ := h.Engine.Changes(0)
 
-	return h.newView().narrow(ctx, all)
+	return v.narrow(all), nil
 }
 
 // narrow takes out of a status what the caller may not see. Who sees some clusters only
 // is shown those, and of the sources that they come from what the clusters tell anyhow.
-func (v *view) narrow(ctx context.Context, changes sync.Changes) (sync.Changes, error) {
-	if err := permit(ctx, auth.Viewer, ""); err == nil || !denied(err) {
-		return changes, err
+func (v *view) narrow(changes sync.Changes) sync.Changes {
+	if v.sight.All() {
+		return changes
 	}
 
-	var failed error
-
-	// What could not be found out of one cluster is an error for all: half a list would look
-	// like a whole one.
-	hidden := func(cluster string) bool {
-		if cluster == "" || failed != nil {
-			return true
-		}
-
-		err := permit(ctx, auth.Viewer, cluster)
-		if err != nil && !denied(err) {
-			failed = err
-		}
-
-		return err != nil
-	}
-
-	whole := changes
-	if !changes.All {
-		whole, _ = v.engine.Changes(0)
-	}
-
-	visible := map[string]bool{}
-
-	for i := range whole.Targets {
-		if t := &whole.Targets[i]; !visible[t.Source] && !hidden(t.Target) {
-			visible[t.Source] = true
-		}
+	if changes.All {
+		clear(v.sources)
+		clear(v.targets)
+		clear(v.visible)
 	}
 
 	narrow := changes
-	narrow.Targets = slices.DeleteFunc(slices.Clone(changes.Targets), func(t sync.TargetStatus) bool { return hidden(t.Target) })
-	narrow.RemovedTargets = slices.DeleteFunc(slices.Clone(changes.RemovedTargets), func(k sync.Key) bool { return hidden(k.Target) })
-	narrow.RemovedSources = slices.DeleteFunc(slices.Clone(changes.RemovedSources), func(name string) bool { return !v.shown[name] })
-	narrow.Sources = nil
+	narrow.Targets, narrow.RemovedTargets, narrow.Sources, narrow.RemovedSources = nil, nil, nil, nil
+	touched := map[string]bool{}
 
-	for i := range whole.Sources {
-		s := &whole.Sources[i]
-		changed := slices.ContainsFunc(changes.Sources, func(c sync.SourceStatus) bool { return c.Name == s.Name })
+	for i := range changes.Sources {
+		v.sources[changes.Sources[i].Name], touched[changes.Sources[i].Name] = changes.Sources[i], true
+	}
 
-		if visible[s.Name] && (changed || !v.shown[s.Name]) {
-			v.shown[s.Name] = true
+	for i := range changes.Targets {
+		t := &changes.Targets[i]
+		if t.Target == "" || !v.sight.Of(t.Target) {
+			continue
+		}
 
+		narrow.Targets = append(narrow.Targets, *t)
+
+		if !v.targets[t.Key] {
+			v.targets[t.Key] = true
+			v.visible[t.Source]++
+			touched[t.Source] = touched[t.Source] || v.visible[t.Source] == 1
+		}
+	}
+
+	for _, key := range changes.RemovedTargets {
+		if !v.targets[key] {
+			continue
+		}
+
+		narrow.RemovedTargets = append(narrow.RemovedTargets, key)
+		delete(v.targets, key)
+
+		if v.visible[key.Source]--; v.visible[key.Source] == 0 {
+			delete(v.visible, key.Source)
+			narrow.RemovedSources = append(narrow.RemovedSources, key.Source)
+		}
+	}
+
+	for _, name := range changes.RemovedSources {
+		delete(v.sources, name) // its clusters went before, and it with the last of them
+	}
+
+	for _, name := range slices.Sorted(maps.Keys(touched)) {
+		if s := v.sources[name]; v.visible[name] > 0 {
 			narrow.Sources = append(narrow.Sources, sync.SourceStatus{Name: s.Name, Fetched: s.Fetched, Revision: s.Revision, Suspension: s.Suspension})
 		}
 	}
 
-	return narrow, failed
+	return narrow
+}
+
+// nothing reports whether a caller has no use for some changes.
+func nothing(c *sync.Changes) bool {
+	return !c.All && len(c.Sources)+len(c.Targets)+len(c.RemovedSources)+len(c.RemovedTargets) == 0
 }

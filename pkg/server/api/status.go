@@ -56,37 +56,79 @@ func (s *statusService) ListClusters(ctx context.Context, req *connect.Request[v
 
 // WatchStatus sends everything and then changes.
 func (s *statusService) WatchStatus(ctx context.Context, _ *connect.Request[v1.WatchStatusRequest], stream *connect.ServerStream[v1.WatchStatusResponse]) error {
-	if err := s.acquire(); err != nil {
+	shown, err := newView(ctx)
+	if err != nil {
 		return err
 	}
-	defer s.release()
+
+	release, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 
 	pause := time.NewTicker(watchEvery)
 	defer pause.Stop()
 
-	view := s.newView()
+	ready := false
 
 	for version := uint64(0); ; {
 		changes, newer := s.Engine.Changes(version)
 		version = changes.Version
+		changes = shown.narrow(changes)
 
-		// It is asked each time: a token may have been taken back.
-		changes, err := view.narrow(ctx, changes)
-		if err != nil {
-			return err
+		if !nothing(&changes) || changes.Ready != ready {
+			if err := stream.Send(changesOf(&changes)); err != nil {
+				return err
+			}
 		}
 
-		if err := stream.Send(changesOf(&changes)); err != nil {
-			return err
-		}
+		ready = changes.Ready
 
 		// First the pause: what changes meanwhile is one message.
 		if err := await(ctx, s.stopping, pause.C); err != nil {
 			return err
 		}
 
-		if err := await(ctx, s.stopping, newer); err != nil {
+		// A token may be taken back, or allow something else, while nothing happens here.
+		next, err := s.awaitOrAsk(ctx, shown.sight, newer)
+		if err != nil {
 			return err
+		}
+
+		if next != nil {
+			shown, version = next, 0 // everything anew, as it is seen now
+		}
+	}
+}
+
+// askEvery is how often it is asked whether a watch is still allowed.
+const askEvery = 2 * time.Second
+
+// awaitOrAsk waits until something is newer, and asks now and then whether the caller still
+// sees what it saw. It returns a new view if that is something else.
+func (s *statusService) awaitOrAsk(ctx context.Context, before auth.Sight, newer <-chan struct{}) (*view, error) {
+	ask := time.NewTicker(askEvery)
+	defer ask.Stop()
+
+	for {
+		next, err := newView(ctx)
+		if err != nil {
+			return nil, err
+		}
+
+		if !next.sight.Equal(before) {
+			return next, nil
+		}
+
+		select {
+		case <-newer:
+			return nil, nil
+		case <-ask.C:
+		case <-ctx.Done():
+			return nil, ended(ctx)
+		case <-s.stopping:
+			return nil, errStopping()
 		}
 	}
 }

@@ -93,10 +93,11 @@ func (g Grant) Check() error {
 
 // allow tells whether one of the grants gives a role for a cluster; "" is everything.
 func allow(grants []Grant, role Role, cluster string) bool {
-	return slices.ContainsFunc(grants, func(g Grant) bool {
-		return (g.Role == role || g.Role == Operator && role == Viewer) && g.matches(cluster)
-	})
+	return slices.ContainsFunc(grants, func(g Grant) bool { return g.gives(role) && g.matches(cluster) })
 }
+
+// gives tells whether a grant is of a role, or of one that implies it.
+func (g Grant) gives(role Role) bool { return g.Role == role || g.Role == Operator && role == Viewer }
 
 func (g Grant) matches(cluster string) bool {
 	if g.Clusters == nil {
@@ -120,32 +121,33 @@ type Caller struct {
 	// request ends then, which bounds streams.
 	Expires time.Time
 
-	id      string // whose rate is limited; Name if empty
-	how     string // how it would be granted what it may not do
+	id  string // whose rate is limited; Name if empty
+	how string // how it would be granted what it may not do
+	// held are the grants as they are now; if it is nil, decides is asked.
+	held    func() ([]Grant, error)
 	decides func(ctx context.Context, role Role, cluster string) (bool, error)
 }
 
 // Owner may everything: it is the daemon's own user, or root.
 func Owner(name string) *Caller {
-	return &Caller{Name: name, decides: func(context.Context, Role, string) (bool, error) { return true, nil }}
+	return Granted(name, Grant{Role: Operator}, Grant{Role: Access})
 }
 
 // Granted returns a caller that may what the grants say.
 func Granted(name string, grants ...Grant) *Caller {
-	return &Caller{Name: name, decides: func(_ context.Context, role Role, cluster string) (bool, error) {
-		return allow(grants, role, cluster), nil
-	}}
+	return &Caller{Name: name, held: func() ([]Grant, error) { return grants, nil }}
 }
 
 // May tells whether the caller has a role for a cluster; "" stands for everything, as with
-// [Caller.MayAll]. It returns nil, a [*DeniedError], an [*ExpiredError], or another error if it
-// could not be found out, which is no permission; try again then.
+// [Caller.MayAll]. It returns nil, a [*DeniedError], an [*ExpiredError], [ErrUnknown] if the
+// token was taken back, or another error if it could not be found out, which is no permission;
+// try again then.
 //
 // It answers from what holds now: a token that was removed since may nothing any more. Who
-// serves a stream asks it now and then. It may ask a Kubernetes API server, so who asks for many
-// clusters asks MayAll first.
+// serves a stream asks it now and then. It may ask a Kubernetes API server; who has to know
+// it of many clusters asks for the [Sight].
 func (c *Caller) May(ctx context.Context, role Role, cluster string) error {
-	if c == nil || c.decides == nil || !slices.Contains(Roles, role) || len(cluster) > MaxClusterName {
+	if c == nil || c.held == nil && c.decides == nil || !slices.Contains(Roles, role) || len(cluster) > MaxClusterName {
 		return denied(c, role, cluster)
 	}
 
@@ -153,7 +155,19 @@ func (c *Caller) May(ctx context.Context, role Role, cluster string) error {
 		return &ExpiredError{Name: c.Name, At: c.Expires}
 	}
 
-	ok, err := c.decides(ctx, role, cluster)
+	var (
+		ok  bool
+		err error
+	)
+
+	if c.held == nil {
+		ok, err = c.decides(ctx, role, cluster)
+	} else {
+		var grants []Grant
+
+		grants, err = c.held()
+		ok = err == nil && allow(grants, role, cluster)
+	}
 
 	switch {
 	case err != nil:

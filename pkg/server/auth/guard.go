@@ -249,11 +249,11 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, why *refusal) {
 		header.Set("Retry-After", strconv.Itoa(int(seconds(why.wait)/time.Second)))
 	}
 
-	if r.ContentLength != 0 {
-		if r.ProtoMajor == 1 { // in HTTP/2 it would end the other requests' connection, too
-			header.Set("Connection", "close")
-		}
+	// Who is not known keeps no connection: those are bounded, and others need them. HTTP/2
+	// ends it when its other requests are done.
+	header.Set("Connection", "close")
 
+	if r.ContentLength != 0 {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(refusedBody)) // at best: nothing is read by us
 	}
 

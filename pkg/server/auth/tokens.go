@@ -82,8 +82,8 @@ func (t *Tokens) Authenticate(_ context.Context, token string) (*Caller, error) 
 
 	caller := &Caller{
 		Name: "token " + entry.Name, Expires: entry.Expires, id: "token " + entry.Name,
-		how:     "whoever runs omni-syncd can add a grant to the token file",
-		decides: func(_ context.Context, role Role, cluster string) (bool, error) { return t.decide(sum, role, cluster) },
+		how:  "whoever runs omni-syncd can add a grant to the token file",
+		held: func() ([]Grant, error) { return t.held(sum) },
 	}
 
 	if entry.expired() {
@@ -98,17 +98,17 @@ func (t *Tokens) recall(ctx context.Context, token string) (*Caller, error) {
 	return t.Authenticate(ctx, token)
 }
 
-// decide looks into the file as it is now, not as it was when the request began.
-func (t *Tokens) decide(sum digest, role Role, cluster string) (bool, error) {
+// held looks into the file as it is now, not as it was when the request began.
+func (t *Tokens) held(sum digest) ([]Grant, error) {
 	entry, ok := t.current()[sum]
 
 	switch {
 	case !ok:
-		return false, nil
+		return nil, ErrUnknown
 	case entry.expired():
-		return false, &ExpiredError{Name: "token " + entry.Name, At: entry.Expires}
+		return nil, &ExpiredError{Name: "token " + entry.Name, At: entry.Expires}
 	default:
-		return allow(entry.Grants, role, cluster), nil
+		return entry.Grants, nil
 	}
 }
 

@@ -58,7 +58,9 @@ type StatusServiceClient interface {
 	// WatchStatus sends everything and then what changes, until the client or the daemon
 	// ends; then it is UNAVAILABLE. Several changes of one cluster are one: only what holds
 	// now is sent, at most ten times a second. A client that does not read for 30 seconds
-	// is cut off, and over 64 streams and waiting calls are RESOURCE_EXHAUSTED.
+	// is cut off. More than 8 streams and waiting calls of one caller, and 64 of all over the
+	// network, are RESOURCE_EXHAUSTED. It ends when the caller's token does, and begins anew
+	// (all) when the caller may see something else.
 	WatchStatus(context.Context, *connect.Request[v1.WatchStatusRequest]) (*connect.ServerStreamForClient[v1.WatchStatusResponse], error)
 	// GetPlan returns the last plan of a cluster. It is FAILED_PRECONDITION if none was made
 	// yet, with the reason.
@@ -155,7 +157,9 @@ type StatusServiceHandler interface {
 	// WatchStatus sends everything and then what changes, until the client or the daemon
 	// ends; then it is UNAVAILABLE. Several changes of one cluster are one: only what holds
 	// now is sent, at most ten times a second. A client that does not read for 30 seconds
-	// is cut off, and over 64 streams and waiting calls are RESOURCE_EXHAUSTED.
+	// is cut off. More than 8 streams and waiting calls of one caller, and 64 of all over the
+	// network, are RESOURCE_EXHAUSTED. It ends when the caller's token does, and begins anew
+	// (all) when the caller may see something else.
 	WatchStatus(context.Context, *connect.Request[v1.WatchStatusRequest], *connect.ServerStream[v1.WatchStatusResponse]) error
 	// GetPlan returns the last plan of a cluster. It is FAILED_PRECONDITION if none was made
 	// yet, with the reason.
