@@ -39,14 +39,15 @@ func (o *oneShot) bind(cmd *cobra.Command, logLevel string) {
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 10*time.Minute, "give up after this long")
 }
 
-// pass looks at every source once and works until nothing more happens by itself. It
-// returns the status at that moment; its errors are about the connection and the time.
-func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Status, error) {
-	cfg, err := o.src.load(cmd, args)
-	if err != nil {
-		return sync.Status{}, err
-	}
+// deadline bounds everything that a one-shot does.
+func (o *oneShot) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, o.timeout, errors.New("timeout"))
+}
 
+// pass looks at every source once and works until nothing more happens by itself. It
+// returns the status at that moment, and rested, if not nil, is called then; its errors
+// are about the connection and the time.
+func (o *oneShot) pass(cmd *cobra.Command, cfg *config.Config, dryRun bool, rested func(*sync.Engine, sync.Status)) (sync.Status, error) {
 	log, err := o.log.build(cmd.ErrOrStderr())
 	if err != nil {
 		return sync.Status{}, err
@@ -56,7 +57,7 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 		return sync.Status{}, fmt.Errorf("--timeout %s: it must be longer than nothing", o.timeout)
 	}
 
-	ctx, cancel := context.WithTimeoutCause(cmd.Context(), o.timeout, errors.New("timeout"))
+	ctx, cancel := o.deadline(cmd.Context())
 	defer cancel()
 
 	conn, err := o.omni.dial(ctx, cfg.Omni)
@@ -91,11 +92,16 @@ func (o *oneShot) pass(cmd *cobra.Command, args []string, dryRun bool) (sync.Sta
 
 			defer func() { hide(); <-gone }()
 
-			return engine.WaitStatus(ctx, func(status sync.Status) bool {
+			err := engine.WaitStatus(ctx, func(status sync.Status) bool {
 				last = status
 
 				return status.Settled()
 			})
+			if err == nil && rested != nil {
+				rested(engine, last)
+			}
+
+			return err
 		})
 
 	relocate(cfg, last)
@@ -131,7 +137,7 @@ func relocate(cfg *config.Config, status sync.Status) {
 func inDirectory(dir string, problems template.Problems) template.Problems {
 	problems = slices.Clone(problems)
 	for i := range problems {
-		problems[i].File = filepath.Join(dir, problems[i].File)
+		problems[i] = problems[i].Moved(func(file string) string { return filepath.Join(dir, file) })
 	}
 
 	return problems

@@ -96,7 +96,7 @@ Try it without one:  omni-syncd demo`,
 		SilenceErrors: true,
 	}
 
-	root.AddCommand(newRun(), newDemo(), newValidate(), newRender(), newDiff(), newSync(), newVersion(),
+	root.AddCommand(newRun(), newDemo(), newValidate(), newRender(), newDiff(), newSync(), newSchema(), newVersion(),
 		newStatus(), newReconcile(), newConfirm(), newSuspend(), newResume(), newHistory(), newKubeconfig(), newTalosconfig(), newToken())
 
 	return root

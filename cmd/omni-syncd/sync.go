@@ -28,7 +28,12 @@ or a Git URL.`,
 				once.log.level = "error" // the plan says it all
 			}
 
-			status, err := once.pass(cmd, args, dryRun)
+			cfg, err := once.src.load(cmd, args)
+			if err != nil {
+				return err
+			}
+
+			status, err := once.pass(cmd, cfg, dryRun, nil)
 			if err != nil && len(status.Targets) > 0 && !dryRun {
 				err = errors.Join(writeTable(cmd.OutOrStdout(), status), err)
 			}
@@ -40,7 +45,7 @@ or a Git URL.`,
 			problems := sourceProblems(cmd.ErrOrStderr(), status)
 
 			if dryRun {
-				if _, err := writePlans(cmd.OutOrStdout(), status); err != nil {
+				if err := writePlans(cmd.OutOrStdout(), status); err != nil {
 					return err
 				}
 

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff/mask"
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
@@ -19,8 +20,8 @@ import (
 type Field struct {
 	// Path is written as in the YAML of the resource: spec.kubernetesversion.
 	Path string
-	// Old and New are the values in short, "" where there is none. The payload of a
-	// patch or manifest is never shown here, since it may hold secrets: only its size is.
+	// Old and New are the values in short, "" where there is none, with secrets masked. The payload of
+	// a patch or manifest is not shown here, only how many lines of it there are to be seen.
 	Old, New string
 }
 
@@ -42,21 +43,38 @@ func (f Field) String() string {
 const maxValue = 60
 
 // Fields names what differs between two versions of one resource: labels, annotations
-// and spec, sorted by path. What the server owns is left out.
-func Fields(have, want resource.Resource) []Field {
+// and spec, sorted by path, with secrets masked. What the server owns is left out.
+func Fields(have, want resource.Resource) []Field { return FieldsWith(have, want, mask.Options{}) }
+
+// FieldsWith is [Fields] with a say in what is masked.
+func FieldsWith(have, want resource.Resource, opts mask.Options) []Field {
+	equalSpec := livestate.EqualSpec(have, want)
+
+	masking := mask.New
+	if equalSpec {
+		masking = mask.Metadata // an adoption changes nothing else, and there may be thousands
+	}
+
+	masked, err := masking(have, want, opts)
+	if err != nil {
+		return []Field{{Path: "spec", Old: "(unreadable)", New: "(changed)"}}
+	}
+
+	have, want = masked.Old, masked.New
+
 	fields := slices.Concat(
-		mapFields("metadata.labels", have.Metadata().Labels().Raw(), want.Metadata().Labels().Raw()),
-		mapFields("metadata.annotations", have.Metadata().Annotations().Raw(), want.Metadata().Annotations().Raw()),
+		mapFields("metadata.labels", have.Metadata().Labels().Raw(), want.Metadata().Labels().Raw(), masked),
+		mapFields("metadata.annotations", have.Metadata().Annotations().Raw(), want.Metadata().Annotations().Raw(), masked),
 	)
 
-	if !livestate.EqualSpec(have, want) {
-		fields = append(fields, specFields(have, want)...)
+	if !equalSpec {
+		fields = append(fields, specFields(have, want, masked)...)
 	}
 
 	return fields
 }
 
-func mapFields(path string, have, want map[string]string) []Field {
+func mapFields(path string, have, want map[string]string, masked *mask.Pair) []Field {
 	var fields []Field
 
 	keys := slices.Sorted(maps.Keys(have))
@@ -75,6 +93,8 @@ func mapFields(path string, have, want map[string]string) []Field {
 		if hadIt == hasIt && oldValue == newValue {
 			continue
 		}
+
+		oldValue, newValue = masked.Values(oldValue, newValue)
 
 		fields = append(fields, Field{
 			Path: path + "[" + key + "]",
@@ -108,7 +128,7 @@ func short(value string) string {
 }
 
 // specFields compares the specs message by message.
-func specFields(have, want resource.Resource) []Field {
+func specFields(have, want resource.Resource, masked *mask.Pair) []Field {
 	oldPayload, newPayload := payload(have), payload(want)
 	oldSpec, newSpec := message(have), message(want)
 
@@ -116,7 +136,7 @@ func specFields(have, want resource.Resource) []Field {
 		return []Field{{Path: "spec", Old: "(opaque)", New: "(changed)"}}
 	}
 
-	var reporter fieldReporter
+	reporter := fieldReporter{masked: masked}
 
 	opts := cmp.Options{protocmp.Transform(), cmp.Reporter(&reporter)}
 	if oldPayload != "" || newPayload != "" {
@@ -179,6 +199,7 @@ func lines(payload string) string {
 
 // fieldReporter collects the leaves that cmp finds different.
 type fieldReporter struct {
+	masked *mask.Pair
 	path   cmp.Path
 	fields []Field
 }
@@ -192,7 +213,8 @@ func (r *fieldReporter) Report(result cmp.Result) {
 	}
 
 	oldValue, newValue := r.path.Last().Values()
-	r.fields = append(r.fields, Field{Path: "spec" + r.name(), Old: value(oldValue), New: value(newValue)})
+	oldText, newText := r.masked.Values(text(oldValue), text(newValue))
+	r.fields = append(r.fields, Field{Path: "spec" + r.name(), Old: value(oldValue, oldText), New: value(newValue, newText)})
 }
 
 // name writes the path as upstream's YAML spells it: lower case, no underscores.
@@ -212,18 +234,24 @@ func (r *fieldReporter) name() string {
 	return name.String()
 }
 
-func value(v reflect.Value) string {
+// text is a value as it stands, with markers for its secrets.
+func text(v reflect.Value) string {
 	if !v.IsValid() {
 		return ""
 	}
 
-	if text, ok := v.Interface().(string); ok {
-		if strings.Contains(text, "\n") {
-			return lines(text) // a manifest, which may hold secrets
-		}
+	return fmt.Sprint(v.Interface())
+}
 
-		return short(text)
+// value shortens the text of a value.
+func value(v reflect.Value, text string) string {
+	if !v.IsValid() {
+		return ""
 	}
 
-	return short(fmt.Sprint(v.Interface()))
+	if _, ok := v.Interface().(string); ok && strings.Contains(text, "\n") {
+		return lines(text) // a manifest
+	}
+
+	return short(text)
 }

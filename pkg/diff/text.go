@@ -10,6 +10,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	upstream "github.com/siderolabs/omni/client/pkg/diff"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff/mask"
 )
 
 // TextOptions says how a plan is written for people.
@@ -22,6 +24,8 @@ type TextOptions struct {
 	Path string
 	// Held is why the plan would not be applied; "" if it would.
 	Held string
+	// Mask says which secrets are masked in Lines. The lines of single fields are masked when a plan is made.
+	Mask mask.Options
 }
 
 // symbol is what stands before a resource in a plan.
@@ -215,7 +219,7 @@ func (t *textWriter) change(c *Change) error {
 		return nil
 	}
 
-	unified, err := Unified(c)
+	unified, err := UnifiedWith(c, t.Mask)
 	if err != nil {
 		return err
 	}
@@ -231,15 +235,23 @@ func (t *textWriter) change(c *Change) error {
 	return nil
 }
 
-// Unified returns the unified diff of the YAML of a change, without file headers.
+// Unified returns the unified diff of the YAML of a change, without file headers, with secrets masked.
 // What the server owns (version, timestamps, phase, finalizers) is left out of both sides.
-func Unified(c *Change) (string, error) {
-	oldYAML, err := stableYAML(c.Old)
+func Unified(c *Change) (string, error) { return UnifiedWith(c, mask.Options{}) }
+
+// UnifiedWith is [Unified] with a say in what is masked.
+func UnifiedWith(c *Change, opts mask.Options) (string, error) {
+	masked, err := mask.New(c.Old, c.New, opts)
+	if err != nil {
+		return "", fmt.Errorf("masking the secrets of %s: %w", Name(&metadataOnly{c.Metadata()}), err)
+	}
+
+	oldYAML, err := stableYAML(masked.Old)
 	if err != nil {
 		return "", err
 	}
 
-	newYAML, err := stableYAML(c.New)
+	newYAML, err := stableYAML(masked.New)
 	if err != nil {
 		return "", err
 	}
@@ -249,7 +261,7 @@ func Unified(c *Change) (string, error) {
 		return "", fmt.Errorf("comparing %s: %w", Name(&metadataOnly{c.Metadata()}), err)
 	}
 
-	return unified, nil
+	return masked.Diff(unified), nil
 }
 
 // stableYAML writes what a plan compares of a resource, and nothing that the server sets.

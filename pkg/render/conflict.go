@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -45,7 +46,8 @@ func withoutConflicts(targets []*Target) ([]*Target, template.Problems) {
 
 			for _, pair := range [][2]claim{{first, mine}, {mine, first}} {
 				problems = append(problems, template.Problemf(pair[0].target.Position(pair[0].md),
-					"%s %q is also described at %s: only one file can describe it", mine.md.Type(), mine.md.ID(), pair[1].target.Position(pair[1].md)))
+					alsoDescribed, mine.md.Type(), mine.md.ID(), pair[1].target.Position(pair[1].md)).
+					Of(template.RuleDuplicate).With(pair[1].target.Position(pair[1].md)))
 			}
 		}
 	}
@@ -55,6 +57,57 @@ func withoutConflicts(targets []*Target) ([]*Target, template.Problems) {
 	}
 
 	return slices.DeleteFunc(slices.Clone(targets), func(t *Target) bool { return conflicting[t] }), problems
+}
+
+const alsoDescribed = "%s %q is also described at %s: only one file can describe it, remove it from the other"
+
+// brokenConflicts finds what targets that are not used anyway claim of others, so that it is told together with why they
+// are not used. It is said at their place only: who works goes on working. Of two that are the same cluster, or share a
+// machine, package template has said so.
+func brokenConflicts(targets, broken []*Target) template.Problems {
+	if len(broken) == 0 {
+		return nil
+	}
+
+	type claim struct {
+		target *Target
+		md     *resource.Metadata
+	}
+
+	var problems template.Problems
+
+	claims := map[key][]claim{}
+
+	for _, target := range broken {
+		for _, r := range target.Resources {
+			if !ofMachine(r.Metadata()) {
+				claims[keyOf(r.Metadata())] = append(claims[keyOf(r.Metadata())], claim{target, r.Metadata()})
+			}
+		}
+	}
+
+	for _, target := range slices.Concat(targets, broken) {
+		for _, r := range target.Resources {
+			for _, c := range claims[keyOf(r.Metadata())] {
+				if c.target.Name == target.Name {
+					continue
+				}
+
+				other := target.Position(r.Metadata())
+				problems = append(problems, template.Problemf(c.target.Position(c.md), alsoDescribed, c.md.Type(), c.md.ID(), other).
+					Of(template.RuleDuplicate).With(other))
+			}
+		}
+	}
+
+	return problems
+}
+
+// ofMachine reports whether a resource is named after a machine.
+func ofMachine(md *resource.Metadata) bool {
+	_, labelled := md.Labels().Get(omni.LabelClusterMachine)
+
+	return labelled || md.Type() == omni.MachineSetNodeType || md.Type() == omni.KernelArgsType
 }
 
 // key names a resource.

@@ -37,12 +37,12 @@ func renderFleet(set *template.Set, digest string) *result {
 		docs := documents(manifests[0].File)
 
 		for _, m := range manifests {
-			if len(m.Problems) > 0 {
+			if slices.ContainsFunc(m.Problems, func(p template.Problem) bool { return p.Rule == template.RuleLimit }) {
 				continue // not even decoded: it may be there to expand without end
 			}
 
 			if m.Document >= len(docs) {
-				res.problems = append(res.problems, template.Problemf(m.Position, "the YAML parser of Omni's client cannot read this document"))
+				res.problems = append(res.problems, template.Problemf(m.Position, "the YAML parser of Omni's client cannot read this document: write it as omnictl prints it").Of(template.RuleManifest))
 
 				continue
 			}
@@ -106,7 +106,7 @@ type manifestDecoder struct {
 }
 
 func (d *manifestDecoder) problem(at template.Position, format string, args ...any) {
-	d.problems = append(d.problems, template.Problemf(at, format, args...))
+	d.problems = append(d.problems, template.Problemf(at, format, args...).Of(template.RuleManifest))
 }
 
 // metadataKeys are the keys of metadata as Omni prints it. Those that are not copied are the server's.
@@ -128,9 +128,10 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 
 	switch {
 	case !ok:
-		d.problem(d.At("metadata", "type"), "a manifest cannot hold a resource of type %s (a cluster and its parts are written as a template); these types it can: %s", d.Type, typeNames())
+		d.problem(d.At("metadata", "type"), "a manifest cannot hold a resource of type %s (a cluster and its parts are written as a template)%s; these types it can: %s",
+			d.Type, template.Meant(d.Type, typeNames()), strings.Join(typeNames(), ", "))
 	case d.Namespace != kind.Namespace:
-		d.problem(d.At("metadata", "namespace"), "namespace is %q: %s are in namespace %q", d.Namespace, d.Type, kind.Namespace)
+		d.problem(d.At("metadata", "namespace"), "namespace is %q: %s are in namespace %q, write that", d.Namespace, d.Type, kind.Namespace)
 	}
 
 	d.checkKeys(doc, []string{"metadata", "spec"})
@@ -138,22 +139,20 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 	d.checkKeys(value(value(doc, "metadata"), "labels"), nil, "metadata", "labels")
 	d.checkKeys(value(value(doc, "metadata"), "annotations"), nil, "metadata", "annotations")
 
-	if len(d.problems) > 0 {
-		return nil
+	if !ok {
+		return nil // the spec is of no type that is known
 	}
 
 	r, err := protobuf.CreateResource(d.Type)
 	if err != nil {
-		d.problem(d.At("metadata", "type"), "this build does not know resources of type %s", d.Type)
+		d.problem(d.At("metadata", "type"), "this build does not know resources of type %s: remove it, or use a newer omni-syncd", d.Type)
 
 		return nil
 	}
 
 	var written resource.Metadata
-	if err := written.UnmarshalYAML(value(doc, "metadata")); err != nil {
-		d.problem(d.At("metadata"), "%s", template.PlainWords(err))
-
-		return nil
+	if err := written.UnmarshalYAML(value(doc, "metadata")); err != nil && len(d.problems) == 0 {
+		d.problem(d.At("metadata"), "%s: write it as omnictl prints it", template.PlainWords(err))
 	}
 
 	*r.Metadata() = resource.NewMetadata(d.Namespace, d.Type, d.ID, resource.VersionUndefined)
@@ -165,10 +164,9 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 		spec = &yaml.Node{Kind: yaml.MappingNode}
 	}
 
+	// What cannot be decoded is passed over, and the rest is looked at.
 	if err := spec.Decode(r.Spec()); err != nil {
 		d.decodeProblems(err)
-
-		return nil
 	}
 
 	if d.checkSpec(r, spec); len(d.problems) > 0 {
@@ -182,13 +180,17 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 func (d *manifestDecoder) decodeProblems(err error) {
 	decoding := (*yaml.LoadErrors)(nil)
 	if !errors.As(err, &decoding) {
-		d.problem(d.At("spec"), "%s", template.PlainWords(err))
+		d.problem(d.At("spec"), "%s: write it as omnictl prints it", template.PlainWords(err))
 
 		return
 	}
 
 	for _, e := range decoding.Errors {
-		d.problem(template.Position{File: d.Path, Line: e.Line, Column: max(e.Column, 1)}, "%s", template.PlainWords(e.Err))
+		if len(d.Manifest.Problems) > 0 && strings.HasPrefix(e.Err.Error(), "mapping key") {
+			continue // said already
+		}
+
+		d.problem(template.Position{File: d.Path, Line: e.Line, Column: max(e.Column, 1)}, "%s", template.InWords(e.Err))
 	}
 }
 
@@ -199,7 +201,7 @@ func (d *manifestDecoder) checkKeys(n *yaml.Node, known []string, path ...string
 	}
 
 	if n.Kind != yaml.MappingNode {
-		d.problem(d.At(path...), "%s must be a mapping", strings.Join(path, "."))
+		d.problem(d.At(path...), "%s must be a mapping: write it as key: value", strings.Join(path, "."))
 
 		return
 	}
@@ -207,9 +209,30 @@ func (d *manifestDecoder) checkKeys(n *yaml.Node, known []string, path ...string
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if key := n.Content[i].Value; known != nil && !slices.Contains(known, key) {
 			path := append(path[:len(path):len(path)], key)
-			d.problem(d.Key(path...), "unknown field %s", strings.Join(path, "."))
+			d.unknown(path, known, "")
 		}
 	}
+}
+
+// unknown reports a key at the end of a path that there is not.
+func (d *manifestDecoder) unknown(path, known []string, where string) {
+	advice := template.DidYouMean(path[len(path)-1], known)
+	if advice == "" {
+		advice = ": remove it"
+	}
+
+	problem := template.Problemf(d.Key(path...), "unknown field %s%s%s", strings.Join(path, "."), where, advice)
+	d.problems = append(d.problems, problem.Of(template.RuleUnknown))
+}
+
+// keys returns the keys of a mapping.
+func keys(n *yaml.Node) []string {
+	var all []string
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		all = append(all, n.Content[i].Value)
+	}
+
+	return all
 }
 
 // checkSpec finds fields that the type does not have. The decoder passes over them in silence, so the spec is written
@@ -246,7 +269,7 @@ func (d *manifestDecoder) compare(written, known *yaml.Node, path ...string) {
 			if other := value(known, key); other != nil {
 				d.compare(written.Content[i+1], other, deeper...)
 			} else if key != "<<" {
-				d.problem(d.Key(deeper...), "unknown field %s in %s", strings.Join(deeper, "."), d.Type)
+				d.unknown(deeper, keys(known), " in "+d.Type)
 			}
 		}
 	case written.Kind == yaml.SequenceNode && known.Kind == yaml.SequenceNode && len(written.Content) == len(known.Content):

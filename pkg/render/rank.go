@@ -2,7 +2,6 @@ package render
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
@@ -67,8 +66,8 @@ func kindOf(t resource.Type) (Kind, bool) {
 	return kinds[i], true
 }
 
-// typeNames lists the types that may stand in a manifest, for people.
-func typeNames() string {
+// typeNames lists the types that may stand in a manifest, sorted.
+func typeNames() []string {
 	var names []string
 	for _, kind := range manifestKinds() {
 		names = append(names, kind.Type)
@@ -76,5 +75,5 @@ func typeNames() string {
 
 	slices.Sort(names)
 
-	return strings.Join(names, ", ")
+	return names
 }

@@ -14,20 +14,15 @@
 package render
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/compression"
-	upstream "github.com/siderolabs/omni/client/pkg/template"
-	"go.yaml.in/yaml/v4"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/omni-syncd/omni-syncd/pkg/template"
@@ -140,6 +135,7 @@ func (r *Renderer) Render(ctx context.Context, set *template.Set) ([]*Target, te
 func (r *Renderer) collect(set *template.Set, fleetKey string, results []*result) ([]*Target, template.Problems) {
 	var (
 		targets  []*Target
+		broken   []*Target // rendered, and not to be used
 		problems template.Problems
 		rendered = make(map[string]*result, len(results))
 	)
@@ -149,8 +145,12 @@ func (r *Renderer) collect(set *template.Set, fleetKey string, results []*result
 		problems = append(problems, res.problems...)
 
 		// Problems between files are not part of the digest: they come and go with the other file.
-		if res.target != nil && len(known) == 0 {
+		switch {
+		case res.target == nil:
+		case len(known) == 0:
 			targets = append(targets, res.target)
+		default:
+			broken = append(broken, res.target)
 		}
 	}
 
@@ -179,7 +179,9 @@ func (r *Renderer) collect(set *template.Set, fleetKey string, results []*result
 		r.usable, r.conflicts = withoutConflicts(targets)
 	}
 
-	return slices.Clone(r.usable), append(problems, r.conflicts...).Sorted()
+	problems = append(problems, r.conflicts...)
+
+	return slices.Clone(r.usable), append(problems, brokenConflicts(targets, broken)...).Sorted()
 }
 
 func renderTemplate(t *template.Template) *result {
@@ -202,90 +204,6 @@ func renderTemplate(t *template.Template) *result {
 		Resources: resources,
 		position:  func(md *resource.Metadata) template.Position { return position(t, md) },
 	}}
-}
-
-// translate runs upstream's code over the text of a template.
-func translate(t *template.Template, text []byte) (resources []resource.Resource, problems template.Problems) {
-	// One template that trips a fault in upstream's code must not take the others down.
-	defer func() {
-		if fault := recover(); fault != nil {
-			resources, problems = nil, t.Locate(fmt.Errorf("the template code of Omni's client gave up: %v", fault))
-		}
-	}()
-
-	tmpl, err := load(text)
-	if err != nil {
-		return nil, loadProblems(t, text, err)
-	}
-
-	if err = tmpl.Validate(); err != nil {
-		return nil, t.Locate(err)
-	}
-
-	resources, err = tmpl.Translate()
-	if err != nil {
-		return nil, t.Locate(err)
-	}
-
-	return resources, nil
-}
-
-// nowhere is a folder that has been closed: nothing can be read from it. Upstream's code resolves `file:` on the disk
-// of this machine. Package template leaves none for it to resolve; this is the second lock on that door.
-var nowhere = sync.OnceValues(func() (*os.Root, error) {
-	root, err := os.OpenRoot(".")
-	if err != nil {
-		return nil, fmt.Errorf("closing the disk to templates: %w", err)
-	}
-
-	return root, root.Close()
-})
-
-func load(text []byte) (*upstream.Template, error) {
-	root, err := nowhere()
-	if err != nil {
-		return nil, err
-	}
-
-	return upstream.Load(bytes.NewReader(text), upstream.WithRoot(root))
-}
-
-var errEmpty = errors.New("this document is empty: remove it, or the --- before it")
-
-// loadProblems finds out what is wrong with each document of a template. Upstream's Load stops at the first that it
-// cannot decode.
-func loadProblems(t *template.Template, text []byte, whole error) template.Problems {
-	var problems template.Problems
-
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-
-	for index := 0; ; index++ {
-		var doc yaml.Node
-		if err := decoder.Decode(&doc); err != nil || len(doc.Content) != 1 {
-			break // the end, or a syntax error: that is in the error of the whole
-		}
-
-		if doc.Content[0].ShortTag() == "!!null" {
-			problems = append(problems, t.LocateDocument(index, errEmpty)...)
-
-			continue
-		}
-
-		raw, err := yaml.Marshal(doc.Content[0])
-		if err == nil {
-			_, err = load(raw)
-		}
-
-		if err != nil {
-			problems = append(problems, t.LocateDocument(index, err)...)
-		}
-	}
-
-	if len(problems) == 0 {
-		return t.Locate(whole)
-	}
-
-	return problems.Sorted()
 }
 
 func sortResources(resources []resource.Resource) {

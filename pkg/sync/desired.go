@@ -241,7 +241,7 @@ func brokenTargets(set *template.Set, targets map[string]*render.Target, problem
 		broken[name] = fmt.Errorf("%s: the file has problems", path)
 
 		for _, problem := range problems {
-			if problem.File == path {
+			if problem.File == path || problem.Other.File == path { // it may be in a file that the template refers to
 				broken[name] = problem
 
 				return

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff/mask"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
@@ -40,16 +41,20 @@ func (e *StalledError) Unwrap() error { return e.Err }
 
 // classified wraps the error of an RPC, with what was done to which resource, in the
 // type that says what happens next.
+//
+// Omni and Talos quote what they do not like, so their words are masked (G9).
 func classified(err error, verb, resource string) error {
+	said := mask.Message(omni.Message(err))
+
 	if omni.Rejected(err) {
-		return &StalledError{fmt.Errorf("refused by Omni: %s %s: %s", verb, resource, omni.Message(err))}
+		return &StalledError{fmt.Errorf("refused by Omni: %s %s: %s", verb, resource, said)}
 	}
 
 	if omni.Conflict(err) {
-		return &RetryError{Err: fmt.Errorf("%s %s: somebody else changed it meanwhile: %s", verb, resource, omni.Message(err))}
+		return &RetryError{Err: fmt.Errorf("%s %s: somebody else changed it meanwhile: %s", verb, resource, said)}
 	}
 
-	return &RetryError{Err: fmt.Errorf("%s %s: %s", verb, resource, omni.Message(err))}
+	return &RetryError{Err: fmt.Errorf("%s %s: %s", verb, resource, said)}
 }
 
 // joined makes one error of those of a phase. One that time heals decides, since the

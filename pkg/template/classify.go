@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	yamlv4 "go.yaml.in/yaml/v4"
 	"gopkg.in/yaml.v3"
@@ -27,7 +28,7 @@ func (f *finder) readFile(name string) {
 	data, err := readBounded(f.fsys, name, MaxTemplateSize)
 	if errors.Is(err, errTooLarge) {
 		if what := looksLike(data); what != "" {
-			f.suspect(Position{File: name}, "this looks like %s, but it is larger than %d KiB: split it up", what, MaxTemplateSize>>10)
+			f.suspect(RuleLimit, Position{File: name}, "this looks like %s, but it is larger than %d KiB: split it up", what, MaxTemplateSize>>10)
 		}
 
 		return
@@ -35,7 +36,15 @@ func (f *finder) readFile(name string) {
 
 	if err != nil {
 		f.seen.failed(err)
-		f.problem(name, "cannot be read: %v", reason(err))
+		f.problem(name, "cannot be read: %v; correct that, or leave it out with exclude", reason(err))
+
+		return
+	}
+
+	if text, encoding := fromUTF16(data); encoding != "" {
+		if what := looksLike(text); what != "" {
+			f.suspect(RuleSyntax, Position{File: name}, "this looks like %s, but its text is in %s: save it as UTF-8", what, encoding)
+		}
 
 		return
 	}
@@ -51,7 +60,7 @@ func (f *finder) readFile(name string) {
 	if err != nil {
 		if what := looksLike(data); what != "" {
 			line, column, message := syntaxError(data, err)
-			f.suspect(Position{File: name, Line: line, Column: column}, "this looks like %s, but it is not valid YAML: %s", what, message)
+			f.suspect(RuleSyntax, Position{File: name, Line: line, Column: column}, "this looks like %s, but it is not valid YAML: %s", what, message)
 		}
 
 		return
@@ -60,8 +69,8 @@ func (f *finder) readFile(name string) {
 	f.classify(name, data, docs)
 }
 
-func (f *finder) suspect(at Position, format string, args ...any) {
-	f.suspects = append(f.suspects, Problemf(at, format, args...))
+func (f *finder) suspect(rule Rule, at Position, format string, args ...any) {
+	f.suspects = append(f.suspects, Problemf(at, format, args...).Of(rule))
 }
 
 func (f *finder) classify(name string, data []byte, docs []*yaml.Node) {
@@ -175,6 +184,12 @@ var (
 // that one knows the column.
 func syntaxError(data []byte, err error) (line, column int, message string) {
 	message = err.Error()
+
+	if !utf8.Valid(data) {
+		line, column = invalidAt(data)
+
+		return line, column, "this byte is no text in UTF-8: save the file as UTF-8"
+	}
 
 	if _, other := decodeAll(data); other != nil {
 		message = other.Error()

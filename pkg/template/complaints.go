@@ -90,6 +90,15 @@ var complaints = []struct {
 
 		return s.entries(name, "kubernetes", "healthchecks") && s.last("duplicate", m[0])
 	}},
+	{regexp.MustCompile(`^resource ID duplicate [^(]*\([^/]*/(.*)\)$`), func(s *search, m []string) bool {
+		if !s.collect(func(doc *yaml.Node) []*yaml.Node { return scalars(doc, m[1]) }) {
+			return s.repeated(kindMachine, func(doc *yaml.Node) []*yaml.Node { return []*yaml.Node{descend(doc, "name")} })
+		}
+
+		s.nodes = s.nodes[min(1, len(s.nodes)-1):] // the first is as good as any if it were alone
+
+		return true
+	}},
 	{regexp.MustCompile(`required for a healthcheck$`), func(s *search, _ []string) bool {
 		return s.entriesFunc(func(item *yaml.Node) bool {
 			return effective(item, "name") == "" && effective(item, "idOverride") == ""

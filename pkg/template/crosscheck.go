@@ -24,8 +24,9 @@ func (s *Set) crossCheckClusters() {
 	for name, same := range byName {
 		for i, t := range same {
 			if other := otherThan(i, len(same)); other >= 0 {
+				at := same[other].At(kindCluster, "", "name")
 				t.Problems = append(t.Problems, Problemf(t.At(kindCluster, "", "name"),
-					"cluster %q is also defined at %s: remove one of them", name, same[other].At(kindCluster, "", "name")))
+					"cluster %q is also defined at %s: remove one of them", name, at).Of(RuleDuplicate).With(at))
 			}
 		}
 	}
@@ -55,7 +56,8 @@ func (s *Set) crossCheckMachines() {
 		for i, u := range uses {
 			if other := otherThan(i, len(uses)); other >= 0 && uses[other].by.Name != u.by.Name {
 				u.by.Problems = append(u.by.Problems, Problemf(u.at,
-					"machine %s is also in cluster %q, at %s: it can be in one cluster only", u.id, uses[other].by.Name, uses[other].at))
+					"machine %s is also in cluster %q, at %s: it can be in one cluster only", u.id, uses[other].by.Name, uses[other].at).
+					Of(RuleDuplicate).With(uses[other].at))
 			}
 		}
 	}
@@ -72,8 +74,9 @@ func (s *Set) crossCheckManifests() {
 	for _, same := range byName {
 		for i, m := range same {
 			if other := otherThan(i, len(same)); other >= 0 {
+				at := same[other].At("metadata", "id")
 				m.Problems = append(m.Problems, Problemf(m.At("metadata", "id"),
-					"%s %q is also defined at %s: remove one of them", m.Type, m.ID, same[other].At("metadata", "id")))
+					"%s %q is also defined at %s: remove one of them", m.Type, m.ID, at).Of(RuleDuplicate).With(at))
 			}
 		}
 	}

@@ -84,13 +84,13 @@ type finder struct {
 }
 
 func (f *finder) problem(file, format string, args ...any) {
-	f.problems = append(f.problems, Problemf(Position{File: file}, format, args...))
+	f.problems = append(f.problems, Problemf(Position{File: file}, format, args...).Of(RuleSource))
 }
 
 func (f *finder) walkRoot() {
 	for _, glob := range slices.Concat(f.scope.Include, f.scope.Exclude) {
 		if !doublestar.ValidatePattern(glob) {
-			f.problem("", "include or exclude: %q is not a valid glob", glob)
+			f.problem("", "include or exclude: %q is not a valid glob; close every [ and { in it", glob)
 
 			return
 		}
@@ -124,7 +124,7 @@ func (f *finder) walk(dir string, parents []fs.FileInfo) {
 	entries, err := fs.ReadDir(f.fsys, dir) // sorted by name
 	if err != nil {
 		f.seen.failed(err)
-		f.problem(dir, "cannot read this folder: %v", reason(err))
+		f.problem(dir, "cannot read this folder: %v; correct that, or leave it out with exclude", reason(err))
 	}
 
 	for _, entry := range entries {
@@ -173,7 +173,7 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
 	case err != nil:
 		// A link that leads nowhere is somebody's litter. One that was refused may have led to templates.
 		if yamlFile && f.included(name) || entry.IsDir() || !errors.Is(err, fs.ErrNotExist) {
-			f.problem(name, "cannot be read: %v", reason(err))
+			f.problem(name, "cannot be read: %v; correct that, or leave it out with exclude", reason(err))
 		}
 	case info.Mode().IsRegular():
 		if yamlFile && f.included(name) {
@@ -183,7 +183,7 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
 	case slices.ContainsFunc(parents, func(parent fs.FileInfo) bool { return sameFolder(parent, info) }):
 		// A link to a folder above: everything in it has been seen.
 	case len(parents) > MaxFolderDepth:
-		f.problem(name, "more than %d folders inside each other", MaxFolderDepth)
+		f.problem(name, "more than %d folders inside each other: narrow the source down with path or exclude", MaxFolderDepth)
 	default:
 		f.walk(name, append(parents[:len(parents):len(parents)], info))
 	}

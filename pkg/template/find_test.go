@@ -142,7 +142,7 @@ func TestFindBounds(t *testing.T) {
 		"folders in each other":  {map[string]string{strings.Repeat("d/", 70) + "c.yaml": valid}, "more than 64 folders inside each other"},
 		"flow style":             {map[string]string{"c.yaml": "{kind: Cluster, name: [\n"}, "this looks like a cluster template, but it is not valid YAML"},
 		"flow style manifest":    {map[string]string{"c.yaml": "metadata: {namespace: default, type: MachineClasses.omni.sidero.dev, id: a}\nspec: {}\n  x: 1\n"}, "this looks like an Omni manifest, but it is not valid YAML"},
-		"a fault in its bytes":   {map[string]string{"c.yaml": "kind: Cluster\nname: \xff\n"}, "c.yaml:1:1: this looks like a cluster template, but it is not valid YAML"},
+		"a fault in its bytes":   {map[string]string{"c.yaml": "kind: Cluster\nname: \xff\n"}, "c.yaml:2:7: this looks like a cluster template, but it is not valid YAML: this byte is no text in UTF-8"},
 		"a fault in other bytes": {map[string]string{"c.yaml": "kind: Secret\nname: \xff\n"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -210,7 +210,7 @@ func TestFindInConfigMapMount(t *testing.T) {
 	// Both clusters use the same machine: they are told apart, and found once each.
 	want := `template "c1" in c.yaml, with problems
 template "c2" in sub/d.yaml, with problems
-broken.yaml: cannot be read: no such file or directory
+broken.yaml: cannot be read: no such file or directory; correct that, or leave it out with exclude
 c.yaml:13:5: machine 430d882a-51a8-48b3-ae00-90c5b0b5b0b0 is also in cluster "c2", at sub/d.yaml:13:5: it can be in one cluster only
 sub/d.yaml:13:5: machine 430d882a-51a8-48b3-ae00-90c5b0b5b0b0 is also in cluster "c1", at c.yaml:13:5: it can be in one cluster only
 `
@@ -235,8 +235,8 @@ func TestFindSaysWhatCannotBeRead(t *testing.T) {
 
 	got := describe(template.Find(fsys, template.Scope{}))
 	want := `template "c1" in good.yaml, with problems
-bad.yaml: cannot be read: disk on fire
-badfolder: cannot be read: disk on fire
+bad.yaml: cannot be read: disk on fire; correct that, or leave it out with exclude
+badfolder: cannot be read: disk on fire; correct that, or leave it out with exclude
 good.yaml:8:11: file "bad.yaml" cannot be read: disk on fire
 `
 

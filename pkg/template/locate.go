@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
 // At returns the position of something in the template: in the first document of that kind and name, at the end of a
@@ -82,19 +84,33 @@ func isCalled(item *yaml.Node, name string) bool {
 // Locate turns an error of upstream's Load, Validate or Translate of this template into problems, one for each thing
 // upstream complains about, each on one line and at the best position there is: that of the value in question, else of
 // the entry or document it is in, else of the file.
-func (t *Template) Locate(err error) Problems {
+func (t *Template) Locate(err error) Problems { return t.LocateRest(err, false) }
+
+// consequences are complaints that may be about what was left out of a template because it could not be decoded.
+var consequences = regexp.MustCompile(`^template should contain|is not used in controlplane or workers$|is required|is empty$|mode is not set$`)
+
+// LocateRest is Locate for an error of upstream's code about what could be decoded of a template. If something was lost on
+// the way, what may only be its consequence is left out.
+func (t *Template) LocateRest(err error, lost bool) Problems {
 	var problems Problems
 
 	seen := map[string]int{}
 
 	for _, c := range flatten(err) {
+		if lost && consequences.MatchString(c.message) {
+			continue
+		}
+
 		s := search{docs: t.docs}
+		inlinePatch := false
 		words := make([]string, 0, len(c.contexts)+1)
 
 		for _, context := range c.contexts {
 			if !s.enter(context) {
 				words = append(words, context)
 			}
+
+			inlinePatch = inlinePatch || isPatch.MatchString(context)
 		}
 
 		complaint := strings.Join(append(words, c.message), ": ")
@@ -104,9 +120,18 @@ func (t *Template) Locate(err error) Problems {
 			complaint = notPlain // render lets upstream read no file at all
 		}
 
-		message := withoutValues(strings.Join(append(s.labels, complaint), ": "))
-		problems = append(problems, Problemf(positionOf(t.Path, s.pick(seen[message])), "%s", message))
-		seen[message]++
+		key := strings.Join(append(s.labels, complaint), ": ")
+		node := s.pick(seen[key])
+
+		if inlinePatch && len(s.entered) > 0 {
+			item := s.entered[min(seen[key], len(s.entered)-1)]
+			problems = append(problems, t.patchProblems(item, node, s.labels, complaint)...)
+		} else {
+			message, rule := advise(withoutValues(key))
+			problems = append(problems, Problemf(positionOf(t.Path, node), "%s", message).Of(rule))
+		}
+
+		seen[key]++
 	}
 
 	return problems.Sorted()
@@ -117,7 +142,12 @@ type search struct {
 	docs   []*yaml.Node // documents it may be about
 	nodes  []*yaml.Node // nodes it may be about, better than the documents; may be empty
 	labels []string     // what of the context is worth telling
+
+	entered []*yaml.Node // the entries whose content the nodes are
 }
+
+// isPatch is the context of what Talos' and Omni's code says of the content of a patch.
+var isPatch = regexp.MustCompile(`^failed to validate (inline )?patch `)
 
 // pick returns the node for the n-th complaint with the same words.
 func (s *search) pick(n int) *yaml.Node {
@@ -186,8 +216,18 @@ func (s *search) label(text string) { s.labels = append(s.labels, text) }
 // only keeps the documents of a kind, and of a name if one is given and some document has it.
 func (s *search) only(kind, name string) {
 	s.docs = slices.DeleteFunc(slices.Clone(s.docs), func(doc *yaml.Node) bool {
-		return scalar(field(doc, "kind")) != kind || name != "" && scalar(field(doc, "name")) != name
+		return meantKind(doc) != kind || name != "" && scalar(field(doc, "name")) != name
 	})
+}
+
+// meantKind returns the kind of a document, or the one that was probably meant.
+func meantKind(doc *yaml.Node) string {
+	kind := scalar(field(doc, "kind"))
+	if nearest, ok := schema.Nearest(kind, schema.Kinds()); ok {
+		return nearest
+	}
+
+	return kind
 }
 
 // values looks for a path of keys in the documents.
@@ -250,6 +290,8 @@ func (s *search) collect(in func(doc *yaml.Node) []*yaml.Node) bool {
 
 // content moves from entries to what is in them.
 func (s *search) content() {
+	s.entered = s.nodes
+
 	for i, item := range s.nodes {
 		for _, key := range []string{"file", "inline", "job"} {
 			if k, v := entry(item, key); k != nil {

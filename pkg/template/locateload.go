@@ -7,6 +7,8 @@ import (
 
 	yamlv4 "go.yaml.in/yaml/v4"
 	"gopkg.in/yaml.v3"
+
+	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
 // LocateDocument turns an error of upstream's Load of a single document, the index-th of the inlined text, into
@@ -21,7 +23,10 @@ func (t *Template) LocateDocument(index int, err error) Problems {
 
 	if decoding := (*yamlv4.LoadErrors)(nil); errors.As(err, &decoding) {
 		for _, e := range decoding.Errors {
-			problems = append(problems, Problemf(at.position(e.Line, e.Column), "%s", withoutTypes(e.Err.Error())))
+			message, rule := inWords(e.Err.Error())
+			if rule != RuleDuplicate { // said by Find already
+				problems = append(problems, Problemf(at.position(e.Line, e.Column), "%s", message).Of(rule))
+			}
 		}
 
 		return problems
@@ -38,18 +43,100 @@ func (t *Template) LocateDocument(index int, err error) Problems {
 		position = positionOf(t.Path, descend(t.docs[index], "kind"))
 	}
 
-	return Problems{Problemf(position, "%s", message)}
+	message, rule := advise(message)
+
+	return Problems{Problemf(position, "%s", message).Of(rule)}
 }
 
 var unknownField = regexp.MustCompile(`^field (\S+) not found in type models\.(\w+)$`)
 
-// withoutTypes says what the decoder says without the names of Go types.
-func withoutTypes(message string) string {
+// inWords says what the decoder says without the names of Go types, and what to do.
+func inWords(message string) (words string, rule Rule) {
 	if m := unknownField.FindStringSubmatch(message); m != nil {
-		return "unknown field " + m[1] + " in " + m[2]
+		return "unknown field " + m[1] + " in " + m[2] + suggest(m[1], schema.Keys(m[2])), RuleUnknown
 	}
 
-	return withoutValues(plainWords(strings.ReplaceAll(message, "models.", "")))
+	message = withoutValues(plainWords(message))
+
+	if m := wrongType.FindStringSubmatch(message); m != nil {
+		return "here stands " + written(m[1]) + ", and " + wanted(m[2]) + " is needed", RuleInvalid
+	}
+
+	if strings.HasPrefix(message, "mapping key") && strings.Contains(message, "already defined") {
+		return message, RuleDuplicate
+	}
+
+	return advise(strings.ReplaceAll(message, "models.", ""))
+}
+
+// InWords says what upstream's decoder says of a manifest, in words for people and without the values that were decoded:
+// those may be secret, and messages end up in logs.
+func InWords(err error) string {
+	message, _ := inWords(err.Error())
+
+	return message
+}
+
+// DidYouMean returns the end of a message about a wrong word: which known word was probably meant, or else, if they are
+// few, which there are.
+func DidYouMean(word string, known []string) string { return schema.DidYouMean(word, known) }
+
+// Meant is DidYouMean without the list.
+func Meant(word string, known []string) string {
+	if nearest, ok := schema.Nearest(word, known); ok {
+		return ": did you mean " + nearest + "?"
+	}
+
+	return ""
+}
+
+// suggest ends a message about an unknown key.
+func suggest(word string, known []string) string {
+	if nearest := schema.DidYouMean(word, known); nearest != "" {
+		return nearest
+	}
+
+	return ": remove it"
+}
+
+var wrongType = regexp.MustCompile(`^cannot construct !!(\w+) into (\S+)$`)
+
+// written says what a YAML tag is.
+func written(tag string) string {
+	switch tag {
+	case "str":
+		return "a text"
+	case "seq":
+		return "a list"
+	case "map":
+		return "a mapping"
+	case "int", "float":
+		return "a number"
+	case "bool":
+		return "true or false"
+	default:
+		return tag
+	}
+}
+
+// wanted says what is decoded into a Go type.
+func wanted(typ string) string {
+	base := typ[strings.LastIndex(typ, ".")+1:]
+
+	switch {
+	case strings.HasPrefix(typ, "[]") || strings.HasSuffix(base, "List"):
+		return "a list"
+	case typ == "string" || base == "MachineID":
+		return "a text"
+	case typ == "bool":
+		return "true or false"
+	case base == "Duration":
+		return "a duration like 30s"
+	case strings.Contains(typ, "int") && !strings.Contains(typ, "."):
+		return "a whole number"
+	default:
+		return "a mapping" // of the keys of a struct, or of a map
+	}
 }
 
 // rewritten is a document as upstream decodes it, beside the same document of the inlined text.

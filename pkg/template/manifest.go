@@ -52,7 +52,7 @@ func (f *finder) addManifest(name string, data []byte, index int, doc, metadata 
 
 	for key, value := range map[string]string{"namespace": m.Namespace, "id": m.ID} {
 		if value == "" {
-			m.Problems = append(m.Problems, Problemf(positionOf(name, metadata), "metadata.%s of this %s is missing", key, m.Type))
+			m.Problems = append(m.Problems, Problemf(positionOf(name, metadata), "metadata.%s of this %s is missing: add it", key, m.Type).Of(RuleManifest))
 		}
 	}
 

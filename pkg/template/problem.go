@@ -27,11 +27,73 @@ func (p Position) String() string {
 	return printable(p.File) + ":" + strconv.Itoa(p.Line) + ":" + strconv.Itoa(p.Column)
 }
 
+// Rule is a kind of problem, in lower case with dashes, for tools that group problems by it. The words are stable.
+type Rule string
+
+// The kinds of problem. One without a Rule is RuleInvalid.
+const (
+	RuleInvalid   Rule = "invalid-template"  // anything that none of the others is about
+	RuleSyntax    Rule = "yaml-syntax"       // not YAML, or not text in UTF-8
+	RuleUnknown   Rule = "unknown-key"       // a key, kind or annotation that there is not
+	RuleReference Rule = "file-reference"    // a `file:` that cannot be used
+	RulePatch     Rule = "talos-patch"       // a config patch that Talos or Omni would refuse
+	RuleDuplicate Rule = "duplicate"         // two that claim the same thing
+	RuleLimit     Rule = "limit"             // larger or deeper than is read
+	RuleManifest  Rule = "invalid-manifest"  // a plain manifest that is none
+	RuleSource    Rule = "unreadable-source" // a folder or file that cannot be read, a path that does not exist
+)
+
+// Rules says of every kind of problem what it is, for tools that list them.
+var Rules = map[string]string{
+	string(RuleInvalid):   "A cluster template that Omni's own template code refuses.",
+	string(RuleSyntax):    "A file that is not YAML, or not text in UTF-8.",
+	string(RuleUnknown):   "A key, a kind, a value or an annotation that there is not.",
+	string(RuleReference): "A file: that names no file of the repository that can be used.",
+	string(RulePatch):     "A Talos config patch that Talos or Omni would refuse.",
+	string(RuleDuplicate): "Two places that describe the same thing.",
+	string(RuleLimit):     "Something larger or deeper than is read.",
+	string(RuleManifest):  "A manifest of a resource that cannot be one.",
+	string(RuleSource):    "A folder or file that cannot be read, or a path that does not exist.",
+}
+
 // Problem is one thing that is wrong in the source, told to the person who has to correct it.
 // The message is a single line.
 type Problem struct {
 	Position
 	Message string
+
+	// Rule is the kind of problem; "" is RuleInvalid.
+	Rule Rule
+
+	// Other is the other place that the message names, as it names it; zero if it names none.
+	Other Position
+}
+
+// Of returns the problem with a rule.
+func (p Problem) Of(rule Rule) Problem {
+	p.Rule = rule
+
+	return p
+}
+
+// With returns the problem with the other place that its message names.
+func (p Problem) With(other Position) Problem {
+	p.Other = other
+
+	return p
+}
+
+// Moved returns the problem with other names for its files, in its message, too.
+func (p Problem) Moved(rename func(file string) string) Problem {
+	p.File = rename(p.File)
+
+	if p.Other.File != "" {
+		before := p.Other.String()
+		p.Other.File = rename(p.Other.File)
+		p.Message = strings.ReplaceAll(p.Message, before, p.Other.String())
+	}
+
+	return p
 }
 
 // Error returns "file:line:column: message".
@@ -64,10 +126,11 @@ func (p Problems) Sorted() Problems {
 			cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Message, b.Message),
+			cmp.Compare(a.Rule, b.Rule),
 		)
 	})
 
-	return slices.Compact(p)
+	return slices.CompactFunc(p, func(a, b Problem) bool { return a.Position == b.Position && a.Message == b.Message })
 }
 
 // positionOf is the position of a node in a file.
@@ -77,7 +140,7 @@ func positionOf(file string, n *yaml.Node) Position {
 
 // Problemf makes a problem. Whatever comes with the arguments, the message is one printable line.
 func Problemf(at Position, format string, args ...any) Problem {
-	return Problem{at, oneLine(fmt.Sprintf(format, args...))}
+	return Problem{Position: at, Message: oneLine(fmt.Sprintf(format, args...))}
 }
 
 // oneLine joins the lines of a message: a problem is one line, whatever the library that wrote it thought.

@@ -74,7 +74,7 @@ func (f *finder) inline(t *Template, digest hash.Hash) {
 	}
 
 	if total > MaxInlineSize {
-		t.problem(t.docs[0], "the files this template refers to are larger than %d MiB together", MaxInlineSize>>20)
+		t.problem(t.docs[0], "the files this template refers to are larger than %d MiB together: use fewer or smaller ones", MaxInlineSize>>20)
 		t.inlined = nil
 
 		return
@@ -112,7 +112,7 @@ func (f *finder) inlineEntry(t *Template, s spot, item *yaml.Node, name string, 
 	}
 
 	if ref.fault != "" {
-		t.problem(value, "%s", ref.fault)
+		t.Problems = append(t.Problems, Problemf(positionOf(t.Path, value), "%s", ref.fault).Of(RuleReference))
 		ref.quoted = "{machine: {}}"
 	}
 
@@ -245,7 +245,7 @@ func (f *finder) reference(from, name string) reference {
 	case path.IsAbs(name):
 		return reference{fault: fmt.Sprintf("file %q is an absolute path: use one relative to this file's folder", name)}
 	case !fs.ValidPath(clean):
-		return reference{fault: fmt.Sprintf("file %q leaves the source: only files of the same repository or directory can be used; move it there", name)}
+		return reference{fault: fmt.Sprintf("file %q leaves the source: only files inside of it can be used; name the repository as the source and this folder as its path, or move the file", name)}
 	}
 
 	ref, known := f.references[clean]
@@ -269,49 +269,31 @@ func (f *finder) readReference(name string) reference {
 
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return reference{fault: fmt.Sprintf("does not exist: there is no %s", name)}
+		return reference{fault: fmt.Sprintf("does not exist: there is no %s; create it or correct the path", name)}
 	case err != nil:
 		return reference{fault: fmt.Sprintf("cannot be read: %v", reason(err))}
 	case info.IsDir():
 		return reference{fault: "is a folder: name the file in it"}
 	case !info.Mode().IsRegular():
-		return reference{fault: "is not a regular file"}
+		return reference{fault: "is not a regular file: put the content into one"}
 	}
 
 	data, err := readBounded(f.fsys, name, MaxReferenceSize)
 
 	switch {
 	case errors.Is(err, errTooLarge):
-		return reference{fault: fmt.Sprintf("is larger than %d MiB", MaxReferenceSize>>20)}
+		return reference{fault: fmt.Sprintf("is larger than %d MiB: split it up", MaxReferenceSize>>20)}
 	case err != nil:
 		f.seen.failed(err)
 
 		return reference{fault: fmt.Sprintf("cannot be read: %v", reason(err))}
 	case !utf8.Valid(data):
-		return reference{fault: fmt.Sprintf("is not text in UTF-8: the fault is in line %d", invalidLine(data))}
+		line, _ := invalidAt(data)
+
+		return reference{fault: fmt.Sprintf("is not text in UTF-8: the fault is in line %d; save it as UTF-8", line)}
 	}
 
 	return reference{quoted: quote(data), digest: sha256.Sum256(data), size: len(data)}
-}
-
-// invalidLine returns the first line that is not UTF-8.
-func invalidLine(data []byte) int {
-	line := 1
-
-	for len(data) > 0 {
-		r, size := utf8.DecodeRune(data)
-		if r == utf8.RuneError && size == 1 {
-			break
-		}
-
-		if r == '\n' {
-			line++
-		}
-
-		data = data[size:]
-	}
-
-	return line
 }
 
 func firstNonNil(nodes ...*yaml.Node) *yaml.Node {

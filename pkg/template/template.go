@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"hash"
 	"io"
+	"slices"
 
 	"gopkg.in/yaml.v3"
 )
@@ -61,8 +62,9 @@ func (f *finder) addTemplate(name string, data []byte, docs []*yaml.Node) {
 		}
 	}
 
+	// A key that is set twice can be decoded all the same, to find what else is wrong.
 	t.Problems = checkShape(name, docs)
-	if len(t.Problems) == 0 {
+	if !slices.ContainsFunc(t.Problems, func(p Problem) bool { return p.Rule == RuleLimit }) {
 		f.inline(t, digest)
 		t.collectMachines()
 	}
@@ -111,7 +113,7 @@ func checkShape(name string, docs []*yaml.Node) Problems {
 
 		size := s.measure(doc, 1)
 		if size > MaxNodes {
-			s.problem(doc, "this document has more than %d nodes once its aliases are expanded", MaxNodes)
+			s.problem(doc, RuleLimit, "this document has more than %d nodes once its aliases are expanded: use fewer aliases", MaxNodes)
 		}
 
 		problems = append(problems, s.problems...)
@@ -127,8 +129,8 @@ type shape struct {
 	problems Problems
 }
 
-func (s *shape) problem(n *yaml.Node, format string, args ...any) {
-	s.problems = append(s.problems, Problemf(positionOf(s.file, n), format, args...))
+func (s *shape) problem(n *yaml.Node, rule Rule, format string, args ...any) {
+	s.problems = append(s.problems, Problemf(positionOf(s.file, n), format, args...).Of(rule))
 }
 
 // measure counts nodes with their aliases expanded, up to MaxNodes+1.
@@ -136,7 +138,7 @@ func (s *shape) measure(n *yaml.Node, depth int) int {
 	if n.Kind == yaml.AliasNode {
 		size, known := s.sizes[n.Alias]
 		if known && size == 0 {
-			s.problem(n, "anchor %q contains itself", n.Value)
+			s.problem(n, RuleLimit, "anchor %q contains itself: remove this alias", n.Value)
 		}
 
 		return size
@@ -144,7 +146,7 @@ func (s *shape) measure(n *yaml.Node, depth int) int {
 
 	if depth > MaxDepth {
 		if !s.deep {
-			s.problem(n, "more than %d mappings and sequences inside each other", MaxDepth)
+			s.problem(n, RuleLimit, "more than %d mappings and sequences inside each other: write it flatter", MaxDepth)
 		}
 
 		s.deep = true
@@ -182,7 +184,7 @@ func (s *shape) checkKeys(n *yaml.Node) {
 		}
 
 		if other, twice := first[key.Value]; twice && other.ShortTag() == key.ShortTag() {
-			s.problem(key, "%s is set twice: first in line %d", key.Value, other.Line)
+			s.problem(key, RuleDuplicate, "%s is set twice, first in line %d: remove one of them", key.Value, other.Line)
 		} else {
 			first[key.Value] = key
 		}

@@ -1,0 +1,155 @@
+package diff
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/siderolabs/omni/client/api/omni/specs"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+)
+
+// manifests tells what happens to what Omni applies to Kubernetes itself. Objects that leave
+// a manifest are pruned, unless it is applied only once
+// (kubernetes/cluster_manifest_status.go).
+func (s *story) manifests() {
+	if s.isNew || s.deleted() {
+		return
+	}
+
+	for _, c := range s.changes(omni.KubernetesManifestGroupType, Create, Update, Destroy) {
+		group := c.New
+		if group == nil {
+			group = c.Old
+		}
+
+		once := group.(*omni.KubernetesManifestGroup).TypedSpec().Value.Mode == specs.KubernetesManifestGroupSpec_ONE_TIME
+		name := manifestName(c)
+
+		switch {
+		case c.Action == Create:
+			s.tell(Info, group, "manifest "+name, "The Kubernetes manifest %s is applied to the cluster%s.", name, each(btoi(once), ", once", ""))
+		case c.Action == Update && once:
+			s.tell(Info, group, "", "The Kubernetes manifest %s changes. It is applied only once: what was applied already stays as it is.", name)
+		case c.Action == Update:
+			s.tell(Disruptive, group, "manifest "+name, "The Kubernetes manifest %s is applied again. Objects that it no longer has are deleted from Kubernetes.", name)
+		case once:
+			s.tell(Info, group, "", "The Kubernetes manifest %s left. It was applied only once: its objects stay in Kubernetes.", name)
+		default:
+			s.tell(Destructive, group, "manifest −"+name, "The Kubernetes manifest %s left: its objects are deleted from Kubernetes.", name)
+		}
+	}
+
+	for _, c := range s.changes(omni.KubernetesHealthCheckType, Create, Update, Destroy) {
+		s.tell(Info, nil, "", "A health check (%s) %s. Talos upgrades wait for health checks between machines.", c.Metadata().ID(),
+			map[Action]string{Create: "is added", Update: "changes", Destroy: "is removed"}[c.Action])
+	}
+}
+
+func manifestName(c *Change) string {
+	if name, ok := c.Metadata().Annotations().Get(omni.KubernetesManifestName); ok {
+		return name
+	}
+
+	return c.Metadata().ID()
+}
+
+// foreign tells what is destroyed although somebody else made it.
+func (s *story) foreign() {
+	if s.deleted() {
+		return
+	}
+
+	var names []string
+
+	for i := range s.plan.Changes {
+		if c := &s.plan.Changes[i]; c.Action == Destroy && SourceOf(c.Old) == "" {
+			names = append(names, Name(c.Old))
+		}
+	}
+
+	slices.Sort(names)
+
+	if n := len(names); n > 0 {
+		s.tell(Destructive, nil, count(n, "foreign resource")+" removed", "%s: made by somebody else in Omni, not in Git, and removed, as the source says (`foreign: prune`).", list(names))
+	}
+}
+
+// marks tells of what changes nothing but to whom something belongs.
+func (s *story) marks() {
+	if n := s.plan.Count(Adopt); n > 0 {
+		s.tell(Info, nil, fmt.Sprintf("%d adopted", n), "%s in Omni as Git says and %s adopted: only the mark of this program is added, and nothing restarts.",
+			count(n, "resource")+each(n, " is", " are"), each(n, "is", "are"))
+	}
+
+	released := 0
+
+	for i := range s.plan.Changes {
+		if c := &s.plan.Changes[i]; c.Action == Release && c.Metadata().Type() != omni.KernelArgsType {
+			released++
+		}
+	}
+
+	if released > 0 {
+		s.tell(Info, nil, fmt.Sprintf("%d released", released), "%s left this source and %s handed over: only the mark of this program is taken off.", count(released, "resource"), each(released, "is", "are"))
+	}
+
+	s.metadataOnly()
+}
+
+// metadataOnly says it of changes that are about nothing but labels and annotations.
+func (s *story) metadataOnly() {
+	n := 0
+
+	for i := range s.plan.Changes {
+		if c := &s.plan.Changes[i]; c.Action == Update && len(c.Fields) > 0 && !slices.ContainsFunc(c.Fields, func(f Field) bool { return !harmless(c, f) }) {
+			n++
+		}
+	}
+
+	if n > 0 {
+		s.tell(Info, nil, "", "Only labels and annotations of %s change: nothing restarts.", count(n, "resource"))
+	}
+}
+
+// harmless reports whether a field is metadata that means nothing to Omni and has no words
+// of its own.
+func harmless(c *Change, f Field) bool {
+	return strings.HasPrefix(f.Path, "metadata.") && !strings.Contains(f.Path, "["+omni.SystemLabelPrefix) &&
+		!slices.ContainsFunc(policyWords, func(p struct{ annotation, on, short, text, over string }) bool {
+			return strings.Contains(f.Path, p.annotation)
+		}) &&
+		c.Metadata().Type() != omni.ConfigPatchType
+}
+
+// fleet tells what happens to resources that belong to no cluster.
+func (s *story) fleet() {
+	var gone []string
+
+	for i := range s.plan.Changes {
+		c := &s.plan.Changes[i]
+
+		switch typ := c.Metadata().Type(); {
+		case c.Action == Destroy && typ == omni.MachineClassType:
+			s.tell(Destructive, c.Old, "class −"+c.Old.Metadata().ID(), "The machine class %s is deleted. Omni refuses that while a machine set uses it.", c.Old.Metadata().ID())
+		case c.Action == Destroy:
+			gone = append(gone, Name(c.Old))
+		case typ == omni.MachineClassType && c.Action == Update && changesSpec(c):
+			s.tell(Info, c.New, "class "+c.New.Metadata().ID(), "The machine class %s matches other machines. Machines that are in a cluster stay there; what machine sets take from now on follows the new rule, and a set without a limit takes what matches.", c.New.Metadata().ID())
+		case typ == omni.MachineClassType && c.Action == Create:
+			s.tell(Info, c.New, "class "+c.New.Metadata().ID(), "A new machine class, %s. It moves no machine by itself.", c.New.Metadata().ID())
+		}
+	}
+
+	if n := len(gone); n > 0 {
+		s.tell(Destructive, nil, count(n, "fleet resource")+" deleted", "%s left Git and %s deleted from Omni.", list(gone), each(n, "is", "are"))
+	}
+
+	if len(s.plan.Kept) > 0 {
+		s.tell(Info, nil, fmt.Sprintf("%d kept", len(s.plan.Kept)), "%s left Git and %s: %s.", count(len(s.plan.Kept), "fleet resource"), each(len(s.plan.Kept), "stays", "stay"), s.plan.Keep)
+	}
+}
+
+func changesSpec(c *Change) bool {
+	return slices.ContainsFunc(c.Fields, func(f Field) bool { return strings.HasPrefix(f.Path, "spec") })
+}

@@ -1,0 +1,10 @@
+package diff
+
+// For the tests.
+var (
+	WithoutReboot = withoutReboot
+	Prose         = prose
+	Code          = code
+	Tag           = tag
+	Block         = block
+)
