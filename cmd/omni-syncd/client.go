@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,8 +77,11 @@ type client struct {
 func (f *clientFlags) open() (*client, error) {
 	server := firstOf(f.server, os.Getenv(envServer))
 
-	if f.socket != "" && f.server != "" {
+	switch {
+	case f.socket != "" && f.server != "":
 		return nil, errors.New("both --socket and --server are given; choose one")
+	case (f.tokenFile != "" || f.caFile != "") && (f.socket != "" || server == ""):
+		return nil, errors.New("--token-file and --ca-file are for a daemon on the network: name it with --server or $" + envServer)
 	}
 
 	if f.socket == "" && server != "" {
@@ -124,7 +128,7 @@ func (f *clientFlags) path() string {
 // direct reports whether to ask Omni itself: nobody names a daemon, none has its socket at
 // the usual places, and the environment names an Omni.
 func (f *clientFlags) direct() bool {
-	if f.socket != "" || firstOf(f.server, os.Getenv(envServer)) != "" || os.Getenv(envEndpoint) == "" {
+	if f.socket != "" || f.tokenFile != "" || f.caFile != "" || firstOf(f.server, os.Getenv(envServer)) != "" || os.Getenv(envEndpoint) == "" {
 		return false
 	}
 
@@ -201,6 +205,8 @@ func (c *client) explain(err error) error {
 		return fmt.Errorf("no daemon listens at %s: is `omni-syncd run` running as this user? --socket and --server name another place; `omni-syncd sync --dry-run` asks Omni itself", c.at)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("the daemon at %s belongs to another user: only that user and root may ask it", c.at)
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return fmt.Errorf("the certificate of %s is of an authority that this machine does not know: name it with --ca-file", c.at)
 	case errors.As(err, &failed) && connect.IsWireError(err):
 		return errors.New(printable(failed.Message()))
 	default:

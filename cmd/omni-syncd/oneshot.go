@@ -76,9 +76,14 @@ func (o *oneShot) pass(cmd *cobra.Command, cfg *config.Config, dryRun bool, rest
 		return sync.Status{}, err
 	}
 
+	suspended, _, err := suspensions(cfg.StateDir)
+	if err != nil {
+		return sync.Status{}, err
+	}
+
 	var last sync.Status
 
-	err = drive(ctx, conn, sync.Config{Sources: sources, DryRun: dryRun, Requested: true, Logger: log},
+	err = drive(ctx, conn, sync.Config{Sources: sources, DryRun: dryRun, Requested: true, Suspended: suspended, Logger: log},
 		func(ctx context.Context, engine *sync.Engine) error {
 			progress.engine, progress.snapshot = engine, engine.Snapshot
 

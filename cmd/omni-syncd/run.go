@@ -142,13 +142,8 @@ func (d *daemon) engine(meters *meters, history *runningHistory) (sync.Config, e
 
 	var err error
 
-	if d.cfg.StateDir != "" {
-		file := sync.SuspensionFile(filepath.Join(d.cfg.StateDir, "suspended.json"))
-		cfg.KeepSuspended = file.Keep
-
-		if cfg.Suspended, err = file.Load(); err != nil {
-			return cfg, err
-		}
+	if cfg.Suspended, cfg.KeepSuspended, err = suspensions(d.cfg.StateDir); err != nil {
+		return cfg, err
 	}
 
 	cfg.Sources, err = d.origins.sources(d.cfg, false)
@@ -212,7 +207,7 @@ func (d *daemon) adopt(cfg *config.Config, engine *sync.Engine) error {
 	}
 
 	if needsRestart(d.cfg, cfg) {
-		d.log.Warn("what changed in `omni`, `stateDir`, `retry`, `teardownWarnAfter`, `api`, `access`, `metrics` or `webhooks` counts after a restart")
+		d.log.Warn("what changed beside `sources` counts after a restart")
 	}
 
 	engine.Reconfigure(sources)
@@ -220,6 +215,19 @@ func (d *daemon) adopt(cfg *config.Config, engine *sync.Engine) error {
 	d.cfg = cfg
 
 	return nil
+}
+
+// suspensions returns what is suspended by request, and what keeps that; nil without a place
+// for it. A one-shot leaves alone what the daemon of the same directory does.
+func suspensions(stateDir string) ([]sync.Suspension, func([]sync.Suspension) error, error) {
+	if stateDir == "" {
+		return nil, nil, nil
+	}
+
+	file := sync.SuspensionFile(filepath.Join(stateDir, "suspended.json"))
+	all, err := file.Load()
+
+	return all, file.Keep, err
 }
 
 // needsRestart reports whether anything changed but the sources.

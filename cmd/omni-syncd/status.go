@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +101,14 @@ func showClusters(cmd *cobra.Command, c *client, req *v1.ListClustersRequest, fo
 
 	for _, src := range sources.Msg.GetSources() {
 		writeProblems(cmd.ErrOrStderr(), src)
+	}
+
+	for _, s := range sources.Msg.GetSuspended() {
+		gone := s.Cluster != nil && !slices.ContainsFunc(clusters.Msg.GetClusters(), func(c *v1.Cluster) bool { return c.GetName() == s.GetCluster() })
+		if gone && req.Cluster == nil && req.GetSource() == "" {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s is suspended by %s, and it is not there; `omni-syncd resume %s` forgets that\n",
+				printable(s.GetCluster()), printable(s.GetSuspension().GetBy()), printable(s.GetCluster()))
+		}
 	}
 
 	if !clusters.Msg.GetReady() {

@@ -38,8 +38,8 @@ func statusOf(sources []*v1.Source, clusters []*v1.Cluster) sync.Status {
 
 	for _, c := range clusters {
 		message := c.GetMessage()
-		if s := c.GetSuspension(); s != nil && message == "" {
-			message = "suspended by " + s.GetBy() + prefixed(": ", s.GetReason())
+		if s := c.GetSuspension(); s != nil && !strings.Contains(message, "suspended by ") {
+			message = "suspended by " + s.GetBy() + prefixed(": ", s.GetReason()) + prefixed("; ", message)
 		}
 
 		status.Targets = append(status.Targets, sync.TargetStatus{

@@ -36,9 +36,9 @@ type Config struct {
 	Omni Omni `yaml:"omni"`
 	// Sources are the repositories and directories to follow; at least one.
 	Sources []Source `yaml:"sources"`
-	// StateDir is where the object stores of Git sources and the history are kept between
-	// starts. Default: a temporary directory, so that every start fetches anew, and no
-	// history.
+	// StateDir is where the object stores of Git sources, the history and what is suspended
+	// are kept between starts. Default: a temporary directory, so that every start fetches
+	// anew, no history, and nothing can be suspended by request.
 	StateDir string `yaml:"stateDir"`
 	// Retry says how what fails is tried again.
 	Retry Retry `yaml:"retry"`

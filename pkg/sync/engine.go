@@ -131,6 +131,9 @@ type Engine struct {
 	blocked *blocked
 	journal *journal
 	pulse   pulse
+	// flights are counted before it is asked whether a write may be made, so that whoever
+	// forbids it knows for whom to wait.
+	flights *flights
 	// suspending lets one request change the suspensions at a time.
 	suspending sync.Mutex
 	// changes counts what changed in Omni and belongs to no cluster: what a refused
@@ -151,6 +154,11 @@ func New(cfg Config) *Engine {
 		board:   newBoard(),
 		blocked: newBlocked(),
 		journal: newJournal(cfg.History),
+		flights: newFlights(),
+	}
+
+	if n := len(cfg.Suspended); n > 0 {
+		cfg.Logger.Info("suspended by request before the start, and still", zap.Int("suspensions", n))
 	}
 
 	e.suspend(cfg.Suspended)

@@ -36,9 +36,10 @@ var (
 	ErrNotSuspended = errors.New("it is not suspended by request")
 )
 
-// Suspend leaves a target, or a source, alone until [Engine.Resume]. When it returns, a
-// write under way may still come back, no other is begun, and the suspension is durable:
-// it holds after a restart. Suspending again replaces who, when and why.
+// Suspend leaves a target, or a source, alone until [Engine.Resume]. When it returns, writes
+// that were under way have come back, no other is begun, and the suspension is durable: it
+// holds after a restart. It waits for [Config.Timeout] at most. Suspending again replaces
+// who, when and why.
 func (e *Engine) Suspend(s Suspension) error {
 	if e.KeepSuspended == nil {
 		return ErrNotKept
@@ -64,6 +65,10 @@ func (e *Engine) Suspend(s Suspension) error {
 		return fmt.Errorf("nothing is suspended, it could not be remembered: %w", err)
 	}
 
+	if !e.flights.wait(func(key Key) bool { return e.board.suspension(key) != nil }, e.Timeout) {
+		e.Logger.Warn("a write that was under way did not come back yet", s.fields()...)
+	}
+
 	e.Logger.Info("suspended", append(s.fields(), zap.String("by", s.By), zap.String("reason", s.Reason))...)
 
 	return nil
@@ -71,19 +76,20 @@ func (e *Engine) Suspend(s Suspension) error {
 
 // Resume takes back a suspension of exactly this target or, with nil, of this source.
 func (e *Engine) Resume(source string, target *string) error {
+	s := Suspension{Source: source, Target: target}
+
 	if e.KeepSuspended == nil {
-		return ErrNotSuspended
+		return e.notSuspended(&s)
 	}
 
 	e.suspending.Lock()
 	defer e.suspending.Unlock()
 
-	s := Suspension{Source: source, Target: target}
 	before := e.board.suspended()
 	next := slices.DeleteFunc(slices.Clone(before), s.same)
 
 	if len(next) == len(before) {
-		return ErrNotSuspended
+		return e.notSuspended(&s)
 	}
 
 	if err := e.KeepSuspended(next); err != nil {
@@ -95,6 +101,24 @@ func (e *Engine) Resume(source string, target *string) error {
 
 	return nil
 }
+
+// notSuspended says that there is nothing to resume, and what there is instead.
+func (e *Engine) notSuspended(s *Suspension) error {
+	if s.Target == nil {
+		return fmt.Errorf("the source %q: %w", s.Source, ErrNotSuspended)
+	}
+
+	for _, source := range e.sources.all() {
+		if e.board.source(source.Name).Suspension != nil && e.board.has(Key{source.Name, *s.Target}) {
+			return fmt.Errorf("%q: %w; its source %s is suspended as a whole, so resume that", *s.Target, ErrNotSuspended, source.Name)
+		}
+	}
+
+	return fmt.Errorf("%q: %w; a template or the configuration may suspend it, too", *s.Target, ErrNotSuspended)
+}
+
+// Suspensions returns those in force, those of clusters that are gone included.
+func (e *Engine) Suspensions() []Suspension { return e.board.suspended() }
 
 // suspend puts suspensions in force in place of those before, and has the targets looked
 // at that this concerns.

@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -195,7 +196,8 @@ func TestSuspend_NotKept(t *testing.T) {
 	}
 }
 
-// A cluster that is suspended while a phase is written gets no more of it.
+// A cluster that is suspended while a phase is written gets no more of it, and whoever
+// suspends it knows that nothing is under way any more.
 func TestSuspend_InTheMiddleOfAPhase(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
 	k := &kept{}
@@ -210,16 +212,71 @@ func TestSuspend_InTheMiddleOfAPhase(t *testing.T) {
 	d.Feed(fstest.MapFS{"a.yaml": patched("a", machine(1), [2]string{"400-x", "1"}, [2]string{"401-x", "1"}, [2]string{"402-x", "1"})})
 	await(t, "first write", hit)
 
-	if err := d.Suspend(by(&name)); err != nil {
+	before := o.Calls()
+	done := make(chan error, 1)
+
+	go func() { done <- d.Suspend(by(&name)) }()
+
+	// It is in force, and it waits.
+	within(t, d, "suspended", func(s sync.Status) bool { return target(s, name).Suspension != nil })
+
+	select {
+	case err := <-done:
+		t.Errorf("it did not wait for the write under way: %v", err)
+	default:
+	}
+
+	release()
+
+	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 
-	before := o.Calls()
-	release()
 	within(t, d, "settled", func(s sync.Status) bool { return s.Settled() })
 
 	if n := o.Calls().Since(before)[embedded.VerbCreate]; n > 0 {
 		t.Errorf("%d writes to a suspended cluster", n)
+	}
+}
+
+// A suspension of a cluster under a suspended source once said that nothing was suspended.
+func TestResume_SaysWhatIsSuspended(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	k := &kept{}
+	d := daemon.Start(t, o, k.use)
+	name := "one"
+
+	d.Apply(t, fleet("1.34.3", "one"))
+
+	if err := d.Suspend(by(nil)); err != nil {
+		t.Fatal(err)
+	}
+
+	err := d.Resume(daemon.Source, &name)
+	if !errors.Is(err, sync.ErrNotSuspended) || !strings.Contains(err.Error(), "its source test is suspended as a whole") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A file of 10,000 reasons full of "<" was once written and could not be read again.
+func TestSuspensionFile_Large(t *testing.T) {
+	file := sync.SuspensionFile(filepath.Join(t.TempDir(), "suspended.json"))
+
+	var all []sync.Suspension
+
+	for i := range 10_000 {
+		name := fmt.Sprintf("cluster-%d", i)
+		s := by(&name)
+		s.Reason = strings.Repeat("<", 200)
+		all = append(all, s)
+	}
+
+	if err := file.Keep(all); err != nil {
+		t.Fatal(err)
+	}
+
+	if got, err := file.Load(); err != nil || len(got) != len(all) {
+		t.Errorf("%d of %d, %v", len(got), len(all), err)
 	}
 }
 

@@ -14,9 +14,9 @@ import (
 	"github.com/google/renameio/v2/maybe"
 )
 
-// maxSuspensionFile is how large the file is at most, in bytes: a suspension takes 1 KiB
-// at the very most.
-const maxSuspensionFile = maxSuspensions << 10
+// maxSuspensionFile is how large the file is at most, in bytes: four times what as many
+// suspensions as there may be take with long reasons.
+const maxSuspensionFile = maxSuspensions << 12
 
 // SuspensionFile is the path of a file that holds suspensions between two runs.
 type SuspensionFile string
@@ -63,12 +63,21 @@ func (f SuspensionFile) Load() ([]Suspension, error) {
 
 // Keep writes the file. It is on the disk, as a whole, when that returns.
 func (f SuspensionFile) Keep(all []Suspension) error {
-	data, err := json.MarshalIndent(suspensionFile{all}, "", "  ")
-	if err != nil {
+	var data bytes.Buffer
+
+	encoder := json.NewEncoder(&data)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+
+	if err := encoder.Encode(suspensionFile{all}); err != nil {
 		return err
 	}
 
-	if err := maybe.WriteFile(string(f), append(data, '\n'), 0o600); err != nil {
+	if data.Len() > maxSuspensionFile {
+		return fmt.Errorf("the file would have %d bytes, which is more than %d; resume some of them", data.Len(), maxSuspensionFile)
+	}
+
+	if err := maybe.WriteFile(string(f), data.Bytes(), 0o600); err != nil {
 		return err
 	}
 

@@ -55,6 +55,8 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 		return &RetryError{Err: err}
 	}
 
+	defer e.flights.begin(t.Key)()
+
 	if err := e.stillMay(t); err != nil {
 		return err
 	}

@@ -62,7 +62,10 @@ func (*ListSourcesRequest) Descriptor() ([]byte, []int) {
 type ListSourcesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The sources by name.
-	Sources       []*Source `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	Sources []*Source `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	// What is suspended by a call, also clusters that are gone: they would be suspended if
+	// they came back.
+	Suspended     []*SuspendedScope `protobuf:"bytes,2,rep,name=suspended,proto3" json:"suspended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -104,6 +107,77 @@ func (x *ListSourcesResponse) GetSources() []*Source {
 	return nil
 }
 
+func (x *ListSourcesResponse) GetSuspended() []*SuspendedScope {
+	if x != nil {
+		return x.Suspended
+	}
+	return nil
+}
+
+// SuspendedScope is a cluster, or a source, that was suspended by a call.
+type SuspendedScope struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The cluster's name, "" for the fleet resources of the source; unset for all of it.
+	Cluster *string `protobuf:"bytes,2,opt,name=cluster,proto3,oneof" json:"cluster,omitempty"`
+	// By whom, why and since when.
+	Suspension    *Suspension `protobuf:"bytes,3,opt,name=suspension,proto3" json:"suspension,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendedScope) Reset() {
+	*x = SuspendedScope{}
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendedScope) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendedScope) ProtoMessage() {}
+
+func (x *SuspendedScope) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendedScope.ProtoReflect.Descriptor instead.
+func (*SuspendedScope) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SuspendedScope) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *SuspendedScope) GetCluster() string {
+	if x != nil && x.Cluster != nil {
+		return *x.Cluster
+	}
+	return ""
+}
+
+func (x *SuspendedScope) GetSuspension() *Suspension {
+	if x != nil {
+		return x.Suspension
+	}
+	return nil
+}
+
 // ListClustersRequest says which clusters.
 type ListClustersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -117,7 +191,7 @@ type ListClustersRequest struct {
 
 func (x *ListClustersRequest) Reset() {
 	*x = ListClustersRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[2]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -129,7 +203,7 @@ func (x *ListClustersRequest) String() string {
 func (*ListClustersRequest) ProtoMessage() {}
 
 func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[2]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -142,7 +216,7 @@ func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersRequest.ProtoReflect.Descriptor instead.
 func (*ListClustersRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{2}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListClustersRequest) GetSource() string {
@@ -172,7 +246,7 @@ type ListClustersResponse struct {
 
 func (x *ListClustersResponse) Reset() {
 	*x = ListClustersResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[3]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -184,7 +258,7 @@ func (x *ListClustersResponse) String() string {
 func (*ListClustersResponse) ProtoMessage() {}
 
 func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[3]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -197,7 +271,7 @@ func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClustersResponse.ProtoReflect.Descriptor instead.
 func (*ListClustersResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{3}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListClustersResponse) GetReady() bool {
@@ -223,7 +297,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[4]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -235,7 +309,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[4]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -248,7 +322,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{4}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{5}
 }
 
 // WatchStatusResponse is everything (all), or what changed since the message before.
@@ -275,7 +349,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -287,7 +361,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -300,7 +374,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WatchStatusResponse) GetVersion() uint64 {
@@ -365,7 +439,7 @@ type RemovedCluster struct {
 
 func (x *RemovedCluster) Reset() {
 	*x = RemovedCluster{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -377,7 +451,7 @@ func (x *RemovedCluster) String() string {
 func (*RemovedCluster) ProtoMessage() {}
 
 func (x *RemovedCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -390,7 +464,7 @@ func (x *RemovedCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedCluster.ProtoReflect.Descriptor instead.
 func (*RemovedCluster) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RemovedCluster) GetSource() string {
@@ -420,7 +494,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -432,7 +506,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -445,7 +519,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetPlanRequest) GetSource() string {
@@ -484,7 +558,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +570,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +583,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetPlanResponse) GetCluster() *Cluster {
@@ -562,7 +636,7 @@ type ListHistoryRequest struct {
 
 func (x *ListHistoryRequest) Reset() {
 	*x = ListHistoryRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +648,7 @@ func (x *ListHistoryRequest) String() string {
 func (*ListHistoryRequest) ProtoMessage() {}
 
 func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +661,7 @@ func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ListHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{9}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListHistoryRequest) GetSource() string {
@@ -622,7 +696,7 @@ type ListHistoryResponse struct {
 
 func (x *ListHistoryResponse) Reset() {
 	*x = ListHistoryResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +708,7 @@ func (x *ListHistoryResponse) String() string {
 func (*ListHistoryResponse) ProtoMessage() {}
 
 func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +721,7 @@ func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ListHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{10}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListHistoryResponse) GetEntries() []*HistoryEntry {
@@ -662,9 +736,18 @@ var File_omnisyncd_v1_status_proto protoreflect.FileDescriptor
 const file_omnisyncd_v1_status_proto_rawDesc = "" +
 	"\n" +
 	"\x19omnisyncd/v1/status.proto\x12\fomnisyncd.v1\x1a\x18omnisyncd/v1/types.proto\"\x14\n" +
-	"\x12ListSourcesRequest\"E\n" +
+	"\x12ListSourcesRequest\"\x81\x01\n" +
 	"\x13ListSourcesResponse\x12.\n" +
-	"\asources\x18\x01 \x03(\v2\x14.omnisyncd.v1.SourceR\asources\"X\n" +
+	"\asources\x18\x01 \x03(\v2\x14.omnisyncd.v1.SourceR\asources\x12:\n" +
+	"\tsuspended\x18\x02 \x03(\v2\x1c.omnisyncd.v1.SuspendedScopeR\tsuspended\"\x8d\x01\n" +
+	"\x0eSuspendedScope\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1d\n" +
+	"\acluster\x18\x02 \x01(\tH\x00R\acluster\x88\x01\x01\x128\n" +
+	"\n" +
+	"suspension\x18\x03 \x01(\v2\x18.omnisyncd.v1.SuspensionR\n" +
+	"suspensionB\n" +
+	"\n" +
+	"\b_cluster\"X\n" +
 	"\x13ListClustersRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1d\n" +
 	"\acluster\x18\x02 \x01(\tH\x00R\acluster\x88\x01\x01B\n" +
@@ -719,50 +802,54 @@ func file_omnisyncd_v1_status_proto_rawDescGZIP() []byte {
 	return file_omnisyncd_v1_status_proto_rawDescData
 }
 
-var file_omnisyncd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_omnisyncd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_omnisyncd_v1_status_proto_goTypes = []any{
 	(*ListSourcesRequest)(nil),   // 0: omnisyncd.v1.ListSourcesRequest
 	(*ListSourcesResponse)(nil),  // 1: omnisyncd.v1.ListSourcesResponse
-	(*ListClustersRequest)(nil),  // 2: omnisyncd.v1.ListClustersRequest
-	(*ListClustersResponse)(nil), // 3: omnisyncd.v1.ListClustersResponse
-	(*WatchStatusRequest)(nil),   // 4: omnisyncd.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),  // 5: omnisyncd.v1.WatchStatusResponse
-	(*RemovedCluster)(nil),       // 6: omnisyncd.v1.RemovedCluster
-	(*GetPlanRequest)(nil),       // 7: omnisyncd.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),      // 8: omnisyncd.v1.GetPlanResponse
-	(*ListHistoryRequest)(nil),   // 9: omnisyncd.v1.ListHistoryRequest
-	(*ListHistoryResponse)(nil),  // 10: omnisyncd.v1.ListHistoryResponse
-	(*Source)(nil),               // 11: omnisyncd.v1.Source
-	(*Cluster)(nil),              // 12: omnisyncd.v1.Cluster
-	(*ResourceNote)(nil),         // 13: omnisyncd.v1.ResourceNote
-	(*HistoryEntry)(nil),         // 14: omnisyncd.v1.HistoryEntry
+	(*SuspendedScope)(nil),       // 2: omnisyncd.v1.SuspendedScope
+	(*ListClustersRequest)(nil),  // 3: omnisyncd.v1.ListClustersRequest
+	(*ListClustersResponse)(nil), // 4: omnisyncd.v1.ListClustersResponse
+	(*WatchStatusRequest)(nil),   // 5: omnisyncd.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),  // 6: omnisyncd.v1.WatchStatusResponse
+	(*RemovedCluster)(nil),       // 7: omnisyncd.v1.RemovedCluster
+	(*GetPlanRequest)(nil),       // 8: omnisyncd.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),      // 9: omnisyncd.v1.GetPlanResponse
+	(*ListHistoryRequest)(nil),   // 10: omnisyncd.v1.ListHistoryRequest
+	(*ListHistoryResponse)(nil),  // 11: omnisyncd.v1.ListHistoryResponse
+	(*Source)(nil),               // 12: omnisyncd.v1.Source
+	(*Suspension)(nil),           // 13: omnisyncd.v1.Suspension
+	(*Cluster)(nil),              // 14: omnisyncd.v1.Cluster
+	(*ResourceNote)(nil),         // 15: omnisyncd.v1.ResourceNote
+	(*HistoryEntry)(nil),         // 16: omnisyncd.v1.HistoryEntry
 }
 var file_omnisyncd_v1_status_proto_depIdxs = []int32{
-	11, // 0: omnisyncd.v1.ListSourcesResponse.sources:type_name -> omnisyncd.v1.Source
-	12, // 1: omnisyncd.v1.ListClustersResponse.clusters:type_name -> omnisyncd.v1.Cluster
-	11, // 2: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
-	12, // 3: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
-	6,  // 4: omnisyncd.v1.WatchStatusResponse.removed_clusters:type_name -> omnisyncd.v1.RemovedCluster
-	12, // 5: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
-	13, // 6: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
-	13, // 7: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
-	13, // 8: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
-	14, // 9: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
-	0,  // 10: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
-	2,  // 11: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
-	4,  // 12: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
-	7,  // 13: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
-	9,  // 14: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
-	1,  // 15: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
-	3,  // 16: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
-	5,  // 17: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
-	8,  // 18: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
-	10, // 19: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	12, // 0: omnisyncd.v1.ListSourcesResponse.sources:type_name -> omnisyncd.v1.Source
+	2,  // 1: omnisyncd.v1.ListSourcesResponse.suspended:type_name -> omnisyncd.v1.SuspendedScope
+	13, // 2: omnisyncd.v1.SuspendedScope.suspension:type_name -> omnisyncd.v1.Suspension
+	14, // 3: omnisyncd.v1.ListClustersResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	12, // 4: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
+	14, // 5: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	7,  // 6: omnisyncd.v1.WatchStatusResponse.removed_clusters:type_name -> omnisyncd.v1.RemovedCluster
+	14, // 7: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
+	15, // 8: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
+	15, // 9: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
+	15, // 10: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
+	16, // 11: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
+	0,  // 12: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
+	3,  // 13: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
+	5,  // 14: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
+	8,  // 15: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
+	10, // 16: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
+	1,  // 17: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
+	4,  // 18: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
+	6,  // 19: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
+	9,  // 20: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
+	11, // 21: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_omnisyncd_v1_status_proto_init() }
@@ -772,13 +859,14 @@ func file_omnisyncd_v1_status_proto_init() {
 	}
 	file_omnisyncd_v1_types_proto_init()
 	file_omnisyncd_v1_status_proto_msgTypes[2].OneofWrappers = []any{}
+	file_omnisyncd_v1_status_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_omnisyncd_v1_status_proto_rawDesc), len(file_omnisyncd_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -41,7 +41,7 @@ func (a *accessService) GetKubeconfig(ctx context.Context, req *connect.Request[
 
 	data, err := a.Access.Kubeconfig(ctx, wanted)
 	if err != nil {
-		return nil, accessError(err)
+		return nil, accessError(err, wanted.Cluster)
 	}
 
 	return unstored(connect.NewResponse(&v1.GetKubeconfigResponse{Kubeconfig: data})), nil
@@ -59,7 +59,7 @@ func (a *accessService) GetTalosconfig(ctx context.Context, req *connect.Request
 
 	data, err := a.Access.Talosconfig(ctx, source, cluster)
 	if err != nil {
-		return nil, accessError(err)
+		return nil, accessError(err, cluster)
 	}
 
 	return unstored(connect.NewResponse(&v1.GetTalosconfigResponse{Talosconfig: data})), nil
@@ -94,13 +94,18 @@ var accessCodes = map[access.Kind]connect.Code{
 	access.Denied: connect.CodePermissionDenied, access.Refused: connect.CodeFailedPrecondition, access.Unavailable: connect.CodeUnavailable,
 }
 
+var accessReasons = map[access.Kind]string{
+	access.Invalid: "INVALID", access.NotFound: "NOT_MANAGED", access.NotYet: "NOT_THERE_YET",
+	access.Denied: "NOT_ALLOWED_BY_CONFIGURATION", access.Refused: "REFUSED_BY_OMNI", access.Unavailable: "OMNI_UNAVAILABLE",
+}
+
 // accessError gives an error its code.
-func accessError(err error) error {
+func accessError(err error, cluster string) error {
 	code, ok := accessCodes[access.KindOf(err)]
 
 	switch {
 	case ok:
-		return connect.NewError(code, err)
+		return detailed(connect.NewError(code, err), accessReasons[access.KindOf(err)], map[string]string{"cluster": cluster})
 	case errors.Is(err, context.Canceled):
 		return connect.NewError(connect.CodeCanceled, err)
 	case errors.Is(err, context.DeadlineExceeded):

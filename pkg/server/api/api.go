@@ -70,6 +70,7 @@ type Engine interface {
 	Confirm(source, digest string) error
 	Suspend(s sync.Suspension) error
 	Resume(source string, target *string) error
+	Suspensions() []sync.Suspension
 }
 
 // History is what was applied; see [history.Store].
@@ -176,6 +177,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil && len(body) < MaxRequest+envelope {
 		_ = control.SetReadDeadline(time.Time{})
 	}
+
+	defer h.logged(r, time.Now())
 
 	request, done := h.audited(r)
 	defer done()

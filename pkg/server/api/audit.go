@@ -62,6 +62,13 @@ func messageOf(err error) string {
 	return err.Error()
 }
 
+// logged writes a line of the access log: for every request that is over, at the level
+// debug. What is done is in the audit log.
+func (h *Handler) logged(r *http.Request, began time.Time) {
+	h.Logger.Debug("access", append(who(r), zap.String("path", printable(r.URL.Path)), zap.String("protocol", r.Proto),
+		zap.String("content", printable(r.Header.Get("Content-Type"))), zap.Duration("took", time.Since(began)))...)
+}
+
 // note writes down what was asked for, and how that ended.
 func note(ctx context.Context, err error, what ...zap.Field) {
 	record, ok := ctx.Value(auditKey{}).(*audit)
@@ -123,14 +130,15 @@ const maxLogged = 256
 
 // printable makes a text from outside fit for a log line: nothing in it moves a cursor or
 // starts a new line.
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
+func printable(text string) string { return cut(visible(text), maxLogged) }
+
+// visible replaces what does not show.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 
 		return '?'
 	}, text)
-
-	return cut(text, maxLogged)
 }

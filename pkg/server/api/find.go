@@ -35,7 +35,7 @@ func filter(all *sync.Changes, source string, cluster *string) ([]sync.TargetSta
 	}
 
 	if source != "" && !slices.ContainsFunc(all.Sources, func(s sync.SourceStatus) bool { return s.Name == source }) {
-		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no source %q", source))
+		return nil, detailed(connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no source %q", source)), "UNKNOWN_SOURCE", map[string]string{"source": source})
 	}
 
 	if cluster != nil {
@@ -73,7 +73,7 @@ func notFound(all *sync.Changes, source, cluster string) error {
 		what += " so far; Omni was not read completely yet"
 	}
 
-	return connect.NewError(connect.CodeNotFound, errors.New(what))
+	return detailed(connect.NewError(connect.CodeNotFound, errors.New(what)), "UNKNOWN_CLUSTER", map[string]string{"source": source, "cluster": cluster})
 }
 
 // one returns the one target that a request names.

@@ -224,6 +224,11 @@ func outcome(t *testing.T, p matrixRow, c *asker) string {
 		t.Errorf("%s: %v", p.name, err)
 	}
 
+	// Programs are told why, too.
+	if coded := new(connect.Error); word != "401" && (!errors.As(err, &coded) || len(coded.Details()) == 0) {
+		t.Errorf("%s: %v has no details", p.name, err)
+	}
+
 	return word
 }
 

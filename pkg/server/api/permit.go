@@ -2,8 +2,12 @@ package api
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
 	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
@@ -19,10 +23,36 @@ func permit(ctx context.Context, role auth.Role, cluster string) error {
 
 	caller, _ := auth.Of(ctx)
 	if err := caller.May(ctx, role, cluster); err != nil {
-		return auth.ConnectError(err)
+		return notPermitted(err)
 	}
 
 	return nil
+}
+
+// notPermitted gives an error of a permission its code, and says for programs what is lacking.
+func notPermitted(err error) error {
+	coded := auth.ConnectError(err)
+
+	var denied *auth.DeniedError
+	if errors.As(err, &denied) {
+		return detailed(coded, "ROLE_REQUIRED", map[string]string{"role": string(denied.Role), "cluster": denied.Cluster})
+	}
+
+	return coded
+}
+
+// domain is whose reasons the details of an error are.
+const domain = "omni-syncd"
+
+// detailed says for programs why there is an error, in the way of google.rpc.ErrorInfo.
+func detailed(err *connect.Error, reason string, about map[string]string) *connect.Error {
+	maps.DeleteFunc(about, func(_, value string) bool { return value == "" })
+
+	if detail, failed := connect.NewErrorDetail(&errdetails.ErrorInfo{Reason: reason, Domain: domain, Metadata: about}); failed == nil {
+		err.AddDetail(detail)
+	}
+
+	return err
 }
 
 // view is what one caller is shown of the status. It remembers what was shown, so that what
@@ -44,7 +74,7 @@ func newView(ctx context.Context) (*view, error) {
 
 	var err error
 	if v.sight, err = caller.Sight(ctx, auth.Viewer); err != nil {
-		return nil, auth.ConnectError(err)
+		return nil, notPermitted(err)
 	}
 
 	return v, nil

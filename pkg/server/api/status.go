@@ -25,12 +25,21 @@ type statusService struct{ *Handler }
 
 // ListSources returns all sources.
 func (s *statusService) ListSources(ctx context.Context, _ *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error) {
-	all, err := s.seen(ctx)
+	shown, err := newView(ctx)
 	if err != nil {
 		return nil, err
 	}
 
-	return connect.NewResponse(&v1.ListSourcesResponse{Sources: sourcesOf(all.Sources)}), nil
+	all, _ := s.Engine.Changes(0)
+	res := &v1.ListSourcesResponse{Sources: sourcesOf(shown.narrow(all).Sources)}
+
+	for _, suspended := range s.Engine.Suspensions() {
+		if shown.sight.All() || suspended.Target != nil && *suspended.Target != "" && shown.sight.Of(*suspended.Target) {
+			res.Suspended = append(res.Suspended, &v1.SuspendedScope{Source: text(suspended.Source), Cluster: suspended.Target, Suspension: suspensionOf(&suspended)})
+		}
+	}
+
+	return connect.NewResponse(res), nil
 }
 
 // ListClusters returns clusters.

@@ -72,5 +72,8 @@ func (s *stuck) Poke(string) func() bool { return func() bool { return true } }
 // Suspend implements api.Engine.
 func (s *stuck) Suspend(sync.Suspension) error { return nil }
 
+// Suspensions implements api.Engine.
+func (s *stuck) Suspensions() []sync.Suspension { return nil }
+
 // Resume implements api.Engine.
 func (s *stuck) Resume(string, *string) error { return nil }

@@ -25,8 +25,8 @@ func (o *operatorService) Suspend(ctx context.Context, req *connect.Request[v1.S
 		note(ctx, err, append(scope(source, req.Msg.Cluster), zap.String("reason", printable(reason)))...)
 	}()
 
-	if utf8.RuneCountInString(reason) > maxReason {
-		return nil, invalid("the reason has %d characters, at most %d are taken", utf8.RuneCountInString(reason), maxReason)
+	if n := utf8.RuneCountInString(reason); n > maxReason {
+		return nil, invalid("the reason has %d characters, at most %d are taken", n, maxReason)
 	}
 
 	_, source, err = o.named(ctx, source, req.Msg.Cluster)
@@ -37,7 +37,7 @@ func (o *operatorService) Suspend(ctx context.Context, req *connect.Request[v1.S
 	caller, _ := auth.Of(ctx)
 
 	err = o.Engine.Suspend(sync.Suspension{
-		Source: source, Target: req.Msg.Cluster, By: caller.Name, Reason: printable(reason), Since: time.Now().UTC().Truncate(time.Second),
+		Source: source, Target: req.Msg.Cluster, By: caller.Name, Reason: visible(reason), Since: time.Now().UTC().Truncate(time.Second),
 	})
 
 	switch {

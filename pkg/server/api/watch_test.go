@@ -208,7 +208,6 @@ func TestStreams_OneCallerLeavesSomeToOthers(t *testing.T) {
 
 	refused(t, "one more", stream.Err(), connect.CodeResourceExhausted, "you have 8 streams and waiting calls already")
 
-
 	name := "a"
 	if _, err := w.operator.Reconcile(ctx, connect.NewRequest(&v1.ReconcileRequest{Cluster: &name, Wait: true})); err != nil {
 		t.Errorf("the owner at the socket: %v", err)

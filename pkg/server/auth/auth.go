@@ -83,6 +83,8 @@ func (g Grant) Check() error {
 			return fmt.Errorf("a glob for clusters has %d bytes, at most %d are taken", len(glob), MaxClusterName)
 		case err != nil:
 			return fmt.Errorf("the glob%s is malformed: `*`, `?`, `[a-z]` and `\\` have a meaning, `[` needs its `]`", shown(glob))
+		case strings.ContainsAny(glob, ", \t"):
+			return fmt.Errorf("the glob%s has a comma or a blank: write several globs as a list", shown(glob))
 		case strings.Contains(glob, "/"):
 			return fmt.Errorf("the glob%s has a slash: the name of a cluster has none", shown(glob))
 		}
