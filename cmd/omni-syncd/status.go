@@ -326,6 +326,10 @@ func (d *detail) write(w io.Writer, now time.Time) error {
 		line("plan", "no difference")
 	default:
 		fmt.Fprintf(&out, "\n%s", printable(d.plan.GetText()))
+
+		for _, c := range d.plan.GetConsequences() {
+			fmt.Fprintf(&out, "  %s: %s\n", c.GetSeverity(), printable(c.GetText()))
+		}
 	}
 
 	_, err := io.WriteString(w, out.String())

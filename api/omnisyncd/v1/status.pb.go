@@ -542,8 +542,7 @@ type GetPlanResponse struct {
 	// The cluster that it is about.
 	Cluster *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	// The plan for people, as `omni-syncd diff` prints it: a headline and a line for each
-	// resource. It is given without the lines of the resources' payloads, since a payload may
-	// hold secrets. "" if there is nothing to say. At most 1 MiB; what is longer is cut and
+	// resource, without the lines of the diffs: changes has them. "" if there is nothing to say. At most 1 MiB; what is longer is cut and
 	// ends with "…".
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	// What cannot be written yet, at most 1000.
@@ -551,7 +550,11 @@ type GetPlanResponse struct {
 	// What belongs to somebody else, at most 1000.
 	Conflicts []*ResourceNote `protobuf:"bytes,4,rep,name=conflicts,proto3" json:"conflicts,omitempty"`
 	// What is not in Git and was not made by omni-syncd, at most 1000. It is kept.
-	Foreign       []*ResourceNote `protobuf:"bytes,5,rep,name=foreign,proto3" json:"foreign,omitempty"`
+	Foreign []*ResourceNote `protobuf:"bytes,5,rep,name=foreign,proto3" json:"foreign,omitempty"`
+	// The writes, in the order in which they are made, at most 1000.
+	Changes []*PlanChange `protobuf:"bytes,6,rep,name=changes,proto3" json:"changes,omitempty"`
+	// What the plan does to the cluster, in words; the worst first.
+	Consequences  []*Consequence `protobuf:"bytes,7,rep,name=consequences,proto3" json:"consequences,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -621,6 +624,159 @@ func (x *GetPlanResponse) GetForeign() []*ResourceNote {
 	return nil
 }
 
+func (x *GetPlanResponse) GetChanges() []*PlanChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *GetPlanResponse) GetConsequences() []*Consequence {
+	if x != nil {
+		return x.Consequences
+	}
+	return nil
+}
+
+// PlanChange is one write of a plan.
+type PlanChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// create, adopt, update, release or destroy.
+	Action string `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
+	// The kind of the resource, as people write it: MachineSet.
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Its ID.
+	Id string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	// What changes, in one line.
+	Line string `protobuf:"bytes,4,opt,name=line,proto3" json:"line,omitempty"`
+	// The unified diff of the YAML, with secrets masked; "" if it is in the line, or if all
+	// diffs together are longer than 1 MiB: then the last ones are left out.
+	Diff          string `protobuf:"bytes,5,opt,name=diff,proto3" json:"diff,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanChange) Reset() {
+	*x = PlanChange{}
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanChange) ProtoMessage() {}
+
+func (x *PlanChange) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanChange.ProtoReflect.Descriptor instead.
+func (*PlanChange) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PlanChange) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *PlanChange) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PlanChange) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PlanChange) GetLine() string {
+	if x != nil {
+		return x.Line
+	}
+	return ""
+}
+
+func (x *PlanChange) GetDiff() string {
+	if x != nil {
+		return x.Diff
+	}
+	return ""
+}
+
+// Consequence is what a plan does to a cluster, in words.
+type Consequence struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// destructive (loses data or machines), disruptive (restarts machines, or takes safety
+	// away for a while) or info.
+	Severity string `protobuf:"bytes,1,opt,name=severity,proto3" json:"severity,omitempty"`
+	// The words.
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Consequence) Reset() {
+	*x = Consequence{}
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Consequence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Consequence) ProtoMessage() {}
+
+func (x *Consequence) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Consequence.ProtoReflect.Descriptor instead.
+func (*Consequence) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Consequence) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Consequence) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // ListHistoryRequest says of which cluster, and how much.
 type ListHistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -636,7 +792,7 @@ type ListHistoryRequest struct {
 
 func (x *ListHistoryRequest) Reset() {
 	*x = ListHistoryRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +804,7 @@ func (x *ListHistoryRequest) String() string {
 func (*ListHistoryRequest) ProtoMessage() {}
 
 func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +817,7 @@ func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ListHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{10}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListHistoryRequest) GetSource() string {
@@ -696,7 +852,7 @@ type ListHistoryResponse struct {
 
 func (x *ListHistoryResponse) Reset() {
 	*x = ListHistoryResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +864,7 @@ func (x *ListHistoryResponse) String() string {
 func (*ListHistoryResponse) ProtoMessage() {}
 
 func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +877,7 @@ func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ListHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{11}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListHistoryResponse) GetEntries() []*HistoryEntry {
@@ -770,13 +926,25 @@ const file_omnisyncd_v1_status_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"B\n" +
 	"\x0eGetPlanRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
-	"\acluster\x18\x02 \x01(\tR\acluster\"\xfc\x01\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\"\xef\x02\n" +
 	"\x0fGetPlanResponse\x12/\n" +
 	"\acluster\x18\x01 \x01(\v2\x15.omnisyncd.v1.ClusterR\acluster\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x124\n" +
 	"\awaiting\x18\x03 \x03(\v2\x1a.omnisyncd.v1.ResourceNoteR\awaiting\x128\n" +
 	"\tconflicts\x18\x04 \x03(\v2\x1a.omnisyncd.v1.ResourceNoteR\tconflicts\x124\n" +
-	"\aforeign\x18\x05 \x03(\v2\x1a.omnisyncd.v1.ResourceNoteR\aforeign\"\\\n" +
+	"\aforeign\x18\x05 \x03(\v2\x1a.omnisyncd.v1.ResourceNoteR\aforeign\x122\n" +
+	"\achanges\x18\x06 \x03(\v2\x18.omnisyncd.v1.PlanChangeR\achanges\x12=\n" +
+	"\fconsequences\x18\a \x03(\v2\x19.omnisyncd.v1.ConsequenceR\fconsequences\"p\n" +
+	"\n" +
+	"PlanChange\x12\x16\n" +
+	"\x06action\x18\x01 \x01(\tR\x06action\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\x12\x12\n" +
+	"\x04line\x18\x04 \x01(\tR\x04line\x12\x12\n" +
+	"\x04diff\x18\x05 \x01(\tR\x04diff\"=\n" +
+	"\vConsequence\x12\x1a\n" +
+	"\bseverity\x18\x01 \x01(\tR\bseverity\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\\\n" +
 	"\x12ListHistoryRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x14\n" +
@@ -802,7 +970,7 @@ func file_omnisyncd_v1_status_proto_rawDescGZIP() []byte {
 	return file_omnisyncd_v1_status_proto_rawDescData
 }
 
-var file_omnisyncd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_omnisyncd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_omnisyncd_v1_status_proto_goTypes = []any{
 	(*ListSourcesRequest)(nil),   // 0: omnisyncd.v1.ListSourcesRequest
 	(*ListSourcesResponse)(nil),  // 1: omnisyncd.v1.ListSourcesResponse
@@ -814,42 +982,46 @@ var file_omnisyncd_v1_status_proto_goTypes = []any{
 	(*RemovedCluster)(nil),       // 7: omnisyncd.v1.RemovedCluster
 	(*GetPlanRequest)(nil),       // 8: omnisyncd.v1.GetPlanRequest
 	(*GetPlanResponse)(nil),      // 9: omnisyncd.v1.GetPlanResponse
-	(*ListHistoryRequest)(nil),   // 10: omnisyncd.v1.ListHistoryRequest
-	(*ListHistoryResponse)(nil),  // 11: omnisyncd.v1.ListHistoryResponse
-	(*Source)(nil),               // 12: omnisyncd.v1.Source
-	(*Suspension)(nil),           // 13: omnisyncd.v1.Suspension
-	(*Cluster)(nil),              // 14: omnisyncd.v1.Cluster
-	(*ResourceNote)(nil),         // 15: omnisyncd.v1.ResourceNote
-	(*HistoryEntry)(nil),         // 16: omnisyncd.v1.HistoryEntry
+	(*PlanChange)(nil),           // 10: omnisyncd.v1.PlanChange
+	(*Consequence)(nil),          // 11: omnisyncd.v1.Consequence
+	(*ListHistoryRequest)(nil),   // 12: omnisyncd.v1.ListHistoryRequest
+	(*ListHistoryResponse)(nil),  // 13: omnisyncd.v1.ListHistoryResponse
+	(*Source)(nil),               // 14: omnisyncd.v1.Source
+	(*Suspension)(nil),           // 15: omnisyncd.v1.Suspension
+	(*Cluster)(nil),              // 16: omnisyncd.v1.Cluster
+	(*ResourceNote)(nil),         // 17: omnisyncd.v1.ResourceNote
+	(*HistoryEntry)(nil),         // 18: omnisyncd.v1.HistoryEntry
 }
 var file_omnisyncd_v1_status_proto_depIdxs = []int32{
-	12, // 0: omnisyncd.v1.ListSourcesResponse.sources:type_name -> omnisyncd.v1.Source
+	14, // 0: omnisyncd.v1.ListSourcesResponse.sources:type_name -> omnisyncd.v1.Source
 	2,  // 1: omnisyncd.v1.ListSourcesResponse.suspended:type_name -> omnisyncd.v1.SuspendedScope
-	13, // 2: omnisyncd.v1.SuspendedScope.suspension:type_name -> omnisyncd.v1.Suspension
-	14, // 3: omnisyncd.v1.ListClustersResponse.clusters:type_name -> omnisyncd.v1.Cluster
-	12, // 4: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
-	14, // 5: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	15, // 2: omnisyncd.v1.SuspendedScope.suspension:type_name -> omnisyncd.v1.Suspension
+	16, // 3: omnisyncd.v1.ListClustersResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	14, // 4: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
+	16, // 5: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
 	7,  // 6: omnisyncd.v1.WatchStatusResponse.removed_clusters:type_name -> omnisyncd.v1.RemovedCluster
-	14, // 7: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
-	15, // 8: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
-	15, // 9: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
-	15, // 10: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
-	16, // 11: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
-	0,  // 12: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
-	3,  // 13: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
-	5,  // 14: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
-	8,  // 15: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
-	10, // 16: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
-	1,  // 17: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
-	4,  // 18: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
-	6,  // 19: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
-	9,  // 20: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
-	11, // 21: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	16, // 7: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
+	17, // 8: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
+	17, // 9: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
+	17, // 10: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
+	10, // 11: omnisyncd.v1.GetPlanResponse.changes:type_name -> omnisyncd.v1.PlanChange
+	11, // 12: omnisyncd.v1.GetPlanResponse.consequences:type_name -> omnisyncd.v1.Consequence
+	18, // 13: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
+	0,  // 14: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
+	3,  // 15: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
+	5,  // 16: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
+	8,  // 17: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
+	12, // 18: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
+	1,  // 19: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
+	4,  // 20: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
+	6,  // 21: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
+	9,  // 22: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
+	13, // 23: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
+	19, // [19:24] is the sub-list for method output_type
+	14, // [14:19] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_omnisyncd_v1_status_proto_init() }
@@ -866,7 +1038,7 @@ func file_omnisyncd_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_omnisyncd_v1_status_proto_rawDesc), len(file_omnisyncd_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -65,6 +65,7 @@ const (
 // Engine is what the API shows and drives; see [sync.Engine].
 type Engine interface {
 	Changes(since uint64) (sync.Changes, <-chan struct{})
+	Evidence(key sync.Key) sync.Evidence
 	Poke(source string) (looked func() bool)
 	Reconcile(key sync.Key) error
 	Confirm(source, digest string) error

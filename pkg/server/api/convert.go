@@ -109,7 +109,7 @@ func countsOf(p *diff.Plan) *v1.PlanCounts {
 	}
 }
 
-// planOf returns a plan without the payload of any resource: it may be a secret.
+// planOf returns a plan; secrets are masked.
 func planOf(t *sync.TargetStatus) (*v1.GetPlanResponse, error) {
 	var out strings.Builder
 	if err := diff.WriteText(&out, t.Plan, diff.TextOptions{Path: t.Path}); err != nil {
@@ -117,6 +117,18 @@ func planOf(t *sync.TargetStatus) (*v1.GetPlanResponse, error) {
 	}
 
 	plan := &v1.GetPlanResponse{Cluster: clusterOf(t), Text: cut(strings.ToValidUTF8(out.String(), "\uFFFD"), maxPlan)}
+
+	left := maxPlan
+
+	for i := range t.Plan.Changes[:min(len(t.Plan.Changes), maxNotes)] {
+		change, err := changeOf(&t.Plan.Changes[i], left)
+		if err != nil {
+			return nil, err
+		}
+
+		left -= len(change.GetDiff())
+		plan.Changes = append(plan.Changes, change)
+	}
 
 	for _, w := range t.Plan.Waiting[:min(len(t.Plan.Waiting), maxNotes)] {
 		plan.Waiting = append(plan.Waiting, noteOf(w.Resource, w.Reason))
@@ -131,6 +143,23 @@ func planOf(t *sync.TargetStatus) (*v1.GetPlanResponse, error) {
 	}
 
 	return plan, nil
+}
+
+// changeOf returns a change with its diff, if that has up to left bytes.
+func changeOf(c *diff.Change, left int) (*v1.PlanChange, error) {
+	md := c.Metadata()
+	change := &v1.PlanChange{Action: string(c.Action), Kind: text(diff.Kind(md.Type())), Id: text(md.ID()), Line: text(c.Line())}
+
+	if c.Action == diff.Adopt {
+		return change, nil
+	}
+
+	unified, err := diff.Unified(c)
+	if err == nil && len(unified) <= left {
+		change.Diff = strings.ToValidUTF8(unified, "\uFFFD")
+	}
+
+	return change, err
 }
 
 func noteOf(r resource.Resource, reason string) *v1.ResourceNote {

@@ -70,11 +70,11 @@ func TestStatus(t *testing.T) {
 	refused(t, "plan of what", err, connect.CodeInvalidArgument, "name a cluster")
 }
 
-// A plan shows no payload: it may be a secret.
-func TestPlanWithoutPayload(t *testing.T) {
+// A plan shows what changes, and no secret.
+func TestPlanWithoutSecrets(t *testing.T) {
 	w := start(t, nil)
 	files := fleet("m")
-	files["m.yaml"].Data = append(files["m.yaml"].Data, []byte("patches:\n  - name: token\n    inline: {machine: {sysctls: {kernel.what: very.secret}}}\n")...)
+	files["m.yaml"].Data = append(files["m.yaml"].Data, []byte("patches:\n  - name: token\n    inline: {machine: {env: {TOKEN: canary-value}, sysctls: {vm.swappiness: shown-value}}}\n")...)
 	w.Apply(t, files)
 
 	plan, err := w.GetPlan(t.Context(), connect.NewRequest(&v1.GetPlanRequest{Cluster: "m"}))
@@ -82,8 +82,23 @@ func TestPlanWithoutPayload(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if text := plan.Msg.GetText(); !contains(text, "ConfigPatch") || contains(plan.Msg.String(), "secret") {
-		t.Errorf("plan:\n%s", text)
+	if text := plan.Msg.GetText(); !contains(text, "ConfigPatch") || contains(plan.Msg.String(), "canary") {
+		t.Errorf("plan:\n%s", plan.Msg)
+	}
+
+	var diffs strings.Builder
+	for _, c := range plan.Msg.GetChanges() {
+		diffs.WriteString(c.GetAction() + " " + c.GetKind() + "\n" + c.GetDiff())
+	}
+
+	for _, want := range []string{"create Cluster\n", "create ConfigPatch\n", "shown-value", "(secret)"} {
+		if !contains(diffs.String(), want) {
+			t.Errorf("no %q in\n%s", want, diffs.String())
+		}
+	}
+
+	if len(plan.Msg.GetConsequences()) == 0 {
+		t.Error("a new cluster has no consequences")
 	}
 }
 

@@ -72,6 +72,9 @@ func (s *stuck) Poke(string) func() bool { return func() bool { return true } }
 // Suspend implements api.Engine.
 func (s *stuck) Suspend(sync.Suspension) error { return nil }
 
+// Evidence implements api.Engine.
+func (s *stuck) Evidence(sync.Key) sync.Evidence { return sync.Evidence{} }
+
 // Suspensions implements api.Engine.
 func (s *stuck) Suspensions() []sync.Suspension { return nil }
 
