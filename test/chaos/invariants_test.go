@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/test/secrets"
 )
 
 const (
@@ -54,6 +55,10 @@ func (w *world) check(before time.Time) {
 
 	if crash := w.daemon.log.crashed(); crash != "" {
 		broken = append(broken, "the daemon crashed: "+crash)
+	}
+
+	if found := secrets.Find([]byte(w.daemon.log.tail())); found != "" {
+		broken = append(broken, "a secret is in the daemon's log: "+found+"…")
 	}
 
 	if len(broken) > 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
+	"github.com/omni-syncd/omni-syncd/test/secrets"
 )
 
 // Timeout bounds every wait.
@@ -90,6 +91,7 @@ func Start(tb testing.TB, o *Omni, change func(*sync.Config, *omni.SnapshotConfi
 	cfg := sync.Config{
 		State: o.Conn.State(), RetryMin: 10 * time.Millisecond, Grace: 10 * time.Millisecond, HealthSettle: 10 * time.Millisecond,
 		Sources: []sync.SourceConfig{{Name: Source, Source: d.feed, Prune: true, MaxDelete: 1}},
+		Logger:  secrets.Logger(tb),
 	}
 
 	if change != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/server/api"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 	"github.com/omni-syncd/omni-syncd/test/daemon"
+	"github.com/omni-syncd/omni-syncd/test/secrets"
 )
 
 // timeout bounds every wait of a test.
@@ -92,7 +93,7 @@ func (w *world) serve(tb testing.TB, cfg api.Config) {
 
 	var core zapcore.Core
 
-	core, w.logs = observer.New(zapcore.InfoLevel)
+	core, w.logs = observer.New(zapcore.DebugLevel)
 	cfg.Logger = zap.New(core)
 	w.handler, w.config = api.New(cfg), cfg
 
@@ -130,6 +131,12 @@ func (w *world) serve(tb testing.TB, cfg api.Config) {
 
 		if err := <-done; err != nil {
 			tb.Error(err)
+		}
+
+		for _, line := range w.logs.All() {
+			if found := secrets.Find(fmt.Append(nil, line.Message, line.ContextMap())); found != "" {
+				tb.Errorf("a secret is in the log: %s…", found)
+			}
 		}
 	})
 }
