@@ -32,12 +32,13 @@ func newKubeconfig() *cobra.Command {
 		Short: "Get into a cluster with kubectl",
 		Long: `Get the kubeconfig of a cluster that the daemon syncs, and merge it into the first file of
 $KUBECONFIG, or ~/.kube/config, as its current context. Other contexts stay; merging the
-same cluster again replaces its own entries.
+same cluster again replaces its own entries. Comments in the file are lost, as with kubectl.
 
 It holds no secret: kubectl logs in to Omni with the browser, for which it needs the plugin
 oidc-login. With --service-account it holds a token in place of the login, for a user and
 groups of the cluster's RBAC. Nobody can revoke that token, so ask for a short --ttl; the
-daemon's configuration has to allow it.
+daemon's configuration has to allow it. A file with a token in it is made one that only its
+owner may use.
 
 Without a daemon, and with $OMNI_ENDPOINT and $OMNI_SERVICE_ACCOUNT_KEY, it asks Omni itself,
 for any cluster that this account may see.`,
@@ -221,7 +222,7 @@ func (v *configVerb) write(cmd *cobra.Command, data []byte, edit func([]byte, ac
 	return nil
 }
 
-// tell says in one line what was merged, and what to do next.
+// tell says in one line what was merged, who lost access by that, and what to do next.
 func tell(cmd *cobra.Command, merged access.Merged, next, more string) {
 	line := "merged into " + merged.Path
 	if !merged.Changed {
@@ -238,6 +239,10 @@ func tell(cmd *cobra.Command, merged access.Merged, next, more string) {
 		line += " is the current one"
 	} else {
 		line += " is not the current one"
+	}
+
+	if merged.Shut != "" {
+		line += fmt.Sprintf("; only its owner may use %s from now on (mode 0600), because of the secret in it", merged.Shut)
 	}
 
 	fmt.Fprintln(cmd.ErrOrStderr(), printable(line+"; "+more+"; next: "+next))

@@ -48,29 +48,6 @@ type Directory struct {
 	mu   gosync.Mutex
 }
 
-// OpenDirectory takes a directory, which is made if need be (0700). Who is done with it
-// closes it; the files stay.
-func OpenDirectory(path string) (*Directory, error) {
-	if err := os.MkdirAll(filepath.Join(path, notesFolder), newFolder); err != nil {
-		return nil, fmt.Errorf("make the folder for the configs of clusters: %w", err)
-	}
-
-	root, err := os.OpenRoot(path)
-	if err != nil {
-		return nil, fmt.Errorf("open the folder for the configs of clusters: %w", err)
-	}
-
-	lock, err := lockDirectory(root, filepath.Join(notesFolder, "lock"))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the folder %s: %w", path, err), root.Close())
-	}
-
-	return &Directory{path: path, root: root, lock: lock}, nil
-}
-
-// Close lets another process use the directory.
-func (d *Directory) Close() error { return errors.Join(d.lock.Close(), d.root.Close()) }
-
 // ForeignError says that there is a file where a config should be, or was, that the
 // directory did not write.
 type ForeignError struct{ Path string }
@@ -125,8 +102,46 @@ func (d *Directory) List(context.Context) ([]string, error) {
 	return clusters, nil
 }
 
-// Put implements [Store]. A file that is somebody else's is a [ForeignError] and does not
-// keep the other one from being written.
+// Check implements [Store].
+func (d *Directory) Check(_ context.Context, cluster string) (Room, error) {
+	if err := checkCluster(cluster); err != nil {
+		return Room{}, err
+	}
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+
+	before, err := d.readNote(cluster)
+	if err != nil {
+		return Room{}, err
+	}
+
+	var foreign error
+
+	free := func(name string) bool {
+		now, failed := d.digestOf(name)
+		if failed != nil {
+			err = errors.Join(err, failed)
+		} else if now != "" && !slices.Contains(before.Files[name], now) {
+			foreign = errors.Join(foreign, &ForeignError{filepath.Join(d.path, name)})
+
+			return false
+		}
+
+		return true
+	}
+
+	room := Room{Kubeconfig: free(cluster + kubeconfigSuffix), Talosconfig: free(cluster + talosconfigSuffix)}
+
+	if err != nil {
+		return Room{}, err
+	}
+
+	return room, foreign
+}
+
+// Put implements [Store]. A file that is somebody else's does not keep the other one from
+// being written.
 func (d *Directory) Put(_ context.Context, cluster string, configs Configs) error {
 	if err := checkCluster(cluster); err != nil {
 		return err
@@ -140,7 +155,11 @@ func (d *Directory) Put(_ context.Context, cluster string, configs Configs) erro
 		cluster + talosconfigSuffix: configs.Talosconfig,
 	})
 
-	return errors.Join(foreign, err)
+	if err != nil {
+		return err
+	}
+
+	return foreign
 }
 
 // Remove implements [Store]. A file that is somebody else's by now is a [ForeignError],

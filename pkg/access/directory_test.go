@@ -101,7 +101,7 @@ func TestDirectory(t *testing.T) {
 func TestDirectory_Foreign(t *testing.T) {
 	t.Parallel()
 
-	path := t.TempDir()
+	path := private(t)
 	write(t, filepath.Join(path, "prod.kubeconfig"), "mine")
 	d := openDirectory(t, path)
 
@@ -142,6 +142,105 @@ func TestDirectory_Foreign(t *testing.T) {
 	same(t, "other", "k 1", read(t, filepath.Join(path, "other.kubeconfig")))
 }
 
+// What there is room for is told before anything is made.
+func TestDirectory_Check(t *testing.T) {
+	t.Parallel()
+
+	path := private(t)
+	d := openDirectory(t, path)
+	kubeconfig, talosconfig := filepath.Join(path, "prod.kubeconfig"), filepath.Join(path, "prod.talosconfig")
+
+	check := func(want access.Room, words ...string) {
+		t.Helper()
+
+		room, err := d.Check(t.Context(), "prod")
+		same(t, "room", want, room)
+
+		if len(words) > 0 {
+			fails(t, err, words...)
+		} else {
+			must(t, err)
+		}
+	}
+
+	check(access.Room{Kubeconfig: true, Talosconfig: true})
+	same(t, "files", 1, len(names(t, path)))
+
+	must(t, d.Put(t.Context(), "prod", configs("1")))
+	check(access.Room{Kubeconfig: true, Talosconfig: true})
+
+	must(t, os.Remove(kubeconfig))
+	check(access.Room{Kubeconfig: true, Talosconfig: true})
+
+	write(t, kubeconfig, "mine")
+	check(access.Room{Talosconfig: true}, kubeconfig, "move it away")
+
+	write(t, talosconfig, "mine, too")
+	check(access.Room{}, kubeconfig, talosconfig)
+
+	write(t, filepath.Join(path, ".omni-syncd", "prod.json"), "{")
+	check(access.Room{}, "prod.json", "damaged")
+
+	_, err := d.Check(t.Context(), "../x")
+	fails(t, err, "no file name")
+}
+
+// A folder that others can write, or that is theirs, is no place for keys.
+func TestOpenDirectory_OfOthers(t *testing.T) {
+	t.Parallel()
+
+	for name, test := range map[string]struct {
+		make  func(path string) error
+		words []string // none: it is taken
+	}{
+		"all can write":        {func(path string) error { return os.Chmod(path, 0o777) }, []string{"written by others", "chmod go-w"}},
+		"all can, but sticky":  {func(path string) error { return os.Chmod(path, 0o777|fs.ModeSticky) }, []string{"chmod go-w"}},
+		"the group can write":  {func(path string) error { return os.Chmod(path, 0o770) }, []string{"chmod go-w"}},
+		"all can read":         {func(path string) error { return os.Chmod(path, 0o755) }, nil},
+		"the notes are open":   {func(path string) error { return openNotes(path, 0o777) }, []string{".omni-syncd", "chmod go-w"}},
+		"the notes are closed": {func(path string) error { return openNotes(path, 0o700) }, nil},
+		"the notes are a link": {func(path string) error { return os.Symlink(os.TempDir(), filepath.Join(path, ".omni-syncd")) }, []string{".omni-syncd", "symbolic link", "move it away"}},
+		"the notes are a link that dangles": {
+			func(path string) error { return os.Symlink("nowhere", filepath.Join(path, ".omni-syncd")) }, []string{".omni-syncd", "symbolic link"},
+		},
+		"the notes are a file": {func(path string) error { return os.WriteFile(filepath.Join(path, ".omni-syncd"), nil, 0o600) }, []string{".omni-syncd", "no folder", "move it away"}},
+		"another user's":       {func(path string) error { return os.Chown(path, 54321, -1) }, []string{"the user 54321", "chown"}},
+		"the notes are another one's": {func(path string) error {
+			return errors.Join(openNotes(path, 0o700), os.Chown(filepath.Join(path, ".omni-syncd"), 54321, -1))
+		}, []string{".omni-syncd", "the user 54321"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			path := private(t)
+
+			if err := test.make(path); errors.Is(err, fs.ErrPermission) {
+				t.Skip("only root can give a folder away")
+			} else if err != nil {
+				t.Fatal(err)
+			}
+
+			d, err := access.OpenDirectory(path)
+
+			if test.words == nil {
+				must(t, err)
+				must(t, d.Close())
+
+				return
+			}
+
+			fails(t, err, append(test.words, path)...)
+		})
+	}
+}
+
+// openNotes makes the folder of the notes, whatever the umask is.
+func openNotes(path string, mode fs.FileMode) error {
+	notes := filepath.Join(path, ".omni-syncd")
+
+	return errors.Join(os.Mkdir(notes, mode), os.Chmod(notes, mode))
+}
+
 // Cut off at any moment: files are whole, and the next process knows them for its own.
 func TestDirectory_CutOff(t *testing.T) {
 	t.Parallel()
@@ -150,7 +249,7 @@ func TestDirectory_CutOff(t *testing.T) {
 		t.Run(cut, func(t *testing.T) {
 			t.Parallel()
 
-			path := t.TempDir()
+			path := private(t)
 			notes := filepath.Join(path, ".omni-syncd")
 			d := openDirectory(t, path)
 			must(t, d.Put(t.Context(), "prod", access.Configs{Kubeconfig: []byte("old")}))
@@ -175,7 +274,7 @@ func TestDirectory_CutOff(t *testing.T) {
 	}
 
 	// A note that is damaged makes nothing ours.
-	path := t.TempDir()
+	path := private(t)
 	d := openDirectory(t, path)
 	must(t, d.Put(t.Context(), "prod", configs("1")))
 	write(t, filepath.Join(path, ".omni-syncd", "prod.json"), "{")

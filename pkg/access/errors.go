@@ -15,13 +15,14 @@ const (
 	Invalid Kind = iota + 1
 	// NotFound: no source manages a cluster of that name.
 	NotFound
-	// NotYet: the cluster is not there, or nobody can tell so far. Time or a change heals it.
+	// NotYet: the cluster is not there so far. Time or a change heals it.
 	NotYet
 	// Denied: the configuration does not allow it.
 	Denied
 	// Refused: Omni does not give it to the daemon's service account.
 	Refused
-	// Unavailable: Omni cannot be asked now. Time heals it.
+	// Unavailable: Omni cannot be asked now, or it or a source was not read completely, so
+	// nobody can tell. Time heals it.
 	Unavailable
 )
 

@@ -19,7 +19,8 @@ const (
 	// milliseconds.
 	lockWait = 10 * time.Second
 	lockPoll = 20 * time.Millisecond
-	// newFile and newFolder are the modes of what is made. What is there keeps its own.
+	// newFile and newFolder are the modes of what is made. What is there keeps its own, but
+	// for a file that a secret is put into.
 	newFile   fs.FileMode = 0o600
 	newFolder fs.FileMode = 0o700
 )
@@ -107,6 +108,23 @@ func (p place) read() ([]byte, error) {
 	}
 }
 
+// put replaces a file, unless data is nil, which is what is there. One with a secret is for
+// its owner only afterwards; shut reports that others could use it before.
+func (p place) put(data []byte, secret bool) (changed, shut bool, err error) {
+	if secret && p.exists && p.mode&forOthers != 0 {
+		p.mode, shut = newFile, true
+	}
+
+	switch {
+	case data != nil:
+		err = p.replace(data)
+	case shut:
+		err = os.Chmod(p.path, p.mode)
+	}
+
+	return data != nil, shut, err
+}
+
 // replace puts data in the place of the file, whatever happens meanwhile: readers see the
 // old or the new file as a whole, and so does whoever starts after a power failure.
 func (p place) replace(data []byte) (err error) {
@@ -126,7 +144,7 @@ func (p place) replace(data []byte) (err error) {
 		}
 	}()
 
-	if err := keepOwner(file, p.info); err != nil {
+	if err := keepOwner(file, p.info, p.mode); err != nil {
 		return fmt.Errorf("%s belongs to another user: %w", p.path, err)
 	}
 

@@ -116,6 +116,16 @@ func fails(t *testing.T, err error, words ...string) {
 	}
 }
 
+// private is a folder that nobody else can write, whatever the umask is.
+func private(t *testing.T) string {
+	t.Helper()
+
+	path := t.TempDir()
+	must(t, os.Chmod(path, 0o700))
+
+	return path
+}
+
 func write(t *testing.T, path, text string) string {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Dir(path), 0o700))

@@ -206,6 +206,7 @@ func (i *Issuer) managed(source, cluster string) (sync.Key, error) {
 	var (
 		unmanaged *sync.UnmanagedError
 		ambiguous *sync.AmbiguousError
+		notYet    *sync.NotYetError
 	)
 
 	switch {
@@ -215,6 +216,8 @@ func (i *Issuer) managed(source, cluster string) (sync.Key, error) {
 		return key, &Error{NotFound, err}
 	case errors.As(err, &ambiguous):
 		return key, &Error{Invalid, err}
+	case errors.As(err, &notYet) && notYet.Unread:
+		return key, failure(Unavailable, "it cannot be told now whether a source manages the cluster %q: %s", cluster, notYet.Reason)
 	default:
 		return key, &Error{NotYet, err}
 	}

@@ -173,6 +173,28 @@ func TestIssuer_Errors(t *testing.T) {
 	same(t, "Omni is away", access.Unavailable, access.KindOf(err))
 }
 
+// What cannot be told now is not told to be missing, and can be asked for again.
+func TestIssuer_Unread(t *testing.T) {
+	t.Parallel()
+
+	s := newScript()
+	s.clusters["a"] = &sync.NotYetError{Cluster: "a", Reason: "Omni was not read completely", Unread: true}
+	s.clusters["b"] = &sync.NotYetError{Cluster: "b", Reason: "it is being destroyed"}
+	issuer := access.NewIssuer(access.IssuerConfig{Clusters: s})
+
+	_, err := issuer.Kubeconfig(t.Context(), access.Request{Cluster: "a"})
+	fails(t, err, `it cannot be told now whether a source manages the cluster "a"`, "Omni was not read completely")
+	same(t, "kind", access.Unavailable, access.KindOf(err))
+
+	if strings.Contains(err.Error(), "not there") {
+		t.Error(err)
+	}
+
+	_, err = issuer.Talosconfig(t.Context(), "", "b")
+	fails(t, err, "is not there yet", "it is being destroyed")
+	same(t, "kind", access.NotYet, access.KindOf(err))
+}
+
 // refused asks as a Reader for a token.
 func refused(t *testing.T, o *daemon.Omni, d *daemon.Daemon) error {
 	t.Helper()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"math/rand/v2"
 	gosync "sync"
 	"time"
 
@@ -18,13 +17,22 @@ import (
 // Configs are what is kept for a cluster; nil is none.
 type Configs struct{ Kubeconfig, Talosconfig []byte }
 
+// Room says which configs of a cluster a store has a place for: one that is empty, or that
+// holds what the store wrote.
+type Room struct{ Kubeconfig, Talosconfig bool }
+
 // Store is where configs are kept: a [Directory], or Secrets of a Kubernetes cluster. It is
 // used by several goroutines, for each cluster by one at a time.
 type Store interface {
 	// List returns the clusters that something is kept for, also from before a restart.
 	List(ctx context.Context) ([]string, error)
-	// Put makes what is kept for a cluster this, and writes nothing if it is. It never
-	// replaces what the store did not write.
+	// Check says what Put would have room for, and changes nothing: it is asked before a
+	// token is made, which nobody can revoke. What is in the way is a [ForeignError]; with
+	// any other error nothing can be kept now.
+	Check(ctx context.Context, cluster string) (Room, error)
+	// Put makes what is kept for a cluster this, and writes nothing if it is: it is called
+	// every minute, and has to be cheap then. It never replaces what the store did not
+	// write; that is a [ForeignError], if all else was done.
 	Put(ctx context.Context, cluster string, configs Configs) error
 	// Remove keeps nothing for a cluster any more. It never removes what the store did not
 	// write.
@@ -66,8 +74,9 @@ type KeeperConfig struct {
 }
 
 const (
-	// lookAgain is how often a cluster is looked at that is not there yet, as a safety net:
-	// the engine tells when something changes.
+	// lookAgain is how often a cluster is looked at without a notice from the engine: for
+	// what somebody removed from the store or moved out of its way, and, as a safety net,
+	// for one that is not there yet.
 	lookAgain = time.Minute
 	// gather is how long changes of the engine are gathered.
 	gather = 100 * time.Millisecond
@@ -81,6 +90,10 @@ const (
 // Omni, or its source left the configuration. They stay while nobody can tell: Omni or the
 // source cannot be read, or the daemon stands still. What went meanwhile is removed at the
 // next start.
+//
+// What was fetched stays in memory until it is fetched anew, and is put into the store every
+// minute. So what somebody removed comes back soon, and neither that nor a store that fails
+// costs a token. None is made that there is no room for.
 //
 // A name stands for one cluster in Omni. If two sources describe it, it is that of the
 // source whose mark it carries, so there is never more than one.
@@ -96,8 +109,11 @@ type Keeper struct {
 
 // kept is what is remembered of a cluster. Only the worker that has its name changes it.
 type kept struct {
-	// next is when it is to be fetched again; zero: now.
+	// next is when the store is looked at again; zero: now.
 	next time.Time
+	// configs are what was fetched, until it is to be fetched again.
+	configs Configs
+	renew   time.Time
 	// filled is set while something is kept.
 	filled bool
 	// trouble is the last error, which is told once.
@@ -257,127 +273,4 @@ func (k *Keeper) noteAll() {
 	for cluster := range k.known {
 		k.queue.Add(cluster)
 	}
-}
-
-// look makes what is kept of a cluster what it should be, if it is time for that.
-func (k *Keeper) look(ctx context.Context, cluster string) {
-	now := k.knownAs(cluster)
-	key, err := k.Engine.Managed("", cluster)
-
-	var (
-		unmanaged *sync.UnmanagedError
-		notYet    *sync.NotYetError
-	)
-
-	switch {
-	case errors.As(err, &unmanaged):
-		err = k.remove(ctx, cluster, now)
-	case err != nil:
-		// What is kept stays. A cluster that is known to be away comes back as another one.
-		if errors.As(err, &notYet) && !notYet.Unread {
-			now.next = time.Time{}
-		}
-
-		k.queue.AddAfter(cluster, lookAgain)
-
-		return
-	default:
-		if wait := time.Until(now.next); wait > 0 {
-			k.queue.AddAfter(cluster, wait)
-
-			return
-		}
-
-		err = k.fill(ctx, key, now)
-	}
-
-	switch {
-	case err == nil:
-		k.failures.Forget(cluster)
-		now.trouble = ""
-	case ctx.Err() == nil:
-		wait := k.failures.When(cluster)
-		now.next = time.Now().Add(wait)
-		k.queue.AddAfter(cluster, wait)
-		k.tell(cluster, now, err)
-	}
-}
-
-// tell logs an error once.
-func (k *Keeper) tell(cluster string, now *kept, err error) {
-	if now.trouble == err.Error() {
-		return
-	}
-
-	now.trouble = err.Error()
-	log := k.Logger.Warn
-
-	if _, foreign := errors.AsType[*ForeignError](err); foreign {
-		log = k.Logger.Error // it takes a person
-	}
-
-	log("the configs of a cluster are not kept as they should be", zap.String("cluster", cluster), zap.Error(err))
-}
-
-// fill fetches the configs of a cluster into the store.
-func (k *Keeper) fill(ctx context.Context, key sync.Key, now *kept) error {
-	var (
-		configs Configs
-		err     error
-	)
-
-	if k.Kubeconfig {
-		if configs.Kubeconfig, err = k.Issuer.Kubeconfig(ctx, Request{Source: key.Source, Cluster: key.Target, ServiceAccount: k.ServiceAccount}); err != nil {
-			return err
-		}
-	}
-
-	if k.Talosconfig {
-		if configs.Talosconfig, err = k.Issuer.Talosconfig(ctx, key.Source, key.Target); err != nil {
-			return err
-		}
-	}
-
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-
-	if err := k.Store.Put(ctx, key.Target, configs); err != nil {
-		return err
-	}
-
-	if !now.filled {
-		k.Logger.Info("keeping the configs of a cluster", zap.String("source", key.Source), zap.String("cluster", key.Target))
-	}
-
-	// Not all of them at the same moment.
-	wait := k.Refresh - rand.N(k.Refresh/10+1)
-	now.next, now.filled = time.Now().Add(wait), true
-	k.queue.AddAfter(key.Target, wait)
-
-	return nil
-}
-
-// remove keeps nothing for a cluster any more. What turns out to be somebody else's is told
-// and left.
-func (k *Keeper) remove(ctx context.Context, cluster string, now *kept) error {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-
-	err := k.Store.Remove(ctx, cluster)
-
-	if _, foreign := errors.AsType[*ForeignError](err); err != nil && !foreign {
-		return err
-	}
-
-	if err != nil {
-		k.tell(cluster, now, err)
-	} else if now.filled {
-		k.Logger.Info("removed the configs of a cluster that is not managed any more", zap.String("cluster", cluster))
-	}
-
-	k.mu.Lock()
-	delete(k.known, cluster)
-	k.mu.Unlock()
-
-	return nil
 }

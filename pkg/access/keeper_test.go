@@ -9,7 +9,6 @@ import (
 	gosync "sync"
 	"testing"
 	"testing/fstest"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -93,7 +92,7 @@ func await(t *testing.T, events <-chan string, want ...string) {
 func TestKeeper(t *testing.T) {
 	t.Parallel()
 
-	o, path := daemon.StartOmni(t, embedded.Config{NoControllers: true}), t.TempDir()
+	o, path := daemon.StartOmni(t, embedded.Config{NoControllers: true}), private(t)
 	log, recorded := logs()
 	events := make(chan string, 1000)
 	account := &access.ServiceAccount{User: "ci", Groups: []string{"deployers"}, TTL: time.Hour}
@@ -162,118 +161,6 @@ func TestKeeper(t *testing.T) {
 
 	stop()
 	noSecret(t, recorded, tokens...)
-}
-
-// script is an engine and an issuer that do as they are told.
-type script struct {
-	mu       gosync.Mutex
-	version  uint64
-	clusters map[string]error // nil is managed
-	fails    map[string]error
-	stuck    map[string]bool
-	newer    chan struct{}
-	issued   map[string]int
-}
-
-func newScript() *script {
-	return &script{version: 1, clusters: map[string]error{}, fails: map[string]error{}, stuck: map[string]bool{}, issued: map[string]int{}, newer: make(chan struct{})}
-}
-
-// change changes the script, and tells.
-func (s *script) change(fn func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	fn()
-	s.version++
-	close(s.newer)
-	s.newer = make(chan struct{})
-}
-
-func (s *script) Changes(uint64) (sync.Changes, <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	changes := sync.Changes{Version: s.version, All: true, Ready: true}
-	for name := range s.clusters {
-		changes.Targets = append(changes.Targets, sync.TargetStatus{Key: sync.Key{Source: "src", Target: name}})
-	}
-
-	return changes, s.newer
-}
-
-func (s *script) Managed(_, cluster string) (sync.Key, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	err, known := s.clusters[cluster]
-	if !known {
-		err = &sync.UnmanagedError{Cluster: cluster}
-	}
-
-	return sync.Key{Source: "src", Target: cluster}, err
-}
-
-func (s *script) Kubeconfig(ctx context.Context, req access.Request) ([]byte, error) {
-	s.mu.Lock()
-	s.issued[req.Cluster]++
-	n, err, stuck := s.issued[req.Cluster], s.fails[req.Cluster], s.stuck[req.Cluster]
-	s.mu.Unlock()
-
-	if stuck {
-		<-ctx.Done()
-
-		return nil, ctx.Err()
-	}
-
-	return []byte(sprint(req.Cluster, n)), err
-}
-
-func (s *script) Talosconfig(context.Context, string, string) ([]byte, error) {
-	return []byte("talos"), nil
-}
-
-func (s *script) count(cluster string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	return s.issued[cluster]
-}
-
-// inBubble runs a keeper with a script in a directory.
-func inBubble(t *testing.T, account *access.ServiceAccount, test func(t *testing.T, s *script, path string, recorded *observer.ObservedLogs)) {
-	t.Helper()
-	t.Parallel()
-
-	path := t.TempDir()
-
-	synctest.Test(t, func(t *testing.T) {
-		core, recorded := observer.New(zap.InfoLevel)
-		directory, err := access.OpenDirectory(path)
-		must(t, err)
-		defer directory.Close() //nolint:errcheck // only locked
-
-		s := newScript()
-		k, err := access.NewKeeper(access.KeeperConfig{
-			Store: directory, Issuer: s, Engine: s, Kubeconfig: true, ServiceAccount: account, Logger: zap.New(core), Workers: 2,
-		})
-		must(t, err)
-
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-
-		go func() { done <- k.Run(ctx) }()
-
-		test(t, s, path, recorded)
-		stop()
-		must(t, <-done)
-	})
-}
-
-// pass lets time go by.
-func pass(d time.Duration) {
-	time.Sleep(d) // in a bubble
-	synctest.Wait()
 }
 
 func TestKeeper_Refresh(t *testing.T) {

@@ -31,8 +31,9 @@ func KubeconfigPaths() []string {
 
 // MergeKubeconfig puts the context of a kubeconfig, with its cluster and its user, into
 // one of some files, and makes it the current one. The files are those that kubectl reads
-// together: of two entries of one name the one in the first file counts. Everything else
-// in them stays.
+// together: of two entries of one name the one in the first file counts. Every other entry
+// in them stays. Comments, and keys that kubectl does not know, are lost when a file is
+// written, as they are with kubectl.
 //
 // The entries of the same cluster are replaced: a cluster entry of the same name that has
 // the same server, a context that leads to it, and a user of the same name that only
@@ -43,6 +44,9 @@ func KubeconfigPaths() []string {
 // What is in the files already is not written again, so a second merge changes no byte. A
 // new context goes into the first file that exists, else into the last, as with kubectl. A
 // file that cannot be read is an error, and left as it is.
+//
+// A file keeps its mode. But one that a token, or another secret, was merged into is for
+// its owner only (0600), whatever it was.
 func MergeKubeconfig(ctx context.Context, paths []string, data []byte, opts MergeOptions) (Merged, error) {
 	if err := opts.check(); err != nil {
 		return Merged{}, err
@@ -150,9 +154,10 @@ type kubeconfigs []*kubeconfig
 type kubeconfig struct {
 	*api.Config
 
-	path  string // as it was named
-	place place
-	read  *api.Config // as it was read
+	path   string // as it was named
+	place  place
+	read   *api.Config // as it was read
+	secret bool        // a secret was put into it
 }
 
 func loadKubeconfigs(paths []string) (kubeconfigs, error) {
@@ -217,10 +222,7 @@ func (files kubeconfigs) merge(one entry, opts MergeOptions) (Merged, error) {
 
 		merged.Current = files.current() == next.name
 
-		var err error
-		merged.Changed, err = files.write()
-
-		return merged, err
+		return files.write(merged)
 	}
 
 	return Merged{}, fmt.Errorf("%s has %d contexts called %s and a number, and all of them lead elsewhere: remove some, or choose a name with --context", files[0].path, maxSuffix, one.name)
@@ -324,7 +326,9 @@ func (files kubeconfigs) put(e entry, target *kubeconfig) {
 	}
 
 	owner(func(f *kubeconfig) bool { return f.Clusters[e.context.Cluster] != nil }).Clusters[e.context.Cluster] = e.cluster
-	owner(func(f *kubeconfig) bool { return f.AuthInfos[e.context.AuthInfo] != nil }).AuthInfos[e.context.AuthInfo] = e.user
+
+	f := owner(func(f *kubeconfig) bool { return f.AuthInfos[e.context.AuthInfo] != nil })
+	f.AuthInfos[e.context.AuthInfo], f.secret = e.user, holdsSecret(e.user)
 
 	context := e.context
 	if before := target.Contexts[e.name]; before != nil {
@@ -333,6 +337,11 @@ func (files kubeconfigs) put(e entry, target *kubeconfig) {
 	}
 
 	target.Contexts[e.name] = context
+}
+
+// holdsSecret tells a user who has to be kept secret from one who logs in.
+func holdsSecret(user *api.AuthInfo) bool {
+	return user.Token != "" || user.Password != "" || len(user.ClientKeyData) > 0 || user.AuthProvider != nil
 }
 
 // current returns the current context.
@@ -348,7 +357,7 @@ func (files kubeconfigs) current() string {
 
 // write writes the files that differ from what was read. Nothing is written if one of them
 // cannot be.
-func (files kubeconfigs) write() (changed bool, err error) {
+func (files kubeconfigs) write(merged Merged) (Merged, error) {
 	texts := map[*kubeconfig][]byte{}
 
 	for _, f := range files {
@@ -358,19 +367,24 @@ func (files kubeconfigs) write() (changed bool, err error) {
 
 		data, err := clientcmd.Write(*f.Config)
 		if err != nil {
-			return false, fmt.Errorf("write %s: %w", f.path, err)
+			return Merged{}, fmt.Errorf("write %s: %w", f.path, err)
 		}
 
 		texts[f] = data
 	}
 
-	for f, data := range texts {
-		if err := f.place.replace(data); err != nil {
-			return changed, fmt.Errorf("write %s: %w", f.path, err)
+	for _, f := range files {
+		changed, shut, err := f.place.put(texts[f], f.secret)
+		if err != nil {
+			return merged, fmt.Errorf("write %s: %w", f.path, err)
 		}
 
-		changed = true
+		merged.Changed = merged.Changed || changed
+
+		if shut {
+			merged.Shut = f.path
+		}
 	}
 
-	return changed, nil
+	return merged, nil
 }

@@ -32,6 +32,9 @@ type Merged struct {
 	Current bool
 	// Changed says that a file was written.
 	Changed bool
+	// Shut is the file that others could read or write before, and its owner only can now,
+	// because it holds a secret; "" if there is none.
+	Shut string
 }
 
 // maxSuffix bounds how many names are tried.

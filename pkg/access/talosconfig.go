@@ -30,7 +30,8 @@ func TalosconfigPath() (string, error) {
 }
 
 // MergeTalosconfig puts the context of a talosconfig into a file and makes it the current
-// one. Everything else in the file stays.
+// one. Every other context in the file stays. Comments, and keys that talosctl does not
+// know, are lost when it is written, as they are with talosctl.
 //
 // A context of the same name is replaced if it leads to the same cluster through the same
 // Omni: the same cluster's name and endpoints, and no certificate. The nodes that somebody
@@ -39,6 +40,9 @@ func TalosconfigPath() (string, error) {
 //
 // What is in the file already is not written again, so a second merge changes no byte. A
 // file that cannot be read is an error, and left as it is.
+//
+// A file keeps its mode. But one that a key was merged into, which Omni does not hand out,
+// is for its owner only (0600), whatever it was.
 func MergeTalosconfig(ctx context.Context, path string, data []byte, opts MergeOptions) (Merged, error) {
 	one, name, err := parseContext(data, opts)
 	if err != nil {
@@ -66,20 +70,29 @@ func MergeTalosconfig(ctx context.Context, path string, data []byte, opts MergeO
 			return Merged{}, err
 		}
 
-		if same, err := loadTalosconfig(path, before); err != nil || reflect.DeepEqual(same, config) {
-			return merged, err
+		same, err := loadTalosconfig(path, before)
+		if err != nil {
+			return Merged{}, err
 		}
 
-		after, err := writeTalosconfig(config)
+		var after []byte
+
+		if !reflect.DeepEqual(same, config) {
+			if after, err = writeTalosconfig(config); err != nil {
+				return Merged{}, fmt.Errorf("write %s: %w", path, err)
+			}
+		}
+
+		changed, shut, err := at.put(after, one.Key != "")
 		if err != nil {
 			return Merged{}, fmt.Errorf("write %s: %w", path, err)
 		}
 
-		if err := at.replace(after); err != nil {
-			return Merged{}, fmt.Errorf("write %s: %w", path, err)
-		}
+		merged.Changed = changed
 
-		merged.Changed = true
+		if shut {
+			merged.Shut = path
+		}
 
 		return merged, nil
 	})

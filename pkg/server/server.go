@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/net/netutil"
 )
 
 // Bounds of a connection (G12).
@@ -31,8 +30,6 @@ const (
 	maxHeader     = 32 << 10
 	// maxStreams is how many requests one HTTP/2 connection makes at the same time.
 	maxStreams = 32
-	// maxConns is how many TLS connections a listener takes at the same time; more wait.
-	maxConns = 1024
 	// maxSocketConns is how many connections a unix socket takes at the same time.
 	maxSocketConns = 128
 	// drainTimeout is how long requests under way may take after the stop.
@@ -68,6 +65,9 @@ type Server struct {
 
 // Listen takes the address and checks the certificate. Who does not call Run calls Close.
 //
+// An address holds 1024 connections at the same time, and 128 of one remote IPv4 address or
+// /64 of IPv6. What is over that is closed at once and logged, at a bounded rate.
+//
 // A unix socket is there for its owner: its folder is made with the mode 0700 if it is
 // missing, it has the mode 0600, and a connection of anybody but the same user and root is
 // closed and logged. A socket that nobody listens at is replaced; one that somebody listens
@@ -100,13 +100,15 @@ func Listen(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("listen at %s: %w", cfg.Listen, errors.Unwrap(err))
 	}
 
+	listener = newLimitListener(listener, cfg.Logger)
+
 	if certificate != nil {
 		config, err := tlsConfig(cfg, certificate)
 		if err != nil {
 			return nil, errors.Join(err, listener.Close())
 		}
 
-		listener = tls.NewListener(netutil.LimitListener(listener, maxConns), config)
+		listener = tls.NewListener(listener, config)
 	}
 
 	return &Server{cfg, listener}, nil

@@ -1,0 +1,9 @@
+package server
+
+// For the tests.
+const (
+	MaxConns     = maxConns
+	MaxHostConns = maxHostConns
+)
+
+var HostOf = hostOf
