@@ -97,7 +97,7 @@ Try it without one:  omni-syncd demo`,
 	}
 
 	root.AddCommand(newRun(), newDemo(), newValidate(), newRender(), newDiff(), newSync(), newSchema(), newVersion(),
-		newStatus(), newReconcile(), newConfirm(), newSuspend(), newResume(), newHistory(), newKubeconfig(), newTalosconfig(), newToken())
+		newStatus(), newReconcile(), newConfirm(), newSuspend(), newResume(), newHistory(), newKubeconfig(), newTalosconfig(), newToken(), newComment())
 
 	return root
 }
