@@ -87,15 +87,7 @@ func (o *oneShot) pass(cmd *cobra.Command, cfg *config.Config, dryRun bool, rest
 		func(ctx context.Context, engine *sync.Engine) error {
 			progress.engine, progress.snapshot = engine, engine.Snapshot
 
-			shown, hide := context.WithCancel(ctx)
-			gone := make(chan struct{})
-
-			go func() {
-				defer close(gone)
-				showProgress(shown, consoleOf(cmd), progress.current)
-			}()
-
-			defer func() { hide(); <-gone }()
+			defer whileShowing(ctx, consoleOf(cmd), progress.current)()
 
 			err := engine.WaitStatus(ctx, func(status sync.Status) bool {
 				last = status

@@ -103,6 +103,19 @@ func fit(line string, width int) string {
 	return line
 }
 
+// whileShowing shows progress until hide is called; then nothing of it is drawn any more.
+func whileShowing(ctx context.Context, c *console, current func() (step, detail string)) (hide func()) {
+	ctx, stop := context.WithCancel(ctx)
+	gone := make(chan struct{})
+
+	go func() {
+		defer close(gone)
+		showProgress(ctx, c, current)
+	}()
+
+	return func() { stop(); <-gone }
+}
+
 // showProgress tells what the program is doing until ctx ends: on a terminal one line
 // that is drawn over and over, elsewhere one line per step. Work of less than a second
 // shows nothing. current returns the step and how far it is.

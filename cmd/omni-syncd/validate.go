@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -132,10 +131,9 @@ func lookOffline(cmd *cobra.Command, src *sourceFlags, args []string, use func(*
 		return err
 	}
 
-	ctx, stop := context.WithCancel(cmd.Context())
-	defer stop()
-
-	go showProgress(ctx, consoleOf(cmd), func() (string, string) { return "fetching " + arg, "" })
+	ctx := cmd.Context()
+	hide := whileShowing(ctx, consoleOf(cmd), func() (string, string) { return "fetching " + arg, "" })
+	defer hide()
 
 	revision, err := opened.Fetch(ctx)
 	if err != nil {
@@ -145,7 +143,7 @@ func lookOffline(cmd *cobra.Command, src *sourceFlags, args []string, use func(*
 	set, problems := template.Find(revision.FS, scopeOf(&cfg))
 	targets, refused := render.New().Render(ctx, set)
 
-	stop() // nothing may draw over what is printed now
+	hide() // nothing may draw over what is printed now
 
 	return use(&offline{cfg, revision.FS, set, targets, append(problems, refused...).Sorted()})
 }
