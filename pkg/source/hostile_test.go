@@ -182,12 +182,12 @@ func TestFindThroughLinks(t *testing.T) {
 		t.Errorf("found %q, want %q", names, want)
 	}
 
-	const want = `current/litter.yaml: cannot be read: file does not exist
-current/loop: cannot be read: too many symbolic links, probably a loop
-current/loop-a: cannot be read: too many symbolic links, probably a loop
-current/loop-b: cannot be read: too many symbolic links, probably a loop
-current/out: cannot be read: the symbolic link leaves the tree: refused
-current/out.yaml: cannot be read: the symbolic link points to /etc/passwd, outside of the tree: refused`
+	const want = `current/litter.yaml: cannot be read: file does not exist; correct that, or leave it out with exclude
+current/loop: cannot be read: too many symbolic links, probably a loop; correct that, or leave it out with exclude
+current/loop-a: cannot be read: too many symbolic links, probably a loop; correct that, or leave it out with exclude
+current/loop-b: cannot be read: too many symbolic links, probably a loop; correct that, or leave it out with exclude
+current/out: cannot be read: the symbolic link leaves the tree: refused; correct that, or leave it out with exclude
+current/out.yaml: cannot be read: the symbolic link points to /etc/passwd, outside of the tree: refused; correct that, or leave it out with exclude`
 	if diff := cmp.Diff(want, problems.Error()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

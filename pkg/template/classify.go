@@ -36,7 +36,7 @@ func (f *finder) readFile(name string) {
 
 	if err != nil {
 		f.seen.failed(err)
-		f.problem(name, "cannot be read: %v; correct that, or leave it out with exclude", reason(err))
+		f.problem(name, "cannot be read: %s", advised(err))
 
 		return
 	}

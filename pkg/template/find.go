@@ -124,7 +124,7 @@ func (f *finder) walk(dir string, parents []fs.FileInfo) {
 	entries, err := fs.ReadDir(f.fsys, dir) // sorted by name
 	if err != nil {
 		f.seen.failed(err)
-		f.problem(dir, "cannot read this folder: %v; correct that, or leave it out with exclude", reason(err))
+		f.problem(dir, "cannot read this folder: %s", advised(err))
 	}
 
 	for _, entry := range entries {
@@ -173,7 +173,7 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
 	case err != nil:
 		// A link that leads nowhere is somebody's litter. One that was refused may have led to templates.
 		if yamlFile && f.included(name) || entry.IsDir() || !errors.Is(err, fs.ErrNotExist) {
-			f.problem(name, "cannot be read: %v; correct that, or leave it out with exclude", reason(err))
+			f.problem(name, "cannot be read: %s", advised(err))
 		}
 	case info.Mode().IsRegular():
 		if yamlFile && f.included(name) {
@@ -236,6 +236,17 @@ func readBounded(fsys fs.FS, name string, limit int) ([]byte, error) {
 	}
 
 	return data, nil
+}
+
+// advised says why something cannot be read and what to do about it, unless the reason says
+// that already, as those of pkg/source do.
+func advised(err error) string {
+	why := reason(err).Error()
+	if strings.Contains(why, "exclude") || strings.Contains(why, "rename it") {
+		return why
+	}
+
+	return why + "; correct that, or leave it out with exclude"
 }
 
 // reason strips the operation and the path from an error of the file system: the problem names the file itself, and
