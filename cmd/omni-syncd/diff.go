@@ -58,11 +58,7 @@ with --detailed-exitcode 0, 2 and 1, as terraform plan does.`,
   omni-syncd diff --config omni-syncd.yaml --checkout fleet=. --output-file markdown=plan.md --output-file json=plan.json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			different, failed := 1, 2
-			if f.detailed {
-				different, failed = failed, different
-			}
-
+			different, failed := f.codes()
 			differs, err := f.run(cmd, args)
 
 			switch {
@@ -78,8 +74,18 @@ with --detailed-exitcode 0, 2 and 1, as terraform plan does.`,
 
 	// Wrong words on the command line are errors too, and not differences.
 	args := cmd.Args
-	cmd.Args = func(cmd *cobra.Command, words []string) error { return asExit(2, args(cmd, words)) }
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return asExit(2, err) })
+	wrong := func(err error) error {
+		_, failed := f.codes()
+
+		return asExit(failed, err)
+	}
+	cmd.Args = func(cmd *cobra.Command, words []string) error { return wrong(args(cmd, words)) }
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		// What stands behind the wrong word was not read.
+		f.detailed = f.detailed || slices.Contains(os.Args, "--detailed-exitcode")
+
+		return wrong(err)
+	})
 
 	f.bind(cmd, "error")
 	flags := cmd.Flags()
@@ -96,6 +102,15 @@ with --detailed-exitcode 0, 2 and 1, as terraform plan does.`,
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(diffOutputs, cobra.ShellCompDirectiveNoFileComp))
 
 	return cmd
+}
+
+// codes are the exit codes for a difference and for an error.
+func (f *diffFlags) codes() (different, failed int) {
+	if f.detailed {
+		return 2, 1
+	}
+
+	return 1, 2
 }
 
 // run makes the plan and writes it. Its error is about the connection, or says that the plan
@@ -126,7 +141,7 @@ func (f *diffFlags) run(cmd *cobra.Command, args []string) (differs bool, err er
 		return false, err
 	}
 
-	return out.Different(), problemsError(problems)
+	return out.Different(), problemsError(problems + r.broken)
 }
 
 // review makes the plan that the flags ask for.

@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,8 +28,10 @@ type review struct {
 	cfg      *config.Config
 	status   sync.Status
 	evidence map[sync.Key]sync.Evidence
-	// base says in words what was compared with, if that is not the live Omni.
-	base string
+	// base is what was compared with, if that is not the live Omni, and broken is how much of
+	// it could not be read.
+	base   string
+	broken int
 }
 
 // The rules of what a review finds, beside those of [diff.Rules] and [template.Rules].
@@ -57,107 +57,127 @@ func (o *oneShot) live(cmd *cobra.Command, cfg *config.Config) (*review, error) 
 
 // between plans the step from where the checked-out commit left a branch, without Omni.
 func (o *oneShot) between(cmd *cobra.Command, cfg *config.Config, ref string) (*review, error) {
-	ctx, cancel := o.deadline(cmd.Context())
-	defer cancel()
+	found, err := o.step(cmd, cfg, ref)
+	if err != nil {
+		return nil, err
+	}
 
-	r := &review{cfg: cfg, evidence: map[sync.Key]sync.Evidence{}, base: ref}
+	r := &review{cfg: cfg, status: found.Status, evidence: found.Evidence, base: ref}
+	for _, problems := range found.Base {
+		r.broken += len(problems)
+	}
 
-	err := o.eachStep(ctx, cmd.ErrOrStderr(), cfg, ref, func(src sync.SourceConfig, base, head fs.FS) {
-		status, evidence := sync.Between(ctx, src, base, head)
-		r.status.Sources = append(r.status.Sources, status.Sources...)
-		r.status.Targets = append(r.status.Targets, status.Targets...)
-
-		maps.Copy(r.evidence, evidence)
-	})
-
-	r.status.Ready = true
 	relocate(cfg, r.status)
 
-	return r, err
+	return r, nil
 }
 
 // onlyChanged leaves the targets out that the step from a branch does not change. What is
 // wrong with the files stays.
 func (o *oneShot) onlyChanged(cmd *cobra.Command, r *review, ref string) error {
-	ctx, cancel := o.deadline(cmd.Context())
-	defer cancel()
+	found, err := o.step(cmd, r.cfg, ref)
+	if err != nil {
+		return err
+	}
 
-	changed := map[sync.Key]bool{}
+	unchanged := map[sync.Key]bool{}
+	for i := range found.Status.Targets {
+		t := &found.Status.Targets[i]
+		unchanged[t.Key] = t.Plan != nil && t.Plan.Empty()
+	}
 
-	err := o.eachStep(ctx, cmd.ErrOrStderr(), r.cfg, ref, func(src sync.SourceConfig, base, head fs.FS) {
-		status, _ := sync.Between(ctx, src, base, head)
+	r.status.Targets = slices.DeleteFunc(r.status.Targets, func(t sync.TargetStatus) bool {
+		same, known := unchanged[t.Key]
 
-		for i := range status.Targets {
-			if t := &status.Targets[i]; !t.Plan.Empty() {
-				changed[t.Key] = true
-			}
-		}
+		return same || !known // what neither revision knows is in Omni alone
 	})
-
-	r.status.Targets = slices.DeleteFunc(r.status.Targets, func(t sync.TargetStatus) bool { return !changed[t.Key] })
-
-	return err
-}
-
-// eachStep calls fn for each source that is checked out here, with its tree where the
-// checked-out commit left ref, and as it lies on the disk now. Others are said to be left out.
-func (o *oneShot) eachStep(ctx context.Context, notes io.Writer, cfg *config.Config, ref string, fn func(src sync.SourceConfig, base, head fs.FS)) error {
-	from := newOrigins("", zap.NewNop(), nil)
-	defer from.close()
-
-	checkedOut := 0
-
-	for i := range cfg.Sources {
-		src := &cfg.Sources[i]
-		if src.Dir == nil {
-			fmt.Fprintf(notes, "the source %s is left out: it is not checked out here; --checkout %s=DIR says where it is\n", src.Name, src.Name)
-
-			continue
-		}
-
-		checkedOut++
-
-		base, err := treeAt(ctx, src.Dir.Path, ref)
-		if err != nil {
-			return err
-		}
-
-		opened, err := from.open(src)
-		if err != nil {
-			return err
-		}
-
-		head, err := opened.Fetch(ctx)
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", src.Dir.Path, err)
-		}
-
-		fn(sync.SourceConfig{Name: src.Name, Scope: scopeOf(src), Prune: src.Prune, MaxDelete: *src.MaxDelete, PruneForeign: src.Foreign == config.Prune}, base, head.FS)
-	}
-
-	if checkedOut == 0 {
-		return errors.New("no source is checked out here, so there is nothing to compare; name a directory")
-	}
 
 	return nil
 }
 
-// treeAt returns a directory as it was in the commit where HEAD left ref.
-func treeAt(ctx context.Context, dir, ref string) (fs.FS, error) {
-	fork, err := source.ForkOf(dir, ref)
+// step plans the step from where the checked-out commit left a branch, for the sources that
+// are checked out here; the others are said to be left out. What was broken in the base is
+// said, too.
+func (o *oneShot) step(cmd *cobra.Command, cfg *config.Config, ref string) (*sync.Review, error) {
+	ctx, cancel := o.deadline(cmd.Context())
+	defer cancel()
+
+	from := newOrigins("", zap.NewNop(), nil)
+	defer from.close()
+
+	sources, err := from.sources(cfg, true)
 	if err != nil {
 		return nil, err
 	}
 
+	var steps []sync.Step
+
+	for i := range cfg.Sources {
+		src := &cfg.Sources[i]
+		if src.Dir == nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "the source %s is left out: it is not checked out here; --checkout %s=DIR says where it is\n", src.Name, src.Name)
+
+			continue
+		}
+
+		base, done, err := treeAt(ctx, src.Dir.Path, ref)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+
+		opened, err := from.open(src)
+		if err != nil {
+			return nil, err
+		}
+
+		head, err := opened.Fetch(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", src.Dir.Path, err)
+		}
+
+		steps = append(steps, sync.Step{Source: sources[i], Base: base, Head: head.FS})
+	}
+
+	if len(steps) == 0 {
+		return nil, errors.New("no source is checked out here, so there is nothing to compare; name a directory")
+	}
+
+	found, err := sync.Between(ctx, steps)
+	if err != nil {
+		return nil, err
+	}
+
+	for name, problems := range found.Base {
+		for _, p := range problems {
+			fmt.Fprintf(cmd.ErrOrStderr(), "where HEAD left %s, source %s: %v\n", ref, name, p)
+		}
+	}
+
+	return found, nil
+}
+
+// treeAt returns a directory as it was in the commit where HEAD left ref. It can be read until
+// done is called.
+func treeAt(ctx context.Context, dir, ref string) (tree fs.FS, done func(), err error) {
+	fork, err := source.ForkOf(dir, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+
 	git := source.NewGit(source.GitConfig{URL: fork.Repository, Ref: source.Ref{Commit: fork.Base}})
-	defer git.Close() //nolint:errcheck // what was read stays readable
+	done = func() { _ = git.Close() } // a temporary directory
 
 	revision, err := git.Fetch(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("reading the commit %s of %s: %w", fork.Base, fork.Repository, err)
+		done()
+
+		return nil, nil, fmt.Errorf("reading the commit %s of %s: %w", fork.Base, fork.Repository, err)
 	}
 
-	return fs.Sub(revision.FS, fork.Folder)
+	tree, err = fs.Sub(revision.FS, fork.Folder)
+
+	return tree, done, err
 }
 
 // report turns a review into what the writers of diff take.
@@ -238,9 +258,17 @@ func masked(plan *diff.Plan, hidden mask.Options) *diff.Plan {
 // file names a file of a source as the person who named a directory finds it.
 func (r *review) file(name, file string) string {
 	for i := range r.cfg.Sources {
-		if src := &r.cfg.Sources[i]; src.Name == name && src.Dir != nil && file != "" {
-			return filepath.ToSlash(filepath.Join(src.Dir.Path, file))
+		src := &r.cfg.Sources[i]
+		if src.Name != name || src.Dir == nil || file == "" {
+			continue
 		}
+
+		dir := src.Dir.Path
+		if root := repositoryOf(dir); filepath.IsAbs(dir) && root != "" {
+			dir, _ = filepath.Rel(root, dir) // as the services that read reports name files
+		}
+
+		return filepath.ToSlash(filepath.Join(dir, file))
 	}
 
 	return file

@@ -1,13 +1,18 @@
 package source
 
 import (
+	"container/heap"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
 // Fork is where a working tree left another line of history.
@@ -22,51 +27,69 @@ type Fork struct {
 
 // ForkOf finds where the checked-out commit of the working tree around dir left ref: a
 // branch, a tag, a commit, or what else Git can name, such as origin/main. It runs no git
-// and changes nothing.
+// and changes nothing. A shallow clone will do as long as the common commit is in it.
 func ForkOf(dir, ref string) (Fork, error) {
-	repository, err := git.PlainOpenWithOptions(dir, &git.PlainOpenOptions{DetectDotGit: true, EnableDotGitCommonDir: true})
-	if err != nil {
-		return Fork{}, fmt.Errorf("%s is in no Git working tree: %w; check the repository out, or leave the comparison with %s out", dir, err, ref)
-	}
+	var (
+		f   Fork
+		err error
+	)
 
-	tree, err := repository.Worktree()
-	if err != nil {
-		return Fork{}, fmt.Errorf("the repository of %s has no working tree: %w", dir, err)
-	}
-
-	f := Fork{Repository: tree.Filesystem.Root()}
-	if f.Folder, err = inside(f.Repository, dir); err != nil {
+	if f.Repository, f.Folder, err = workingTree(dir); err != nil {
 		return Fork{}, err
 	}
 
-	head, err := commitAt(repository, plumbing.Revision("HEAD"))
+	objects, err := openLocal(f.Repository)
+	if err != nil {
+		return Fork{}, fmt.Errorf("the repository at %s: %w", f.Repository, err)
+	}
+
+	repository, err := git.Open(withoutExtensions{objects}, nil)
+	if err != nil {
+		return Fork{}, fmt.Errorf("the repository at %s: %w", f.Repository, err)
+	}
+
+	head, err := commitAt(repository, "HEAD")
 	if err != nil {
 		return Fork{}, err
 	}
 
-	other, err := commitAt(repository, plumbing.Revision(ref))
+	other, err := commitAt(repository, ref)
 	if err != nil {
 		return Fork{}, err
 	}
 
-	bases, err := head.MergeBase(other)
+	base, shallow, err := mergeBase(objects, head, other)
 
 	switch {
-	case errors.Is(err, plumbing.ErrObjectNotFound), err == nil && len(bases) == 0 && shallow(repository):
-		return Fork{}, fmt.Errorf("the clone is too shallow to find where it left %s: fetch more of the history (actions/checkout: fetch-depth: 0, GitLab: GIT_DEPTH: 0)", ref)
 	case err != nil:
 		return Fork{}, fmt.Errorf("looking for where HEAD left %s: %w", ref, err)
-	case len(bases) == 0:
+	case base == nil && shallow:
+		return Fork{}, fmt.Errorf("the clone is too shallow to find where it left %s: fetch more of the history (actions/checkout: fetch-depth: 0, GitLab: GIT_DEPTH: 0)", ref)
+	case base == nil:
 		return Fork{}, fmt.Errorf("HEAD and %s have no commit in common", ref)
 	}
 
-	f.Base = bases[0].Hash.String()
+	f.Base = base.Hash.String()
 
 	return f, nil
 }
 
-func commitAt(repository *git.Repository, ref plumbing.Revision) (*object.Commit, error) {
-	id, err := repository.ResolveRevision(ref)
+// withoutExtensions is a repository whose format go-git does not judge: openLocal did, and
+// extensions about the working tree (a sparse checkout) do not matter here.
+type withoutExtensions struct{ *filesystem.Storage }
+
+// Config implements config.ConfigStorer.
+func (s withoutExtensions) Config() (*config.Config, error) {
+	cfg, err := s.Storage.Config()
+	if err == nil {
+		cfg.Raw.RemoveSection("extensions")
+	}
+
+	return cfg, err
+}
+
+func commitAt(repository *git.Repository, ref string) (*object.Commit, error) {
+	id, err := repository.ResolveRevision(plumbing.Revision(ref))
 
 	switch {
 	case errors.Is(err, plumbing.ErrReferenceNotFound), errors.Is(err, plumbing.ErrObjectNotFound):
@@ -83,29 +106,114 @@ func commitAt(repository *git.Repository, ref plumbing.Revision) (*object.Commit
 	return commit, nil
 }
 
-// shallow reports whether a part of the history was left out of the clone.
-func shallow(repository *git.Repository) bool {
-	cut, err := repository.Storer.Shallow()
-
-	return err == nil && len(cut) > 0
-}
-
-// inside returns dir relative to the root of its working tree, with slashes.
-func inside(root, dir string) (string, error) {
-	root, err := filepath.EvalSymlinks(root)
+// mergeBase returns the newest commit that is in the history of both; nil if none is in
+// this clone. Histories end where the clone is shallow.
+func mergeBase(objects *filesystem.Storage, one, other *object.Commit) (base *object.Commit, shallow bool, err error) {
+	cut, err := objects.Shallow()
 	if err != nil {
-		return "", err
+		return nil, false, err
 	}
 
+	ends := make(map[plumbing.Hash]bool, len(cut))
+	for _, id := range cut {
+		ends[id] = true
+	}
+
+	ours := map[plumbing.Hash]bool{}
+
+	err = newestFirst(objects, ends, one, func(c *object.Commit) bool {
+		ours[c.Hash] = true
+
+		return true
+	})
+	if err != nil {
+		return nil, false, err
+	}
+
+	err = newestFirst(objects, ends, other, func(c *object.Commit) bool {
+		if ours[c.Hash] {
+			base = c
+		}
+
+		return base == nil
+	})
+
+	return base, len(cut) > 0, err
+}
+
+// newestFirst calls fn for a commit and those before it, the newest first, until it returns
+// false.
+func newestFirst(objects *filesystem.Storage, ends map[plumbing.Hash]bool, from *object.Commit, fn func(*object.Commit) bool) error {
+	waiting, seen := &commits{from}, map[plumbing.Hash]bool{from.Hash: true}
+
+	for waiting.Len() > 0 {
+		commit := heap.Pop(waiting).(*object.Commit)
+		if !fn(commit) {
+			return nil
+		}
+
+		if ends[commit.Hash] {
+			continue
+		}
+
+		for _, id := range commit.ParentHashes {
+			if seen[id] {
+				continue
+			}
+
+			seen[id] = true
+
+			parent, err := object.GetCommit(objects, id)
+			if err != nil {
+				return fmt.Errorf("read the commit %s: %w", id, err)
+			}
+
+			heap.Push(waiting, parent)
+		}
+	}
+
+	return nil
+}
+
+// commits is a heap with the newest on top.
+type commits []*object.Commit
+
+func (c commits) Len() int           { return len(c) }
+func (c commits) Less(i, j int) bool { return c[i].Committer.When.After(c[j].Committer.When) }
+func (c commits) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c *commits) Push(commit any)   { *c = append(*c, commit.(*object.Commit)) }
+
+func (c *commits) Pop() any {
+	last := (*c)[len(*c)-1]
+	*c = (*c)[:len(*c)-1]
+
+	return last
+}
+
+// workingTree returns the root of the working tree that dir is in, and dir relative to it,
+// with slashes.
+func workingTree(dir string) (root, folder string, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
-		return "", err
+		return "", "", err
 	}
 
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		return "", err
+		return "", "", err
 	}
 
-	folder, err := filepath.Rel(root, dir)
+	for root = dir; ; root = filepath.Dir(root) {
+		if _, err := os.Lstat(filepath.Join(root, ".git")); err == nil { // a file in a linked working tree
+			break
+		} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+			return "", "", err
+		}
 
-	return filepath.ToSlash(folder), err
+		if root == filepath.Dir(root) {
+			return "", "", fmt.Errorf("%s is in no Git working tree: check the repository out, or leave the comparison with another revision out", dir)
+		}
+	}
+
+	folder, err = filepath.Rel(root, dir)
+
+	return root, filepath.ToSlash(folder), err
 }

@@ -44,6 +44,10 @@ func TestForkOf(t *testing.T) {
 	tip := commit("theirs")
 	git("fleet", "switch", "--quiet", "change")
 	git("fleet", "worktree", "add", "--quiet", "../linked", "-b", "linked")
+	git(".", "clone", "--quiet", "--shared", "fleet", "shared")
+	git(".", "clone", "--quiet", "fleet", "sparse")
+	git("sparse", "sparse-checkout", "set", "clusters")
+	git(".", "clone", "--quiet", "--depth", "2", "--no-single-branch", "file://"+filepath.Join(dir, "fleet"), "deep-enough")
 	git(".", "clone", "--quiet", "--depth", "1", "--no-single-branch", "file://"+filepath.Join(dir, "fleet"), "shallow")
 
 	for _, test := range []struct{ dir, ref, folder, base, err string }{
@@ -53,6 +57,9 @@ func TestForkOf(t *testing.T) {
 		{"fleet", tip, ".", fork, ""},
 		{"fleet", "main~1", ".", fork, ""},
 		{"linked", "main", ".", fork, ""},
+		{"shared", "origin/main", ".", fork, ""},
+		{"sparse", "origin/main", ".", fork, ""},
+		{"deep-enough", "origin/main", ".", fork, ""},
 		{"fleet", "nobody", "", "", `there is no "nobody" in this clone: fetch it`},
 		{"shallow", "origin/main", "", "", "too shallow to find where it left origin/main"},
 		{".", "main", "", "", "is in no Git working tree"},

@@ -1,122 +1,134 @@
 package sync
 
 import (
-	"cmp"
 	"context"
+	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
 
-	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
+	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
-// Between plans what the step from one revision of a source to another changes, as if
-// Omni held exactly what base renders to. It needs no Omni, so it knows nothing of drift,
-// of locks and of what Omni would refuse; and nothing of guards that ask how much leaves
-// at once. The evidence is that of the plans. The status holds a plan for each target of either revision, and the problems of
-// head. What is wrong with base is its own fault: what could not be read of it counts as
-// new.
-func Between(ctx context.Context, src SourceConfig, base, head fs.FS) (Status, map[Key]Evidence) {
-	renderer := render.New() // what is the same in both is rendered once
+// Step is what a source said, and what it says now.
+type Step struct {
+	// Source is how it is applied; what it reads from does not matter.
+	Source SourceConfig
+	// Base and Head are its files before and after.
+	Base, Head fs.FS
+}
 
-	before, _, _ := rendered(ctx, renderer, base, src.Scope)
-	after, problems, broken := rendered(ctx, renderer, head, src.Scope)
+// Review is a plan of everything, with what it was made from.
+type Review struct {
+	Status   Status
+	Evidence map[Key]Evidence
+	// Base is what is wrong with the files of the bases, by source. What could not be read
+	// of a base cannot be compared: its targets have no plan.
+	Base map[string]template.Problems
+}
 
-	status := Status{Ready: true, Sources: []SourceStatus{{Name: src.Name, Fetched: true, Problems: problems}}}
-	live, evidence := applied(src.Name, before), map[Key]Evidence{}
+// Between plans what steps change, as if Omni held exactly what the bases render to: a
+// state in memory does, and the engine itself plans, with its guards and with clusters
+// that move from one source to another. It needs no Omni, so it knows nothing of drift, of
+// locks and of what Omni would refuse.
+func Between(ctx context.Context, steps []Step) (*Review, error) {
+	review := &Review{Evidence: map[Key]Evidence{}, Base: map[string]template.Problems{}}
+	held := state.WrapCore(namespaced.NewState(inmem.Build))
+	cfg := Config{State: held, DryRun: true, Requested: true, NoPreflight: true}
+	broken := map[Key]bool{}
 
-	names := map[string]bool{}
-	for _, targets := range []map[string]*render.Target{before, after} {
-		for name := range targets {
-			names[name] = true
+	for i := range steps {
+		step := &steps[i]
+
+		src := step.Source
+		src.Source = Once(func(context.Context) (source.Revision, error) {
+			return source.Revision{ID: "head", FS: step.Head}, nil
+		})
+		cfg.Sources = append(cfg.Sources, src)
+
+		set, problems := template.Find(step.Base, src.Scope)
+		targets, refused := render.New().Render(ctx, set)
+
+		if problems = append(problems, refused...); len(problems) > 0 {
+			review.Base[src.Name] = problems.Sorted()
 		}
-	}
 
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		t := TargetStatus{Key: Key{src.Name, name}, Sync: Synced}
-		in := diff.Input{Source: src.Name, Target: name, Live: live.of(name, after[name]), PruneForeign: src.PruneForeign}
+		read := map[string]bool{}
 
-		if now := after[name]; now != nil {
-			in.Desired, in.Path, t.Path = now.Resources, now.Path, now.Path
-		} else if broken {
-			continue // it may be in the file that cannot be read
-		} else {
-			in.Removed = true
+		for _, t := range targets {
+			read[t.Name] = true
 
-			if !src.Prune {
-				in.Keep = "prune is off for this source"
+			if err := hold(ctx, held, src.Name, t); err != nil {
+				return nil, err
 			}
 		}
 
-		if t.Plan = diff.Compute(in); !t.Plan.Empty() {
-			t.Sync = OutOfSync
-		}
-
-		status.Targets = append(status.Targets, t)
-		evidence[t.Key] = Evidence{Desired: in.Desired, Live: in.Live, target: after[name]}
-	}
-
-	return status, evidence
-}
-
-// rendered returns the targets of a revision, and whether a file of it is broken.
-func rendered(ctx context.Context, renderer *render.Renderer, files fs.FS, scope template.Scope) (map[string]*render.Target, template.Problems, bool) {
-	set, problems := template.Find(files, scope)
-	targets, refused := renderer.Render(ctx, set)
-	problems = append(problems, refused...)
-
-	byName := make(map[string]*render.Target, len(targets))
-	for _, t := range targets {
-		byName[t.Name] = t
-	}
-
-	return byName, problems, len(problems) > 0
-}
-
-// imagined is what Omni would hold.
-type imagined struct {
-	byTarget map[string][]resource.Resource
-	byID     map[ref]resource.Resource
-}
-
-// applied returns what Omni would hold if targets had been applied to an empty one.
-func applied(source string, targets map[string]*render.Target) imagined {
-	i := imagined{map[string][]resource.Resource{}, map[ref]resource.Resource{}}
-
-	for name, t := range targets {
-		plan := diff.Compute(diff.Input{Source: source, Target: name, Path: t.Path, Desired: t.Resources})
-
-		for j := range plan.Changes {
-			made := plan.Changes[j].New
-			i.byTarget[name] = append(i.byTarget[name], made)
-			i.byID[ref{made.Metadata().Type(), made.Metadata().ID()}] = made
+		for _, t := range set.Templates {
+			broken[Key{src.Name, t.Name}] = !read[t.Name]
 		}
 	}
 
-	return i
-}
-
-// of returns what a plan for a target has to know: what the target has, and the twins of
-// what it wants, which may be in another cluster.
-func (i imagined) of(name string, wanted *render.Target) []resource.Resource {
-	live := slices.Clone(i.byTarget[name])
-	if wanted == nil {
-		return live
+	if err := review.plan(ctx, cfg); err != nil {
+		return nil, err
 	}
 
-	for _, r := range wanted.Resources {
-		if twin := i.byID[ref{r.Metadata().Type(), r.Metadata().ID()}]; twin != nil && !slices.Contains(live, twin) {
-			live = append(live, twin)
+	for i := range review.Status.Targets {
+		if t := &review.Status.Targets[i]; broken[t.Key] {
+			t.Plan, t.Sync, t.Message = nil, Unknown, "it cannot be compared: its template was broken before"
 		}
 	}
 
-	slices.SortFunc(live, func(a, b resource.Resource) int {
-		return cmp.Or(cmp.Compare(a.Metadata().Type(), b.Metadata().Type()), cmp.Compare(a.Metadata().ID(), b.Metadata().ID()))
+	return review, nil
+}
+
+// hold puts what a target renders to into a state, as if it had been applied.
+func hold(ctx context.Context, held state.State, source string, t *render.Target) error {
+	plan := diff.Compute(diff.Input{Source: source, Target: t.Name, Path: t.Path, Desired: t.Resources})
+
+	for i := range plan.Changes {
+		// Two sources may describe the same resource: the first one has it, as in Omni.
+		if err := held.Create(ctx, plan.Changes[i].New.DeepCopy()); err != nil && !state.IsConflictError(err) {
+			return fmt.Errorf("hold %s: %w", diff.Name(&plan.Changes[i]), err)
+		}
+	}
+
+	return nil
+}
+
+// plan runs an engine until it has planned everything.
+func (r *Review) plan(ctx context.Context, cfg Config) error {
+	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: cfg.State, Kinds: Kinds()})
+	engine := New(cfg)
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { return cfg.Snapshot.Run(running) })
+	group.Go(func() error { return engine.Run(running) })
+	group.Go(func() error {
+		defer stop()
+
+		return engine.WaitStatus(running, func(status Status) bool {
+			if !status.Settled() {
+				return false
+			}
+
+			r.Status = status
+			for i := range status.Targets {
+				r.Evidence[status.Targets[i].Key] = engine.Evidence(status.Targets[i].Key)
+			}
+
+			return true
+		})
 	})
 
-	return live
+	return group.Wait()
 }

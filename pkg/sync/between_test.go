@@ -1,9 +1,11 @@
 package sync_test
 
 import (
+	"strings"
 	"testing"
 	"testing/fstest"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
@@ -39,12 +41,16 @@ func TestBetween(t *testing.T) {
 		{"a cluster less", true, fleet("1.34.3", "a", "b"), map[string]string{"c": "1 to destroy"}},
 		{"a cluster less, no prune", false, fleet("1.34.3", "a", "b"), map[string]string{"c": "3 left Git and kept"}},
 		{"another file", true, fstest.MapFS{"z.yaml": base["a.yaml"], "b.yaml": base["b.yaml"], "c.yaml": base["c.yaml"]}, map[string]string{"a": "1 to adopt"}},
-		{"a broken file hides what left", true, fstest.MapFS{"a.yaml": base["a.yaml"], "b.yaml": base["b.yaml"], "c.yaml": {Data: []byte("kind: Cluster\nname: [\n")}}, map[string]string{}},
+		{"a broken file deletes nothing", true, fstest.MapFS{"a.yaml": base["a.yaml"], "b.yaml": base["b.yaml"], "c.yaml": {Data: []byte("kind: Cluster\nname: [\n")}}, map[string]string{"c": "3 left Git and kept"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			src.Prune = test.prune
-			status, _ := sync.Between(t.Context(), src, base, test.head)
-			expect(t, "plans", test.want, summaries(status))
+			review, err := sync.Between(t.Context(), []sync.Step{{Source: src, Base: base, Head: test.head}})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			expect(t, "plans", test.want, summaries(review.Status))
 		})
 	}
 }
@@ -67,10 +73,87 @@ func TestBetween_LikeTheDaemon(t *testing.T) {
 	dry := daemon.Start(t, o, func(cfg *sync.Config, _ *omni.SnapshotConfig) { cfg.DryRun = true })
 	want := summaries(dry.Apply(t, head))
 
-	status, _ := sync.Between(t.Context(), sync.SourceConfig{Name: daemon.Source, Prune: true, MaxDelete: 1}, base, head)
-	expect(t, "plans", want, summaries(status))
+	review, err := sync.Between(t.Context(), []sync.Step{{Source: sync.SourceConfig{Name: daemon.Source, Prune: true, MaxDelete: 1}, Base: base, Head: head}})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	expect(t, "plans", want, summaries(review.Status))
 
 	if len(want) != 4 {
 		t.Errorf("the daemon plans %v, want 4", want)
+	}
+}
+
+// Without an engine a plan between revisions once announced deletions that no daemon does.
+func TestBetween_Guards(t *testing.T) {
+	protected := annotated("a", "1.34.3", sync.AnnotationDeletion, "protected")
+	all := fleet("1.34.3", "b", "c", "d")
+
+	for _, test := range []struct {
+		name       string
+		base, head fstest.MapFS
+		want       map[string]string
+	}{
+		{"protected", fstest.MapFS{"a.yaml": protected, "b.yaml": all["b.yaml"]}, fstest.MapFS{"b.yaml": all["b.yaml"]}, map[string]string{"a": "it is protected"}},
+		{"more than maxDelete", all, fstest.MapFS{"b.yaml": all["b.yaml"]}, map[string]string{"c": "2 clusters left Git at once", "d": "2 clusters left Git at once"}},
+		{"emptied", all, fstest.MapFS{"b.yaml": all["b.yaml"], "c.yaml": all["c.yaml"], "d.yaml": {Data: []byte("# nothing\n")}}, map[string]string{"d": "d.yaml is still there"}},
+		{"nothing left", all, fstest.MapFS{"README.md": {Data: []byte("x")}}, map[string]string{"b": "not whole", "c": "not whole", "d": "not whole"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			review, err := sync.Between(t.Context(), []sync.Step{{Source: sync.SourceConfig{Name: daemon.Source, Prune: true, MaxDelete: 1}, Base: test.base, Head: test.head}})
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			for i := range review.Status.Targets {
+				got := &review.Status.Targets[i]
+				if got.Plan.Count(diff.Destroy) > 0 {
+					t.Errorf("%s would be destroyed", got.Target)
+				}
+
+				if want, ok := test.want[got.Target]; ok && !strings.Contains(got.Plan.Keep, want) {
+					t.Errorf("%s: %q, want … %s …", got.Target, got.Plan.Keep, want)
+				}
+			}
+		})
+	}
+}
+
+// A cluster whose template moves from one source to another is no deletion and no creation.
+func TestBetween_MovedBetweenSources(t *testing.T) {
+	a := fleet("1.34.3", "a")
+
+	review, err := sync.Between(t.Context(), []sync.Step{
+		{Source: sync.SourceConfig{Name: "one", Prune: true, MaxDelete: 1}, Base: a, Head: fleet("1.34.3", "b")},
+		{Source: sync.SourceConfig{Name: "two", Prune: true, MaxDelete: 1}, Base: fleet("1.34.3", "c"), Head: fstest.MapFS{"a.yaml": a["a.yaml"], "c.yaml": fleet("1.34.3", "c")["c.yaml"]}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for i := range review.Status.Targets {
+		if got := &review.Status.Targets[i]; got.Target == "a" && got.Plan.Count(diff.Destroy, diff.Create) > 0 {
+			t.Errorf("%s in %s: %s", got.Target, got.Source, got.Plan.Summary())
+		}
+	}
+}
+
+// What was broken before cannot be compared, and is not new.
+func TestBetween_BrokenBase(t *testing.T) {
+	base := fleet("1.34.3", "a", "b")
+	base["a.yaml"] = &fstest.MapFile{Data: append([]byte("nonsense: true\n"), base["a.yaml"].Data...)}
+
+	review, err := sync.Between(t.Context(), []sync.Step{{Source: sync.SourceConfig{Name: daemon.Source}, Base: base, Head: fleet("1.34.3", "a", "b")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if len(review.Base[daemon.Source]) != 1 {
+		t.Errorf("problems of the base: %v", review.Base)
+	}
+
+	if got := target(review.Status, "a"); got.Plan != nil || !strings.Contains(got.Message, "was broken before") {
+		t.Errorf("a: %+v", got)
 	}
 }

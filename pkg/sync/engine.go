@@ -79,6 +79,8 @@ type Config struct {
 	Requested bool
 	// DryRun makes every plan and writes nothing: the plans are in the [Status].
 	DryRun bool
+	// NoPreflight leaves out what Omni would refuse: nobody knows without an Omni.
+	NoPreflight bool
 	// Suspended is what [Engine.Suspend] left behind before a restart, and KeepSuspended
 	// keeps it for the next one: all of it, durable on return. If that is nil, nothing can be
 	// suspended by request.

@@ -101,6 +101,7 @@ type Handler struct {
 
 	mux      *http.ServeMux
 	places   *places
+	foreseen foreseen
 	stopping chan struct{}
 	stop     func()
 	errors   *connect.ErrorWriter

@@ -10,7 +10,6 @@ import (
 	"connectrpc.com/connect"
 
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
-	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
@@ -178,25 +177,11 @@ func (s *statusService) GetPlan(ctx context.Context, req *connect.Request[v1.Get
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
 
-	found := s.Engine.Evidence(t.Key)
-	for _, c := range diff.Consequences(t.Plan, diff.Scene{Live: found.Live, Desired: found.Desired, Plans: plansOf(&all)}) {
+	for _, c := range s.foreseen.of(s.Engine, t) {
 		plan.Consequences = append(plan.Consequences, &v1.Consequence{Severity: string(c.Severity), Text: text(c.Text)})
 	}
 
 	return connect.NewResponse(plan), nil
-}
-
-// plansOf returns all plans: a machine that leaves one cluster may be on its way to another.
-func plansOf(all *sync.Changes) []*diff.Plan {
-	var plans []*diff.Plan
-
-	for i := range all.Targets {
-		if plan := all.Targets[i].Plan; plan != nil {
-			plans = append(plans, plan)
-		}
-	}
-
-	return plans
 }
 
 // ListHistory returns what was applied to a cluster.
