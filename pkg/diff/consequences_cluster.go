@@ -46,7 +46,7 @@ func (s *story) deletion() {
 	cluster := s.changes(omni.ClusterType, Destroy)[0].Old
 	text := "The cluster is deleted, with everything that runs in it. "
 
-	if machines, n := s.machinesOf(func(*machineSet) bool { return true }, true); s.known {
+	if machines, n := s.machinesOf(everySet, true); s.known {
 		switch {
 		case n == 0 && machines == "no machines":
 			text += "It has no machines. "
@@ -144,9 +144,25 @@ func (s *story) versions() {
 // then every other machine set, as many machines at once as its upgrade strategy says
 // (talosupgrade/status.go), and each machine reboots into the new version.
 func (s *story) talos(about resource.Resource, from, to string) {
-	machines, n := s.machinesOf(func(*machineSet) bool { return true }, false)
+	machines, n := s.machinesOf(everySet, false)
+	locked := s.locked()
+	severity := Disruptive
+	text := ""
 
-	text := fmt.Sprintf("Talos %s → %s%s on %s: each installs it and reboots%s.", from, to, direction(from, to), machines, s.order(n, s.sets))
+	switch free := n - locked; {
+	case locked == 0:
+		text = fmt.Sprintf("Talos %s → %s%s on %s: each installs it and reboots%s.", from, to, direction(from, to), machines, s.order(n, s.sets))
+	case free == 0:
+		severity = Info
+		text = fmt.Sprintf("Talos %s → %s%s: nothing happens now, for every machine is locked. Each of the %s installs it and reboots when it is unlocked.", from, to, direction(from, to), machines)
+	default:
+		who := "all machines that are not locked"
+		if n > 0 {
+			who = count(free, "machine")
+		}
+
+		text = fmt.Sprintf("Talos %s → %s%s on %s: each installs it and reboots%s.%s", from, to, direction(from, to), who, s.order(min(n, free), s.sets), whenUnlocked(locked))
+	}
 
 	switch skipped, down := step(from, to); {
 	case len(skipped) > 0:
@@ -155,18 +171,24 @@ func (s *story) talos(about resource.Resource, from, to string) {
 		text += " This is a minor version back, which Talos does not promise to survive with its data."
 	}
 
-	s.tell(Disruptive, about, fmt.Sprintf("Talos %s → %s", from, to), "%s", text)
+	s.tell(severity, about, fmt.Sprintf("Talos %s → %s", from, to), "%s", text)
 }
 
 // kubernetes tells what another version of Kubernetes does. Omni pulls the images first and
 // then takes one step at a time, one component after the other on all machines
 // (internal/kubernetes/upgrade.go, patch.go).
 func (s *story) kubernetes(about resource.Resource, from, to string) {
-	machines, _ := s.machinesOf(func(*machineSet) bool { return true }, false)
-	planes, _ := s.machinesOf(func(set *machineSet) bool { return set.controlPlane }, false)
+	machines, _ := s.machinesOf(everySet, false)
+	planes, _ := s.machinesOf(isControlPlane, false)
 
-	text := fmt.Sprintf("Kubernetes %s → %s%s: API server, controller manager and scheduler of %s, then the kubelet of %s, one step at a time. No machine reboots.",
-		from, to, direction(from, to), onControlPlane(planes), machines)
+	// The kubelets of locked machines are left for the last (internal/kubernetes/upgrade.go).
+	held := whenUnlocked(s.locked())
+	if held != "" {
+		held += " The upgrade does not finish until then."
+	}
+
+	text := fmt.Sprintf("Kubernetes %s → %s%s: API server, controller manager and scheduler of %s, then the kubelet of %s, one step at a time. No machine reboots.%s",
+		from, to, direction(from, to), onControlPlane(planes), machines, held)
 
 	switch skipped, down := step(from, to); {
 	case len(skipped) > 0:
@@ -177,6 +199,10 @@ func (s *story) kubernetes(about resource.Resource, from, to string) {
 
 	s.tell(Disruptive, about, fmt.Sprintf("Kubernetes %s → %s", from, to), "%s", text)
 }
+
+func everySet(*machineSet) bool { return true }
+
+func isControlPlane(set *machineSet) bool { return set.controlPlane }
 
 func onControlPlane(machines string) string {
 	if machines == "all machines" {

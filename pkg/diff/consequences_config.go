@@ -24,17 +24,16 @@ func (s *story) config() {
 		talos = cluster.TypedSpec().Value.TalosVersion
 	}
 
-	before, after := s.layers(s.before), s.layers(s.after)
+	before, after := newMerger(s.layers(s.before)), newMerger(s.layers(s.after))
 	effects := map[string]*configEffect{}
 	same := true
 
 	for _, u := range s.units() {
-		old, new := before.of(u), after.of(u)
-		if slices.EqualFunc(old, new, func(a, b *configPatch) bool { return a.payload == b.payload }) {
+		if slices.EqualFunc(before.of(u), after.of(u), func(a, b *configPatch) bool { return a.payload == b.payload }) {
 			continue
 		}
 
-		effect := compareConfig(old, new)
+		effect := compareConfig(before, after, u)
 		if !effect.unknown && len(effect.paths) == 0 && len(effect.documents) == 0 {
 			continue
 		}
@@ -56,59 +55,6 @@ func (s *story) config() {
 	if same {
 		s.tell(Info, nil, "", "Config patches change, and the configuration of the machines stays the same: nothing restarts.")
 	}
-}
-
-// unit is machines that get the same patches: one with a patch of its own, or all others of
-// a machine set.
-type unit struct {
-	set     *machineSet
-	machine resource.ID
-	n       int // -1 if nobody can tell
-}
-
-// units divides the machines that are there before and after.
-func (s *story) units() []unit {
-	own := map[resource.ID]bool{}
-
-	for _, state := range []map[ref]resource.Resource{s.before, s.after} {
-		for _, r := range state {
-			if machine, ok := r.Metadata().Labels().Get(omni.LabelClusterMachine); ok {
-				own[machine] = true
-			}
-		}
-	}
-
-	var units []unit
-
-	for _, set := range s.sets {
-		if set.have == nil || set.want == nil {
-			continue
-		}
-
-		rest := set.staying()
-		if allocation(set.have) != nil {
-			rest = set.before
-		}
-
-		for _, machine := range rest {
-			if own[machine] {
-				units = append(units, unit{set, machine, 1})
-			}
-		}
-
-		n, known := size(set.have, rest)
-		n -= len(slices.DeleteFunc(slices.Clone(rest), func(id resource.ID) bool { return !own[id] }))
-
-		if !known {
-			n = -1
-		}
-
-		if n != 0 {
-			units = append(units, unit{set, "", n})
-		}
-	}
-
-	return units
 }
 
 type configPatch struct{ id, payload string }
@@ -164,44 +110,31 @@ func (l layers) of(u unit) []*configPatch {
 
 // configEffect is what a change of patches does to the configuration of some machines.
 type configEffect struct {
+	reach
+
 	// unknown says that it could not be found out, and paths and documents are not all.
 	unknown bool
 	// paths are the places of Talos' main document that get another value, as keys.
 	paths [][]string
 	// documents are the other documents that change, by their kind.
 	documents []string
-
-	n       int
-	titles  []string
-	sets    []*machineSet
-	machine []resource.ID
 }
 
 func (e *configEffect) key() string { return fmt.Sprintln(e.unknown, e.paths, e.documents) }
 
-func (e *configEffect) add(u unit) {
-	if u.n < 0 || e.n < 0 {
-		e.n = -1
-	} else {
-		e.n += u.n
-	}
-
-	if !slices.Contains(e.sets, u.set) {
-		e.sets = append(e.sets, u.set)
-		e.titles = append(e.titles, u.set.title)
-	}
-
-	if u.machine != "" {
-		e.machine = append(e.machine, u.machine)
-	}
-}
-
 // configEffect tells one effect.
 func (s *story) configEffect(e *configEffect, talos string) {
-	who := e.who(s)
+	who, held := e.who(s), e.held()
+
+	if e.free.n == 0 {
+		s.tell(Info, nil, "configuration held", "Configuration of %s: %s locked, and it is applied when %s unlocked%s.",
+			e.locked.who(s), each(e.locked.n, "it is", "they are"), each(e.locked.n, "it is", "they are"), each(btoi(e.unknown || e.reboots(talos)), ", which may reboot "+each(e.locked.n, "it", "them"), ""))
+
+		return
+	}
 
 	if e.unknown {
-		s.tell(Disruptive, nil, "may reboot "+e.short(), "Configuration of %s: it may reboot them. What the patches come to could not be told.", who)
+		s.tell(Disruptive, nil, "may reboot "+e.short(), "Configuration of %s: it may reboot them. What the patches come to could not be told.%s", who, held)
 
 		return
 	}
@@ -223,47 +156,33 @@ func (s *story) configEffect(e *configEffect, talos string) {
 
 	switch rule := rebootRule(talos); {
 	case len(reboot) == 0 && rule != unknownTalos:
-		s.tell(Info, nil, "configuration", "Configuration of %s, %s: applied without a reboot.%s", who, paths, e.extra())
+		s.tell(Info, nil, "configuration", "Configuration of %s, %s: applied without a reboot.%s%s", who, paths, e.extra(), held)
 	case rule == neverReboots:
-		s.tell(Info, nil, "configuration", "Configuration of %s, %s: Talos %s applies it without a reboot; what it needs one for is in force after the next.%s", who, paths, talos, e.extra())
+		s.tell(Info, nil, "configuration", "Configuration of %s, %s: Talos %s applies it without a reboot; what it needs one for is in force after the next.%s%s", who, paths, talos, e.extra(), held)
 	case rule == byField:
-		s.tell(Disruptive, nil, "reboots "+e.short(), "Configuration of %s, %s: %s reboots to apply %s%s.", who, paths, each(e.n, "it", "each"), list(reboot), e.pace())
+		s.tell(Disruptive, nil, "reboots "+e.short(), "Configuration of %s, %s: %s reboots to apply %s%s.%s", who, paths, each(e.free.n, "it", "each"), list(reboot), e.pace(), held)
 	default:
-		s.tell(Disruptive, nil, "may reboot "+e.short(), "Configuration of %s, %s: it may reboot them, the rule of this Talos is not known.", who, paths)
+		s.tell(Disruptive, nil, "may reboot "+e.short(), "Configuration of %s, %s: it may reboot them, the rule of this Talos is not known.%s", who, paths, held)
 	}
 }
 
-func (e *configEffect) who(s *story) string {
-	switch {
-	case len(e.machine) > 0 && len(e.machine) == e.n:
-		slices.Sort(e.machine)
+// reboots reports whether a machine may have to reboot to apply it.
+func (e *configEffect) reboots(talos string) bool {
+	rule := rebootRule(talos)
 
-		return s.names(e.machine)
-	case e.n > 0:
-		return fmt.Sprintf("%s of %s", count(e.n, "machine"), list(e.titles))
-	default:
-		return list(e.titles)
-	}
-}
-
-func (e *configEffect) short() string {
-	if e.n > 0 {
-		return count(e.n, "machine")
-	}
-
-	return "machines"
+	return rule == unknownTalos || rule == byField && slices.ContainsFunc(e.paths, func(path []string) bool { return !immediate(path) })
 }
 
 // pace says how many machines reboot at once: the update strategy of a machine set is for
 // its own machines (machineconfig/status.go, acquireConfigUpdateLock).
 func (e *configEffect) pace() string {
-	if e.n == 1 {
+	if e.free.n == 1 {
 		return ""
 	}
 
 	pace := []string{}
 
-	for _, set := range e.sets {
+	for _, set := range e.free.sets {
 		spec := set.want.TypedSpec().Value
 		if n := omni.GetParallelism(spec.UpdateStrategy, spec.UpdateStrategyConfig, 1); n > 1 {
 			pace = append(pace, fmt.Sprintf("up to %d of %s", n, set.title))
@@ -274,7 +193,7 @@ func (e *configEffect) pace() string {
 		return ", " + list(pace) + " at once"
 	}
 
-	if len(e.sets) > 1 {
+	if len(e.free.sets) > 1 {
 		return ", one at a time in each machine set"
 	}
 

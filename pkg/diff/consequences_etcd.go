@@ -51,6 +51,55 @@ func (s *story) etcd(about resource.Resource, before, after int) {
 	s.tell(severity, about, short, "%s", trim(text))
 }
 
+// replaced tells what it does to etcd that more of its members are replaced than it may lose
+// at once. Omni lets new ones in first, and takes an old one out only while the rest has its
+// quorum; a member that has yet to join counts as one that is missing
+// (internal/machineset/control_planes_handler.go, check.CanScaleDown). One that has to leave
+// another place first is not there to wait for.
+func (s *story) replaced(set *machineSet, joins, leaves []resource.ID) {
+	before := len(set.before)
+	if len(joins) == 0 || len(leaves) <= tolerance(before) {
+		return
+	}
+
+	var late []resource.ID
+
+	for _, id := range joins {
+		if !slices.ContainsFunc(s.changes(omni.MachineSetNodeType, Create), func(c *Change) bool { return c.New.Metadata().ID() == id }) {
+			late = append(late, id)
+		}
+	}
+
+	members := "all " + count(before, "member")
+	if stay := before - len(leaves); stay > 0 {
+		members = fmt.Sprintf("%d of %s", len(leaves), count(before, "member"))
+	} else if before == 1 {
+		members = "its only member"
+	}
+
+	text := fmt.Sprintf("etcd: %s %s replaced. ", members, each(len(leaves), "is", "are"))
+	first := len(joins) - len(late)
+
+	if first > 0 {
+		text += fmt.Sprintf("The new %s %s first: etcd has %s for a while and needs %d of them. ", each(first, "one", "ones"), each(first, "joins", "join"), count(before+first, "member"), (before+first)/2+1)
+	}
+
+	text += fmt.Sprintf("Then the old %s, one at a time, and only while the others have their quorum. ", each(len(leaves), "one leaves", "ones leave"))
+
+	if len(late) > 0 {
+		text += fmt.Sprintf("%s %s to leave where %s before %s: the old ones do not wait for that, and etcd may be down to %s meanwhile. ", capital(s.names(late)), each(len(late), "has", "have"),
+			each(len(late), "it is", "they are"), each(len(late), "it joins", "they join"), count(max(before-len(leaves)+first, 1), "member"))
+	}
+
+	if len(leaves) == before {
+		text += "After that its data is only on the new ones, copied from the old: have a backup of etcd before."
+	} else {
+		text += "Its data is kept only through the members that stay and what the new ones copied: have a backup of etcd before."
+	}
+
+	s.tell(Disruptive, set.want, "etcd members replaced", "%s", trim(text))
+}
+
 // sizeAdvice says what is odd about a number of control plane machines; "" for 3, 5 and so on.
 func sizeAdvice(n int) string {
 	switch {
@@ -90,16 +139,28 @@ func (s *story) class(set *machineSet) {
 // refusedSwitch says that Omni does not let a set change where its machines come from while it
 // has some; "" if it has none.
 func refusedSwitch(set *machineSet) string {
-	if n := len(set.before); n > 0 {
+	switch n, known := size(set.have, set.before); {
+	case !set.populated():
+		return ""
+	case !known:
+		return " Omni refuses that while the set has machines."
+	case len(set.before) == 0: // a class's machines are not in Git
+		return fmt.Sprintf(" Omni refuses that while the set has machines; it takes %d.", n)
+	default:
 		return fmt.Sprintf(" Omni refuses that while the set has machines; it has %d.", n)
 	}
+}
 
-	return ""
+// populated reports whether a set has machines, or is asked to.
+func (set *machineSet) populated() bool {
+	n, known := size(set.have, set.before)
+
+	return n > 0 || !known
 }
 
 // switches reports whether a set with machines changes where they come from.
 func (set *machineSet) switches() bool {
-	return set.have != nil && set.want != nil && (allocation(set.have) == nil) != (allocation(set.want) == nil) && len(set.before) > 0
+	return set.have != nil && set.want != nil && (allocation(set.have) == nil) != (allocation(set.want) == nil) && set.populated()
 }
 
 // strategies tells that a set is treated differently from now on.

@@ -26,10 +26,9 @@ func (s *story) images() {
 
 func (s *story) extensions() {
 	type effect struct {
-		added, removed []string
-		n              int
-		titles         []string
-		sets           []*machineSet
+		reach
+
+		what, initial string
 	}
 
 	if len(s.changes(omni.ExtensionsConfigurationType, Create, Update, Destroy)) == 0 {
@@ -39,42 +38,35 @@ func (s *story) extensions() {
 	effects := map[string]*effect{}
 
 	for _, u := range s.units() {
-		before, after := s.extensionsOf(s.before, u), s.extensionsOf(s.after, u)
-		added, removed := without(after, before), without(before, after)
+		before, hadOne := s.extensionsOf(s.before, u)
+		after, hasOne := s.extensionsOf(s.after, u)
 
-		if len(added)+len(removed) == 0 {
+		e := &effect{what: plusMinus(without(after, before), without(before, after)), initial: initialExtensions(hadOne, hasOne)}
+		if e.what == "" && e.initial == "" {
 			continue
 		}
 
-		key := fmt.Sprintln(added, removed)
+		key := fmt.Sprintln(without(after, before), without(before, after), e.initial)
 		if effects[key] == nil {
-			effects[key] = &effect{added: added, removed: removed}
+			effects[key] = e
 		}
 
-		e := effects[key]
-
-		if u.n < 0 || e.n < 0 {
-			e.n = -1
-		} else {
-			e.n += u.n
-		}
-
-		if !slices.Contains(e.titles, u.set.title) {
-			e.titles = append(e.titles, u.set.title)
-			e.sets = append(e.sets, u.set)
-		}
+		effects[key].add(u)
 	}
 
 	for _, key := range sortedKeys(effects) {
 		e := effects[key]
+		short, what := "extensions "+e.what, "System extensions "+e.what
 
-		who := list(e.titles)
-		if e.n > 0 {
-			who = fmt.Sprintf("%s of %s", count(e.n, "machine"), list(e.titles))
+		if e.what == "" {
+			short, what = "extensions", "System extensions"
 		}
 
-		what := plusMinus(e.added, e.removed)
-		s.tell(Disruptive, nil, "extensions "+what, "System extensions %s on %s: each gets a new image of its Talos and reboots%s.", what, who, s.order(e.n, e.sets))
+		if e.free.n == 0 {
+			s.tell(Info, nil, short+" held", "%s on %s: %s locked, and each gets a new image of its Talos and reboots when it is unlocked.%s", what, e.locked.counted(), each(e.locked.n, "it is", "they are"), e.initial)
+		} else {
+			s.tell(Disruptive, nil, short, "%s on %s: each gets a new image of its Talos and reboots%s.%s%s", what, e.free.counted(), s.order(e.free.n, e.free.sets), e.initial, e.held())
+		}
 	}
 
 	if len(effects) == 0 {
@@ -82,9 +74,23 @@ func (s *story) extensions() {
 	}
 }
 
-// extensionsOf returns the extensions of machines. The most specific configuration counts
+// initialExtensions says what becomes of the extensions that a machine had in its first image:
+// it keeps them as long as nothing is configured for it, and gets them back
+// (schematic/configuration.go, newMachineCustomization).
+func initialExtensions(hadOne, hasOne bool) string {
+	switch {
+	case !hadOne && hasOne:
+		return " Nothing was configured so far, and they have the extensions of their first image: those that are not listed now go."
+	case hadOne && !hasOne:
+		return " Nothing is configured any more, and they get back the extensions of their first image."
+	default:
+		return ""
+	}
+}
+
+// extensionsOf returns the extensions that are configured for machines; false if nothing is. The most specific configuration counts
 // alone, and of two the one with the higher ID (machine_extensions.go, determineExtensions).
-func (s *story) extensionsOf(state map[ref]resource.Resource, u unit) []string {
+func (s *story) extensionsOf(state map[ref]resource.Resource, u unit) ([]string, bool) {
 	var found *omni.ExtensionsConfiguration
 
 	level := -1
@@ -115,10 +121,10 @@ func (s *story) extensionsOf(state map[ref]resource.Resource, u unit) []string {
 	}
 
 	if found == nil {
-		return nil
+		return nil, false
 	}
 
-	return uniq(slices.Clone(found.TypedSpec().Value.Extensions))
+	return uniq(slices.Clone(found.TypedSpec().Value.Extensions)), true
 }
 
 // maxShownNames bounds how many extensions or arguments one sentence names.
@@ -179,9 +185,16 @@ func (s *story) kernelArgs() {
 			what = "in another order"
 		}
 
-		n := len(e.machines)
-		s.tell(Disruptive, nil, "kernel arguments of "+count(n, "machine"), "Kernel arguments %s on %s: %s a new image and reboots. Omni leaves them as they are on a machine with Talos before 1.12 that does not boot a UKI.",
-			what, s.names(e.machines), each(n, "it gets", "each gets"))
+		const caveat = "Omni leaves them as they are on a machine with Talos before 1.12 that does not boot a UKI."
+
+		free := slices.DeleteFunc(slices.Clone(e.machines), s.isLocked)
+		held := len(e.machines) - len(free)
+
+		if n := len(free); n == 0 {
+			s.tell(Info, nil, "kernel arguments held", "Kernel arguments %s on %s: %s locked, and each gets a new image and reboots when it is unlocked. %s", what, s.names(e.machines), each(held, "it is", "they are"), caveat)
+		} else {
+			s.tell(Disruptive, nil, "kernel arguments of "+count(n, "machine"), "Kernel arguments %s on %s: %s a new image and reboots. %s%s", what, s.names(free), each(n, "it gets", "each gets"), caveat, whenUnlocked(held))
+		}
 	}
 
 	if released := s.changes(omni.KernelArgsType, Release); len(released) > 0 {

@@ -197,6 +197,10 @@ func (s *story) scale(set *machineSet) {
 	if set.controlPlane && knownBefore && knownAfter && before != after {
 		s.etcd(about, before, after)
 	}
+
+	if set.controlPlane && set.have != nil && set.want != nil {
+		s.replaced(set, joins, leaves)
+	}
 }
 
 // moving returns which named machines join and leave a set.

@@ -132,8 +132,10 @@ func (e *Entry) finding(rule string, level report.Level, md *resource.Metadata, 
 }
 
 // WriteReport writes a report for people: every plan as [WriteText] does, with its
-// consequences below the headline. Problems are not in it: they are errors, and go elsewhere.
+// consequences below the headline, and what was compared above all if that was not Omni. Problems are not in it: they are errors, and go elsewhere.
 func WriteReport(w io.Writer, r *Report, opts TextOptions) error {
+	above := r.without()
+
 	for i := range r.Entries {
 		e := &r.Entries[i]
 		opts.Path, opts.Held = e.Path, e.Held
@@ -148,12 +150,26 @@ func WriteReport(w io.Writer, r *Report, opts TextOptions) error {
 			continue
 		}
 
-		if _, err := fmt.Fprintf(w, "%s\n%s%s", headline, consequenceLines(e.Consequences, opts.Color), rest); err != nil {
+		if _, err := fmt.Fprintf(w, "%s%s\n%s%s", above, headline, consequenceLines(e.Consequences, opts.Color), rest); err != nil {
 			return err
 		}
+
+		above = ""
 	}
 
 	return nil
+}
+
+// without says that a report knows nothing of Omni; "" if it does.
+func (r *Report) without() string {
+	switch {
+	case r.Base == "":
+		return ""
+	case r.Revision == "":
+		return "Compared with where the branch left " + OneLine(r.Base) + "; Omni was not asked.\n\n"
+	default:
+		return OneLine(r.Revision) + " compared with where the branch left " + OneLine(r.Base) + "; Omni was not asked.\n\n"
+	}
 }
 
 // marksOf stand before a consequence in text.

@@ -5,13 +5,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 )
 
 // manifests tells what happens to what Omni applies to Kubernetes itself. Objects that leave
-// a manifest are pruned, unless it is applied only once
-// (kubernetes/cluster_manifest_status.go).
+// a manifest are pruned, unless it is applied only once. Both modes have an inventory of their
+// own: what goes from one to the other is pruned from that which prunes, and may not be taken
+// over by it (kubernetes/cluster_manifest_status.go, sync).
 func (s *story) manifests() {
 	if s.isNew || s.deleted() {
 		return
@@ -23,12 +25,16 @@ func (s *story) manifests() {
 			group = c.Old
 		}
 
-		once := group.(*omni.KubernetesManifestGroup).TypedSpec().Value.Mode == specs.KubernetesManifestGroupSpec_ONE_TIME
+		once := appliedOnce(group)
 		name := manifestName(c)
 
 		switch {
 		case c.Action == Create:
 			s.tell(Info, group, "manifest "+name, "The Kubernetes manifest %s is applied to the cluster%s.", name, each(btoi(once), ", once", ""))
+		case c.Action == Update && once && !appliedOnce(c.Old):
+			s.tell(Destructive, group, "manifest −"+name, "The Kubernetes manifest %s is applied only once from now on: Omni deletes the objects that it keeps up to date so far from Kubernetes, with all that they hold. It may make them anew, or not.", name)
+		case c.Action == Update && !once && appliedOnce(c.Old):
+			s.tell(Disruptive, group, "manifest "+name, "The Kubernetes manifest %s is kept up to date from now on. Omni does not take over objects that it applied once: while they are in Kubernetes this fails, and no other manifest of the cluster is kept up to date either.", name)
 		case c.Action == Update && once:
 			s.tell(Info, group, "", "The Kubernetes manifest %s changes. It is applied only once: what was applied already stays as it is.", name)
 		case c.Action == Update:
@@ -44,6 +50,10 @@ func (s *story) manifests() {
 		s.tell(Info, nil, "", "A health check (%s) %s. Talos upgrades wait for health checks between machines.", c.Metadata().ID(),
 			map[Action]string{Create: "is added", Update: "changes", Destroy: "is removed"}[c.Action])
 	}
+}
+
+func appliedOnce(group resource.Resource) bool {
+	return group.(*omni.KubernetesManifestGroup).TypedSpec().Value.Mode == specs.KubernetesManifestGroupSpec_ONE_TIME
 }
 
 func manifestName(c *Change) string {
@@ -77,10 +87,7 @@ func (s *story) foreign() {
 
 // marks tells of what changes nothing but to whom something belongs.
 func (s *story) marks() {
-	if n := s.plan.Count(Adopt); n > 0 {
-		s.tell(Info, nil, fmt.Sprintf("%d adopted", n), "%s in Omni as Git says and %s adopted: only the mark of this program is added, and nothing restarts.",
-			count(n, "resource")+each(n, " is", " are"), each(n, "is", "are"))
-	}
+	s.adopted()
 
 	released := 0
 
@@ -95,6 +102,40 @@ func (s *story) marks() {
 	}
 
 	s.metadataOnly()
+}
+
+// adopted tells of resources that differ in nothing but marks. One that carries the mark of this
+// source already is ours: what differs is where its template is.
+func (s *story) adopted() {
+	adopted, renewed := 0, 0
+
+	for i := range s.plan.Changes {
+		c := &s.plan.Changes[i]
+		if c.Action != Adopt {
+			continue
+		}
+
+		was, _ := c.Old.Metadata().Annotations().Get(MarkPath)
+		is, _ := c.New.Metadata().Annotations().Get(MarkPath)
+
+		switch {
+		case SourceOf(c.Old) != s.plan.Source:
+			adopted++
+		case is != was && is != "":
+			s.tell(Info, c.New, "template moved", "Its template is now in %s%s: only the mark of this program changes, and nothing restarts.", is, each(btoi(was != ""), ", before in "+was, ""))
+		default:
+			renewed++
+		}
+	}
+
+	if adopted > 0 {
+		s.tell(Info, nil, fmt.Sprintf("%d adopted", adopted), "%s in Omni as Git says and %s adopted: only the mark of this program is added, and nothing restarts.",
+			count(adopted, "resource")+each(adopted, " is", " are"), each(adopted, "is", "are"))
+	}
+
+	if renewed > 0 {
+		s.tell(Info, nil, "", "The mark of this program on %s changes, and nothing restarts.", count(renewed, "resource"))
+	}
 }
 
 // metadataOnly says it of changes that are about nothing but labels and annotations.

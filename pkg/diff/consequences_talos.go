@@ -22,10 +22,10 @@ import (
 // generates is the same before and after.
 const emptyConfig = "version: v1alpha1\nmachine: {}\ncluster: {}\n"
 
-// compareConfig finds what differs between what two lists of patches come to.
-func compareConfig(before, after []*configPatch) *configEffect {
-	old, errOld := merged(before)
-	new, errNew := merged(after)
+// compareConfig finds what differs between what the patches of machines come to.
+func compareConfig(before, after *merger, u unit) *configEffect {
+	old, errOld := before.config(u)
+	new, errNew := after.config(u)
 
 	if errOld != nil || errNew != nil {
 		return &configEffect{unknown: true}
@@ -49,22 +49,24 @@ func compareConfig(before, after []*configPatch) *configEffect {
 // errUnread says that a patch is not what Talos' parser was made for.
 var errUnread = errors.New("the patches cannot be read")
 
-// merged applies patches and returns the documents of the result by their kind; that of
-// Talos' main document is "". A patch that deletes is an error: it may take away what Omni
-// generates. What is wrong is not for anybody to read: it may quote a secret.
-func merged(patches []*configPatch) (documents map[string]any, err error) {
-	defer func() {
-		if recover() != nil { // a parser that meets what it was not made for
-			documents, err = nil, errUnread
-		}
-	}()
+// merged applies patches to documents, which stay as they are; nil are those of an empty
+// configuration. A patch that deletes is an error: it may take away what Omni generates. What
+// is wrong is not for anybody to read: it may quote a secret.
+func merged(onto []config.Document, patches []*configPatch) (parts []config.Document, err error) {
+	defer unread(&err)
 
-	all, err := configloader.NewFromBytes([]byte(emptyConfig))
-	if err != nil {
-		return nil, err
+	if onto == nil {
+		empty, err := configloader.NewFromBytes([]byte(emptyConfig))
+		if err != nil {
+			return nil, err
+		}
+
+		onto = empty.Documents()
 	}
 
-	parts := all.Documents()
+	for _, part := range onto {
+		parts = append(parts, part.Clone())
+	}
 
 	for _, p := range patches {
 		patch, err := configloader.NewFromBytes([]byte(p.payload))
@@ -81,6 +83,20 @@ func merged(patches []*configPatch) (documents map[string]any, err error) {
 			}
 		}
 	}
+
+	return parts, nil
+}
+
+// unread makes an error of a parser's panic: it met what it was not made for.
+func unread(err *error) {
+	if recover() != nil {
+		*err = errUnread
+	}
+}
+
+// encoded returns documents by their kind; that of Talos' main document is "".
+func encoded(parts []config.Document) (documents map[string]any, err error) {
+	defer unread(&err)
 
 	whole, err := container.New(parts...)
 	if err != nil {

@@ -1,6 +1,7 @@
 package diff_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -191,6 +192,148 @@ func TestWorst(t *testing.T) {
 	}
 }
 
+// A machine's own patches are merged into what it shares with others, and stay its own.
+func TestConsequences_OwnPatches(t *testing.T) {
+	own := func(rack string) string {
+		return "---\nkind: Machine\nname: " + m1(4) + "\n" + patches("rack", "machine:\n  nodeLabels:\n    rack: "+rack+"\n") +
+			"---\nkind: Machine\nname: " + m1(5) + "\n" + patches("row", "machine:\n  nodeLabels:\n    row: one\n")
+	}
+	shared := "machine:\n  nodeLabels:\n    tier: gold\n  sysctls:\n    vm.max_map_count: \"%d\"\n"
+	s := scenario{
+		before: one(tmpl{cluster: patches("shared", fmt.Sprintf(shared, 1)), more: own("one")}),
+		after:  one(tmpl{cluster: patches("shared", fmt.Sprintf(shared, 2)), more: own("two")}),
+	}
+
+	want := []string{
+		"info: Configuration of node-4 (00000004), machine.nodeLabels.rack and machine.sysctls.vm.max_map_count: applied without a reboot.",
+		"info: Configuration of 4 machines of the control plane and the workers, machine.sysctls.vm.max_map_count: applied without a reboot.",
+	}
+	if d := cmp.Diff(want, s.texts(t)); d != "" {
+		t.Error(d)
+	}
+}
+
+// Omni leaves locked machines alone, and so do the words.
+func TestConsequences_Locked(t *testing.T) {
+	for name, test := range map[string]struct {
+		before, after tmpl
+		want          []string
+	}{
+		"every machine that is there": {
+			tmpl{controlPlanes: []int{}, more: locked(4, 5)}, tmpl{controlPlanes: []int{}, talos: "v1.12.1", more: locked(4, 5)},
+			[]string{"info: Talos 1.12.0 → 1.12.1: nothing happens now, for every machine is locked. Each of the 2 machines installs it and reboots when it is unlocked."},
+		},
+		"workers": {
+			tmpl{more: locked(4, 5)}, tmpl{talos: "v1.12.1", more: locked(4, 5)},
+			[]string{"disruptive: Talos 1.12.0 → 1.12.1 on 3 machines: each installs it and reboots, the control plane first, one machine at a time. 2 locked machines get it when they are unlocked."},
+		},
+		"a patch for locked machines only": {
+			tmpl{more: locked(4, 5)}, tmpl{workers: patches("motd", filesPatch), more: locked(4, 5)},
+			[]string{"info: Configuration of 2 machines of the workers: they are locked, and it is applied when they are unlocked, which may reboot them."},
+		},
+		"a patch that needs no reboot": {
+			tmpl{more: locked(4)}, tmpl{workers: patches("sysctls", sysctlPatch), more: locked(4)},
+			[]string{"info: Configuration of 1 machine of the workers, machine.sysctls.vm.max_map_count: applied without a reboot. 1 locked machine gets it when it is unlocked."},
+		},
+		"an extension": {
+			tmpl{workers: "systemExtensions: [siderolabs/gvisor]\n", more: locked(4, 5)}, tmpl{workers: "systemExtensions: [siderolabs/gvisor, siderolabs/iscsi-tools]\n", more: locked(4, 5)},
+			[]string{"info: System extensions +siderolabs/iscsi-tools on 2 machines of the workers: they are locked, and each gets a new image of its Talos and reboots when it is unlocked."},
+		},
+		"a kernel argument": {
+			tmpl{workers: "kernelArgs: [quiet]\n", more: locked(4, 5)}, tmpl{workers: "kernelArgs: [quiet, debug]\n", more: locked(4, 5)},
+			[]string{"info: Kernel arguments +debug on node-4 (00000004) and node-5 (00000005): they are locked, and each gets a new image and reboots when it is unlocked. Omni leaves them as they are on a machine with Talos before 1.12 that does not boot a UKI."},
+		},
+		"unlocked by the same change": {
+			tmpl{more: locked(4)}, tmpl{talos: "v1.12.1"},
+			[]string{
+				"disruptive: Talos 1.12.0 → 1.12.1 on 5 machines: each installs it and reboots, the control plane first, one machine at a time.",
+				"disruptive: node-4 (00000004) is unlocked: upgrades and configuration that were held back are applied now.",
+			},
+		},
+	} {
+		if d := cmp.Diff(test.want, scenario{before: one(test.before), after: one(test.after)}.texts(t)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}
+
+// More members of etcd are replaced than it may lose at once.
+func TestConsequences_Replaced(t *testing.T) {
+	for name, test := range map[string]struct {
+		before, after []int
+		workers       []int
+		want          string
+	}{
+		"all":       {[]int{1, 2, 3}, []int{6, 7, 8}, nil, "etcd: all 3 members are replaced. The new ones join first: etcd has 6 members for a while and needs 4 of them. Then the old ones leave, one at a time, and only while the others have their quorum. After that its data"},
+		"most":      {[]int{1, 2, 3}, []int{1, 7, 8}, nil, "etcd: 2 of 3 members are replaced. The new ones join first: etcd has 5 members for a while and needs 3 of them."},
+		"the only":  {[]int{1}, []int{6}, nil, "etcd: its only member is replaced. The new one joins first: etcd has 2 members for a while and needs 2 of them. Then the old one leaves,"},
+		"and more":  {[]int{1, 2, 3}, []int{4, 5, 6, 7, 8}, []int{}, "etcd: all 3 members are replaced. The new ones join first: etcd has 8 members"},
+		"a few":     {[]int{1, 2, 3}, []int{1, 2, 8}, nil, ""},
+		"fewer":     {[]int{1, 2, 3}, []int{1}, nil, ""},
+		"a worker":  {[]int{1, 2, 3}, []int{1, 4, 8}, []int{5}, "node-4 (00000004) has to leave where it is before it joins: the old ones do not wait for that, and etcd may be down to 2 members meanwhile."},
+		"a worker1": {[]int{1}, []int{4}, []int{5}, "etcd: its only member is replaced. Then the old one leaves"},
+	} {
+		workers := []int{}
+		for _, m := range []int{4, 5} {
+			if name == "a worker" || name == "a worker1" {
+				workers = append(workers, m)
+			}
+		}
+
+		if test.workers == nil {
+			test.workers = workers
+		}
+
+		s := scenario{before: one(tmpl{controlPlanes: test.before, machines: workers}), after: one(tmpl{controlPlanes: test.after, machines: test.workers})}
+		texts := strings.Join(s.texts(t), "\n")
+
+		if test.want == "" && strings.Contains(texts, "replaced") || !strings.Contains(texts, test.want) {
+			t.Errorf("%s: %s", name, texts)
+		}
+	}
+}
+
+// Without a live Omni nobody knows the machines of a class, but there are some.
+func TestConsequences_SwitchWithoutOmni(t *testing.T) {
+	for class, want := range map[string]string{
+		classSize3: "disruptive: The workers: machines by name instead of the class small. Omni refuses that while the set has machines; it takes 3.",
+		classAll:   "disruptive: The workers: machines by name instead of the class small. Omni refuses that while the set has machines.",
+	} {
+		s := scenario{before: one(tmpl{workers: class}), after: one(tmpl{machines: []int{4}})}
+		if d := cmp.Diff([]string{want}, s.texts(t)); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
+// A report that knows nothing of Omni says so once, and says nothing if there is nothing.
+func TestReport_Base(t *testing.T) {
+	s := scenario{before: one(tmpl{}), after: one(tmpl{kubernetes: "v1.34.4"}), base: "main"}
+	r := s.report(t)
+	r.Entries = append(r.Entries, r.Entries...)
+
+	for revision, want := range map[string]string{
+		"":   "Compared with where the branch left main; Omni was not asked.\n\ncluster one ",
+		"pr": "pr compared with where the branch left main; Omni was not asked.\n\ncluster one ",
+	} {
+		var text, md strings.Builder
+
+		r.Revision = revision
+		if err := errors.Join(diff.WriteReport(&text, r, diff.TextOptions{}), diff.WriteMarkdown(&md, r, diff.MarkdownOptions{})); err != nil {
+			t.Fatal(err)
+		}
+
+		if !strings.HasPrefix(text.String(), want) || strings.Count(text.String(), "not asked") != 1 || strings.Count(md.String(), "where the branch left `main`; Omni was not asked.") != 1 {
+			t.Errorf("%s\n%s", text.String(), md.String())
+		}
+	}
+
+	var none strings.Builder
+	if err := diff.WriteReport(&none, (scenario{before: one(tmpl{}), after: one(tmpl{}), base: "main"}).report(t), diff.TextOptions{}); err != nil || none.Len() > 0 {
+		t.Errorf("%v %q", err, none.String())
+	}
+}
+
 func BenchmarkConsequences_ManyMachines(b *testing.B) {
 	var more strings.Builder
 
@@ -201,6 +344,41 @@ func BenchmarkConsequences_ManyMachines(b *testing.B) {
 	}
 
 	s := scenario{before: one(tmpl{machines: machines, more: more.String()}), after: one(tmpl{machines: machines, more: more.String(), cluster: patches("proxy", envPatch)})}
+	r := s.report(b)
+	before, _ := rendered(b, s.before)
+	scene := diff.Scene{Live: synced(before)}
+
+	for b.Loop() {
+		diff.Consequences(r.Entries[0].Plan, scene)
+	}
+}
+
+// Each of many machines has a patch of its own, below many that they share.
+func BenchmarkConsequences_OwnPatches(b *testing.B) {
+	var more strings.Builder
+
+	machines := []int{}
+	for i := range 900 {
+		machines = append(machines, 100+i)
+		fmt.Fprintf(&more, "---\nkind: Machine\nname: %s\n%s", m1(100+i), patches("name", fmt.Sprintf("machine:\n  nodeLabels:\n    rack: r%d\n", i)))
+	}
+
+	shared := func(value int) string {
+		var pairs []string
+
+		for i := range 20 {
+			content := "machine:\n  sysctls:\n"
+			for j := range 20 {
+				content += fmt.Sprintf("    net.a%d.b%d: \"%d\"\n", i, j, value)
+			}
+
+			pairs = append(pairs, fmt.Sprintf("p%d", i), content)
+		}
+
+		return patches(pairs...)
+	}
+
+	s := scenario{before: one(tmpl{machines: machines, cluster: shared(1), more: more.String()}), after: one(tmpl{machines: machines, cluster: shared(2), more: more.String()})}
 	r := s.report(b)
 	before, _ := rendered(b, s.before)
 	scene := diff.Scene{Live: synced(before)}

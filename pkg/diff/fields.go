@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/google/go-cmp/cmp"
@@ -116,7 +117,7 @@ func shown(value string, exists bool) string {
 
 // short returns value on one line, cut to maxValue characters; an empty one is visible.
 func short(value string) string {
-	if value == "" || strings.ContainsAny(value, "\r\n\t") {
+	if value == "" || !utf8.ValidString(value) || strings.ContainsFunc(value, hidden) {
 		value = fmt.Sprintf("%q", value)
 	}
 

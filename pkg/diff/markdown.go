@@ -274,7 +274,9 @@ func (m *markdown) errors() int {
 func (m *markdown) compared(out *strings.Builder) {
 	switch {
 	case m.Revision != "" && m.Base != "":
-		fmt.Fprintf(out, "Compares %s with %s.\n\n", code(clip(m.Revision, maxName)), code(clip(m.Base, maxName)))
+		fmt.Fprintf(out, "Compares %s with where the branch left %s; Omni was not asked.\n\n", code(clip(m.Revision, maxName)), code(clip(m.Base, maxName)))
+	case m.Base != "":
+		fmt.Fprintf(out, "Compares with where the branch left %s; Omni was not asked.\n\n", code(clip(m.Base, maxName)))
 	case m.Revision != "":
 		fmt.Fprintf(out, "Compares %s with Omni.\n\n", code(clip(m.Revision, maxName)))
 	}

@@ -22,6 +22,8 @@ type files map[string]string
 // scenario is a change of a repository, and what Omni holds beside what was synced before.
 type scenario struct {
 	before, after files
+	// base is the revision that is compared with, where Omni is not asked.
+	base string
 	// live changes what Omni holds after before was synced.
 	live func(omniState) omniState
 	// keep says why what left Git stays; noMarks forgets who made it.
@@ -147,7 +149,10 @@ func (s scenario) report(tb testing.TB) *diff.Report {
 	}
 
 	wanted, problems := rendered(tb, s.after)
-	r := &diff.Report{Name: self, Revision: "pr@sha1:1234", Base: "", Problems: s.problems}
+	r := &diff.Report{Name: self, Revision: "pr@sha1:1234", Problems: s.problems}
+	if s.base != "" {
+		r.Base, r.Revision = s.base, ""
+	}
 
 	for _, p := range problems {
 		r.Problems = append(r.Problems, report.Finding{Rule: "invalid-template", Level: report.Error, Message: p.Message, File: p.File, Line: p.Line, Column: p.Column})

@@ -69,9 +69,10 @@ func scenarios() map[string]scenario {
 		"control-plane-1-to-3": {before: one(tmpl{controlPlanes: []int{1}}), after: one(tmpl{})},
 		"control-plane-3-to-1": {before: one(tmpl{}), after: one(tmpl{controlPlanes: []int{1}}),
 			held: map[string]string{"one": "2 of 3 control plane machines would leave at once, and etcd would lose its quorum; to do it all the same, confirm: 8f14e45f"}},
-		"control-plane-3-to-2":   {before: one(tmpl{}), after: one(tmpl{controlPlanes: []int{1, 2}})},
-		"control-plane-replaced": {before: one(tmpl{}), after: one(tmpl{controlPlanes: []int{1, 2, 8}})},
-		"machine-changes-role":   {before: one(tmpl{machines: []int{4, 5, 6}}), after: one(tmpl{controlPlanes: []int{1, 2, 3, 6}})},
+		"control-plane-3-to-2":       {before: one(tmpl{}), after: one(tmpl{controlPlanes: []int{1, 2}})},
+		"control-plane-replaced":     {before: one(tmpl{}), after: one(tmpl{controlPlanes: []int{1, 2, 8}})},
+		"control-plane-all-replaced": {before: one(tmpl{}), after: one(tmpl{controlPlanes: []int{6, 7, 8}})},
+		"machine-changes-role":       {before: one(tmpl{machines: []int{4, 5, 6}}), after: one(tmpl{controlPlanes: []int{1, 2, 3, 6}})},
 		"machine-moves": {
 			before: files{"a.yaml": tmpl{name: "a", machines: []int{4, 5}}.String(), "b.yaml": tmpl{name: "b", controlPlanes: []int{7}, machines: []int{}}.String()},
 			after:  files{"a.yaml": tmpl{name: "a", machines: []int{4}}.String(), "b.yaml": tmpl{name: "b", controlPlanes: []int{7}, machines: []int{5}}.String()},
@@ -98,7 +99,8 @@ func scenarios() map[string]scenario {
 		"class-to-machines": {
 			before: one(tmpl{workers: classSize3}), after: one(tmpl{}), live: func(o omniState) omniState { return o.joined("one-workers", 6, 7, 8) },
 		},
-		"machines-to-class": {before: one(tmpl{}), after: one(tmpl{workers: classSize3})},
+		"class-to-machines-without-omni": {before: one(tmpl{workers: classSize3}), after: one(tmpl{machines: []int{4}}), base: "main"},
+		"machines-to-class":              {before: one(tmpl{}), after: one(tmpl{workers: classSize3})},
 		"class-switched": {
 			before: one(tmpl{workers: classSize3}), after: one(tmpl{workers: classBig}), live: func(o omniState) omniState { return o.joined("one-workers", 6, 7, 8) },
 		},
@@ -117,15 +119,18 @@ func scenarios() map[string]scenario {
 		"extension-added":   {before: one(tmpl{}), after: one(tmpl{cluster: "systemExtensions:\n  - siderolabs/iscsi-tools\n"})},
 		"extension-removed": {before: one(tmpl{workers: "systemExtensions:\n  - siderolabs/iscsi-tools\n  - siderolabs/qemu-guest-agent\n"}), after: one(tmpl{workers: "systemExtensions:\n  - siderolabs/qemu-guest-agent\n"})},
 		"kernel-args":       {before: one(tmpl{workers: "kernelArgs:\n  - console=ttyS0\n"}), after: one(tmpl{workers: "kernelArgs:\n  - console=ttyS0\n  - talos.token=CANARY\n"})},
+		"extensions-gone":   {before: one(tmpl{workers: "systemExtensions:\n  - siderolabs/iscsi-tools\n"}), after: one(tmpl{})},
 		"cluster-added":     {before: one(tmpl{}), after: files{"clusters/one.yaml": tmpl{}.String(), "clusters/two.yaml": tmpl{name: "two", controlPlanes: []int{6, 7}, machines: []int{}, workers: classAll}.String()}},
 		"cluster-removed":   {before: files{"clusters/one.yaml": tmpl{}.String(), "clusters/two.yaml": tmpl{name: "two", controlPlanes: []int{6}, machines: []int{7}}.String()}, after: one(tmpl{})},
 		"cluster-kept": {
 			before: one(tmpl{}), after: files{}, keep: "the source does not prune (`prune: true` deletes it)",
 		},
-		"cluster-renamed":  {before: one(tmpl{}), after: files{"clusters/one.yaml": tmpl{name: "uno"}.String()}},
-		"labels":           {before: one(tmpl{}), after: one(tmpl{cluster: "labels:\n  environment: production\n"})},
-		"manifest-changed": {before: one(tmpl{cluster: manifest("hello", "full")}), after: one(tmpl{cluster: manifest("bye", "full")})},
-		"manifest-removed": {before: one(tmpl{cluster: manifest("hello", "full")}), after: one(tmpl{})},
+		"cluster-renamed":           {before: one(tmpl{}), after: files{"clusters/one.yaml": tmpl{name: "uno"}.String()}},
+		"labels":                    {before: one(tmpl{}), after: one(tmpl{cluster: "labels:\n  environment: production\n"})},
+		"manifest-changed":          {before: one(tmpl{cluster: manifest("hello", "full")}), after: one(tmpl{cluster: manifest("bye", "full")})},
+		"manifest-full-to-one-time": {before: one(tmpl{cluster: manifest("hello", "full")}), after: one(tmpl{cluster: manifest("hello", "one-time")})},
+		"manifest-one-time-to-full": {before: one(tmpl{cluster: manifest("hello", "one-time")}), after: one(tmpl{cluster: manifest("hello", "full")})},
+		"manifest-removed":          {before: one(tmpl{cluster: manifest("hello", "full")}), after: one(tmpl{})},
 		"adopted": {before: one(tmpl{}), after: one(tmpl{}), live: func(o omniState) omniState {
 			return o.edit(omni.ClusterType, "", unmarked).edit(omni.MachineSetType, "", unmarked).edit(omni.MachineSetNodeType, "", unmarked)
 		}},
@@ -138,6 +143,11 @@ func scenarios() map[string]scenario {
 		"machine-unlocked": {
 			before: one(tmpl{more: "---\nkind: Machine\nname: " + m1(4) + "\nlocked: true\n"}), after: one(tmpl{}),
 		},
+		"machine-locked-by-git": {
+			before: one(tmpl{more: locked(4)}),
+			after:  one(tmpl{kubernetes: "v1.35.0", talos: "v1.12.1", cluster: "systemExtensions:\n  - siderolabs/iscsi-tools\n" + patches("proxy", envPatch), more: locked(4)}),
+		},
+		"template-file-renamed": {before: one(tmpl{}), after: files{"clusters/first.yaml": tmpl{}.String()}},
 		"conflict": {before: one(tmpl{}), after: one(tmpl{kubernetes: "v1.35.0"}), live: func(o omniState) omniState {
 			return o.edit(omni.MachineSetType, "one-workers", note(diff.MarkSource, "platform"))
 		}},
@@ -158,6 +168,16 @@ func scenarios() map[string]scenario {
 			return "v1.35.0"
 		})},
 	}
+}
+
+// locked is documents that lock machines.
+func locked(machines ...int) string {
+	text := ""
+	for _, m := range machines {
+		text += "---\nkind: Machine\nname: " + m1(m) + "\nlocked: true\n"
+	}
+
+	return text
 }
 
 func unmarked(r resource.Resource) {

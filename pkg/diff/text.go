@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	upstream "github.com/siderolabs/omni/client/pkg/diff"
@@ -83,7 +86,7 @@ func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
 	t.headline(p)
 
 	if opts.Held != "" {
-		t.line("!", "nothing of this would be applied: "+opts.Held)
+		t.line("!", "nothing of this would be applied: "+strings.ReplaceAll(opts.Held, "\n", "; "))
 	}
 
 	for i := range p.Changes {
@@ -189,6 +192,8 @@ func (t *textWriter) headline(p *Plan) {
 		title += " (" + t.Path + ")"
 	}
 
+	title = visible(title)
+
 	if t.Color {
 		title = bold + title + reset
 	}
@@ -201,6 +206,8 @@ func (t *textWriter) headline(p *Plan) {
 }
 
 func (t *textWriter) line(mark, text string) {
+	text = visible(text)
+
 	if color := colors[mark]; t.Color && color != "" {
 		fmt.Fprintf(&t.out, "  %s%s%s %s\n", color, mark, reset, text)
 	} else {
@@ -225,14 +232,55 @@ func (t *textWriter) change(c *Change) error {
 	}
 
 	for line := range strings.Lines(unified) {
-		if color := colors[line[:1]]; t.Color && color != "" {
-			line = color + strings.TrimSuffix(line, "\n") + reset + "\n"
+		body, ended := strings.CutSuffix(line, "\n")
+		line = visible(body)
+
+		if color := colors[body[:min(len(body), 1)]]; t.Color && color != "" {
+			line = color + line + reset
+		}
+
+		if ended {
+			line += "\n"
 		}
 
 		t.out.WriteString("    " + line)
 	}
 
 	return nil
+}
+
+// visible makes one line of text fit for a terminal: whoever may write a label or a patch must not move the cursor of a reviewer,
+// nor turn the order of the letters around. What would do so is written as an escape: \x1b, \u202e. Tabs stay, and everything else.
+func visible(line string) string {
+	if !utf8.ValidString(line) || strings.ContainsFunc(line, hidden) {
+		var out strings.Builder
+
+		for len(line) > 0 {
+			r, size := utf8.DecodeRuneInString(line)
+
+			switch {
+			case r == utf8.RuneError && size == 1:
+				fmt.Fprintf(&out, `\x%02x`, line[0])
+			case r == '\t' || !hidden(r):
+				out.WriteString(line[:size])
+			default:
+				quoted := strconv.QuoteRuneToASCII(r)
+				out.WriteString(quoted[1 : len(quoted)-1])
+			}
+
+			line = line[size:]
+		}
+
+		return out.String()
+	}
+
+	return line
+}
+
+// hidden reports whether a character does something instead of being seen: control characters, and those of format such as the
+// bidirectional ones. The two joiners stay: scripts and emoji need them, and they move nothing.
+func hidden(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) && r != '\u200c' && r != '\u200d'
 }
 
 // Unified returns the unified diff of the YAML of a change, without file headers, with secrets masked.

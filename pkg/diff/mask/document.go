@@ -92,11 +92,11 @@ func collect(scalars []*yaml.Node, n *yaml.Node) []*yaml.Node {
 func (m *masker) spans(text string, scalars []*yaml.Node, marks map[*yaml.Node]mark, under []string, nesting int) ([]span, bool) {
 	var found []span
 
-	lines := lineStarts(text)
+	cur := &cursor{text: text, lines: lineStarts(text)}
 	at := 0 // the end of the scalar before
 
 	for _, n := range scalars {
-		s, ok := locate(text, lines, n, at)
+		s, ok := locate(cur, n, at)
 		if !ok {
 			return nil, false
 		}
@@ -110,7 +110,7 @@ func (m *masker) spans(text string, scalars []*yaml.Node, marks map[*yaml.Node]m
 		inner, whole := m.scalar(n, mark, append(under[:len(under):len(under)], mark.path), nesting)
 		if !whole {
 			for _, in := range inner {
-				start, end, ok := s.inner(n.Value, in.start, in.end)
+				start, end, ok := s.inner(in.start, in.end)
 				if !ok { // escapes, folded lines: it cannot be said which letters these are
 					whole = true
 
@@ -176,7 +176,7 @@ func (m *masker) inside(value string, under []string, nesting int) []span {
 	return free(value)
 }
 
-var secretManifest = regexp.MustCompile(`(?m)^[ \t-]*["']?kind["']?\s*:\s*["']?Secret\b`)
+var secretManifest = regexp.MustCompile(`(?m)^[ \t-]*["']?kind["']?\s*:\s*["']?Secret(?:List)?\b`)
 
 // assignment is the name of a variable and what sets it.
 var assignment = regexp.MustCompile(`\A[A-Za-z_][\w.-]*=`)

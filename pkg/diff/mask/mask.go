@@ -113,7 +113,7 @@ func Message(text string) string {
 	m := &masker{markers: newMarkers(), side: sideOld}
 
 	about, quoted, found := strings.Cut(text, unknownKeys)
-	about = m.apply(about, free(about))
+	about = m.apply(about, append(free(about), quotes(about)...))
 
 	if found {
 		m.all = true
@@ -121,6 +121,28 @@ func Message(text string) string {
 	}
 
 	return (&Pair{markers: m.markers}).Words(about)
+}
+
+// quotedValues are the values that decoders put into their errors: cannot construct !!str `hunter2` into int; parse "...": invalid URL.
+var quotedValues = []*regexp.Regexp{
+	regexp.MustCompile("(?ms)!![\\w:./-]*[ \\t]+([`\"'].*?[`\"'])(?: into\\b|[ \\t]*[,;:)]|[ \\t]*$)"),
+	regexp.MustCompile("(?i)\\b\\w*pars(?:e|ing)\\w*\\b[^\"'`\\n]{0,80}(\"(?:[^\"\\\\\\n]|\\\\.)*\"|`[^`]*`|'[^'\\n]*')"),
+	regexp.MustCompile("(?i)\\b(?:invalid (?:\\w+ )?|illegal [^\"'`\\n]{0,80})(\"(?:[^\"\\\\\\n]|\\\\.)*\"|`[^`]*`)"),
+}
+
+// quotes finds them in a message, the quotes left out.
+func quotes(text string) []span {
+	var found []span
+
+	for _, pattern := range quotedValues {
+		for _, at := range pattern.FindAllStringSubmatchIndex(text, -1) {
+			if start, end := at[2]+1, at[3]-1; start < end {
+				found = append(found, span{start: start, end: end})
+			}
+		}
+	}
+
+	return found
 }
 
 type side int

@@ -87,6 +87,8 @@ var rules = compileRules(map[string]map[string]verdict{
 	"KubeSchedulerConfig":         {"env/*": isSecret},
 	// Encrypted for the controller of a cluster, made to be shown.
 	"SealedSecret": {"spec/encryptedData/*": isPublic},
+	// Its items may leave out their kind.
+	"SecretList": {"items/*/data": isSecret, "items/*/stringData": isSecret},
 })
 
 // kinds are those that have rules of their own.

@@ -1,6 +1,7 @@
 package mask
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -18,12 +19,12 @@ type located struct {
 	// body is where the letters of a quoted or plain scalar begin; exact if they stand there as they are.
 	body  int
 	exact bool
-	// lines are where the letters of each line of a literal block begin.
-	lines []int
+	// lines are where the letters of each line of a literal block begin, and values where these lines begin in the value.
+	lines, values []int
 }
 
 // inner says where a part of the value stands in the text; false if that cannot be known.
-func (l located) inner(value string, start, end int) (int, int, bool) {
+func (l located) inner(start, end int) (int, int, bool) {
 	if l.exact {
 		return l.body + start, l.body + end, true
 	}
@@ -32,23 +33,62 @@ func (l located) inner(value string, start, end int) (int, int, bool) {
 		return 0, 0, false
 	}
 
-	from, ok := l.offset(value, start)
+	from, ok := l.offset(start)
 	if !ok {
 		return 0, 0, false
 	}
 
-	to, ok := l.offset(value, end)
+	to, ok := l.offset(end)
 
 	return from, to, ok && from <= to
 }
 
-func (l located) offset(value string, at int) (int, bool) {
-	line := strings.Count(value[:at], "\n")
+// offset does not read the value: there may be as many secrets in it as it has words.
+func (l located) offset(at int) (int, bool) {
+	line, found := slices.BinarySearch(l.values, at)
+	if !found {
+		line--
+	}
+
 	if line >= len(l.lines) {
 		return 0, false
 	}
 
-	return l.lines[line] + at - (strings.LastIndexByte(value[:at], '\n') + 1), true
+	return l.lines[line] + at - l.values[line], true
+}
+
+// newlines are where the lines of a value begin.
+func newlines(value string) []int {
+	starts := []int{0}
+
+	for i := range len(value) {
+		if value[i] == '\n' {
+			starts = append(starts, i+1)
+		}
+	}
+
+	return starts
+}
+
+// cursor goes to lines and columns as YAML counts them. It goes on from where it is if it can: all of a JSON document may stand
+// in one line.
+type cursor struct {
+	text             string
+	lines            []int
+	line, column, at int
+}
+
+func (c *cursor) seek(line, column int) int {
+	if line != c.line || column < c.column {
+		c.line, c.column, c.at = line, 1, c.lines[line-1]
+	}
+
+	for ; c.column < column; c.column++ {
+		_, size := utf8.DecodeRuneInString(c.text[c.at:])
+		c.at += size
+	}
+
+	return c.at
 }
 
 // lineStarts are the offsets of lines as YAML counts them: NEL, LS and PS end one, too.
@@ -90,23 +130,18 @@ func lineBreak(text string) int {
 }
 
 // locate finds a scalar that begins at or after an offset.
-func locate(text string, lines []int, n *yaml.Node, after int) (located, bool) {
+func locate(cur *cursor, n *yaml.Node, after int) (located, bool) {
 	if n.Value == "" && isNull(n) {
 		return located{start: after, end: after}, true // nothing is written there
 	}
 
-	if n.Line < 1 || n.Line > len(lines) {
+	if n.Line < 1 || n.Line > len(cur.lines) {
 		return located{}, false
 	}
 
-	at := lines[n.Line-1]
+	text := cur.text
+	at := properties(text, cur.seek(n.Line, n.Column))
 
-	for range n.Column - 1 {
-		_, size := utf8.DecodeRuneInString(text[at:])
-		at += size
-	}
-
-	at = properties(text, at)
 	if at < after || at >= len(text) {
 		return located{}, false
 	}
@@ -192,7 +227,7 @@ func block(text string, at int, n *yaml.Node) (located, bool) {
 
 	found := located{start: at, end: end}
 	if text[at] == '|' {
-		found.lines = literalLines(text, body, n.Value)
+		found.lines, found.values = literalLines(text, body, n.Value), newlines(n.Value)
 	}
 
 	return found, true

@@ -25,6 +25,19 @@ var shapes = []struct {
 	{[]string{"://"}, regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://([^\s/?#"'<>:@]+:(?:[^\s"'<>@0-9/]|[0-9]+[^\s"'<>@0-9/])[^\s"'<>]*)@`), 1},
 	{[]string{"iscsi:"}, regexp.MustCompile(`\biscsi:([^\s@"']+)@`), 1},
 	{[]string{"earer ", "asic ", "EARER ", "ASIC "}, regexp.MustCompile(`\A\s*(?i:bearer|basic)\s+(\S+)\s*\z`), 1},
+	{[]string{"uthorization", "UTHORIZATION"}, regexp.MustCompile(`(?i)\bauthorization["'\\]*\s*[:=]\s*["'\\]*(?:[a-z][\w-]*[ \t]+)?([^\s"'\\]+)`), 1},
+	{[]string{"earer ", "EARER "}, regexp.MustCompile(`\b(?i:bearer)[ \t]+([\w.~+/=-]{16,})`), 1},
+	// X-Vault-Token: value, wherever it stands in a command.
+	{
+		[]string{"X-", "x-"},
+		regexp.MustCompile(`\b(?i:x-(?:[\w-]*-)?(?:key|token|secret|password|auth|signature))["'\\]*[ \t]*[:=][ \t]*["'\\]*([^\s"'\\]+)`), 1,
+	},
+	{[]string{"curl"}, regexp.MustCompile(`(?:^|[\s"'])(?:-[uU][ \t]*|--(?:proxy-)?user(?:[ \t]+|=))["']?([^\s"':]*:[^\s"']+)`), 1},
+	// netrc, and configurations of a word and its value.
+	{[]string{"password"}, regexp.MustCompile(`\b(?:machine|login|account|default)(?:[ \t]+\S+)?\s+password\s+(\S+)`), 1},
+	{[]string{"pass", "auth"}, regexp.MustCompile(`(?m)^[ \t]*(?:password|passwd|requirepass|masterauth)[ \t]+(\S+)[ \t]*$`), 1},
+	// user:password@host, an endpoint without a scheme.
+	{[]string{"@"}, regexp.MustCompile(`\A([^\s:/@]+:[^\s@]+)@(?:[\w.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]+)?\z`), 1},
 	{[]string{"."}, regexp.MustCompile(`\A[a-z0-9]{6}\.[a-z0-9]{16}\z`), 0}, // a bootstrap token of kubeadm and Talos
 }
 
@@ -37,6 +50,8 @@ var (
 	// --flag value
 	flagged = regexp.MustCompile(`(?:^|\s)--?([\w.-]*[\w])[ \t]+`)
 	// <element>value
+	// 'Private-Token: value', a header among arguments
+	header  = regexp.MustCompile(`["']([A-Za-z][\w-]*):[ \t]+([^"'\r\n]+)["']`)
 	element = regexp.MustCompile(`<([\w:.-]+)>\s*([^<]+)`)
 	inFlow  = regexp.MustCompile(`[{,]\s*["']?([\w.-]*[\w])["']?\s*:\s*`)
 )
@@ -86,9 +101,11 @@ func free(text string) []span {
 	}
 
 	if strings.ContainsAny(text, ":=") {
+		continued := 0
+
 		for _, at := range labelled.FindAllStringSubmatchIndex(text, -1) {
 			if sensitive(text[at[2]:at[3]]) {
-				add(at[1], at[1]+labelledEnd(text, at[0], at[1]))
+				add(at[1], at[1]+labelledEnd(text, at[0], at[1], &continued))
 			}
 		}
 
@@ -103,6 +120,14 @@ func free(text string) []span {
 		for _, at := range flagged.FindAllStringSubmatchIndex(text, -1) {
 			if sensitive(text[at[2]:at[3]]) && !strings.HasPrefix(text[at[1]:], "-") {
 				add(at[1], at[1]+valueEnd(text[at[1]:], false))
+			}
+		}
+	}
+
+	if strings.Contains(text, ": ") {
+		for _, at := range header.FindAllStringSubmatchIndex(text, -1) {
+			if sensitive(text[at[2]:at[3]]) {
+				add(at[4], at[5])
 			}
 		}
 	}
@@ -169,7 +194,10 @@ func lineEnd(text string) int {
 
 // labelledEnd is where the value of "name: value" ends, that begins at start in a line that begins at line: with the line,
 // or with what is indented below it if there is nothing in the line but the head of a block.
-func labelledEnd(text string, line, start int) int {
+//
+// A value whose lines end with a backslash may hold many names: continued keeps where the last of these values ended, so that the
+// way to there is gone once.
+func labelledEnd(text string, line, start int, continued *int) int {
 	rest := text[start:]
 
 	end := lineEnd(rest)
@@ -185,6 +213,11 @@ func labelledEnd(text string, line, start int) int {
 		return max(end, valueEnd(rest, false))
 	}
 
+	goesOn := strings.HasSuffix(rest[:end], `\`)
+	if goesOn && start < *continued {
+		return *continued - start
+	}
+
 	for strings.HasSuffix(rest[:end], `\`) && end < len(rest) { // goes on in the next line
 		next := strings.IndexByte(rest[end:], '\n')
 		if next < 0 {
@@ -193,6 +226,10 @@ func labelledEnd(text string, line, start int) int {
 
 		end += next + 1
 		end += lineEnd(rest[end:])
+	}
+
+	if goesOn {
+		*continued = start + end
 	}
 
 	if strings.Trim(rest[:end], "|>+-0123456789\\ \t") != "" {

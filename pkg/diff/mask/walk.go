@@ -93,6 +93,7 @@ func (w *walker) mark(n *yaml.Node, s spot) {
 
 func (w *walker) sequence(n *yaml.Node, s spot) {
 	flag := false // the element before is a flag such as --password
+	curl := false // the list is a call of curl
 
 	for _, child := range n.Content {
 		element := resolve(child)
@@ -106,7 +107,8 @@ func (w *walker) sequence(n *yaml.Node, s spot) {
 			below.verdict = isNamed
 		}
 
-		flag = element.Kind == yaml.ScalarNode && strings.HasPrefix(element.Value, "-") && sensitive(strings.TrimLeft(element.Value, "-"))
+		curl = curl || element.Kind == yaml.ScalarNode && strings.HasSuffix(element.Value, "curl")
+		flag = curl && userFlags[element.Value] || element.Kind == yaml.ScalarNode && strings.HasPrefix(element.Value, "-") && sensitive(strings.TrimLeft(element.Value, "-"))
 
 		if len(s.at) == 0 && isOperation(element) {
 			w.operation(element)
@@ -115,6 +117,9 @@ func (w *walker) sequence(n *yaml.Node, s spot) {
 		w.walk(child, below)
 	}
 }
+
+// userFlags come before user:password in a call of curl.
+var userFlags = map[string]bool{"-u": true, "--user": true, "-U": true, "--proxy-user": true}
 
 // operation is one of a JSON patch: its path says what its value is.
 func (w *walker) operation(n *yaml.Node) {
@@ -168,10 +173,15 @@ func (w *walker) mapping(n *yaml.Node, s spot) {
 	var about facts
 
 	for _, kind := range values(n, "kind") {
-		about.secret = about.secret || strings.EqualFold(strings.TrimSpace(kind.Value), "Secret")
+		name := strings.TrimSpace(kind.Value)
+		about.secret = about.secret || strings.EqualFold(name, "Secret")
 
-		if kinds[kind.Value] {
-			s.objects = append(s.objects[:len(s.objects):len(s.objects)], object{len(s.at), kind.Value})
+		if strings.EqualFold(name, "SecretList") {
+			name = "SecretList"
+		}
+
+		if kinds[name] {
+			s.objects = append(s.objects[:len(s.objects):len(s.objects)], object{len(s.at), name})
 		}
 	}
 
