@@ -14,6 +14,20 @@ help: ## Show this help
 build: ## Build bin/omni-syncd
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/omni-syncd ./cmd/omni-syncd
 
+DIST ?= dist
+ARCH ?= $(shell go env GOARCH)
+# Packages sort by their version; what has no tag comes before everything that has one.
+PACKAGE_VERSION = $(if $(filter v0% v1% v2% v3% v4% v5% v6% v7% v8% v9%,$(VERSION)),$(VERSION),0.0.0-dev.$(VERSION))
+
+.PHONY: package
+package: ## Build the deb and the rpm into dist/ (ARCH=arm64 for another machine)
+	@mkdir -p $(DIST)
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(DIST)/omni-syncd-linux-$(ARCH) ./cmd/omni-syncd
+	@set -e; for packager in deb rpm; do \
+	  ARCH=$(ARCH) VERSION=$(PACKAGE_VERSION) BINARY=$(DIST)/omni-syncd-linux-$(ARCH) SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) \
+	    go tool -modfile=tools/nfpm/go.mod nfpm package --config deploy/packages/nfpm.yaml --packager $$packager --target $(DIST)/; \
+	done
+
 .PHONY: demo
 demo: build ## Try it: an Omni and a Git repository in one process (ONCE=1 exits when all is synced)
 	./bin/omni-syncd demo $(if $(ONCE),--once)

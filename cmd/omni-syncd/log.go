@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -36,7 +37,9 @@ func (f *logFlags) build(w io.Writer) (*zap.Logger, error) {
 		cfg.TimeKey, cfg.EncodeTime = "time", zapcore.RFC3339NanoTimeEncoder
 		encoder = zapcore.NewJSONEncoder(cfg)
 	case "text":
-		encoder = newTextEncoder()
+		// An error means that it is no stream of the journal's.
+		toJournal, _ := journal.StderrIsJournalStream()
+		encoder = newTextEncoder(toJournal)
 	default:
 		return nil, fmt.Errorf("--log-format %q: use text or json", f.format)
 	}

@@ -18,25 +18,36 @@ import (
 type textEncoder struct {
 	// MapObjectEncoder holds the fields of With.
 	*zapcore.MapObjectEncoder
+	// journal leaves the time to journald, which has one, and gives it the level as the
+	// prefix of sd-daemon(3), for `journalctl --priority`.
+	journal bool
 }
 
 var textBuffers = buffer.NewPool()
 
-func newTextEncoder() zapcore.Encoder { return &textEncoder{zapcore.NewMapObjectEncoder()} }
+func newTextEncoder(journal bool) zapcore.Encoder {
+	return &textEncoder{zapcore.NewMapObjectEncoder(), journal}
+}
 
 // Clone implements zapcore.Encoder.
 func (e *textEncoder) Clone() zapcore.Encoder {
 	clone := zapcore.NewMapObjectEncoder()
 	maps.Copy(clone.Fields, e.Fields)
 
-	return &textEncoder{clone}
+	return &textEncoder{clone, e.journal}
 }
 
 // EncodeEntry implements zapcore.Encoder.
 func (e *textEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
 	line := textBuffers.Get()
 
-	fmt.Fprintf(line, "%s %-5s %s", entry.Time.Format("15:04:05.000"), entry.Level.CapitalString(), entry.Message)
+	if e.journal {
+		fmt.Fprintf(line, "<%d>", priority(entry.Level))
+	} else {
+		fmt.Fprint(line, entry.Time.Format("15:04:05.000"), " ")
+	}
+
+	fmt.Fprintf(line, "%-5s %s", entry.Level.CapitalString(), entry.Message)
 
 	for _, field := range fields {
 		if field.Type == zapcore.SkipType {
@@ -55,6 +66,20 @@ func (e *textEncoder) EncodeEntry(entry zapcore.Entry, fields []zapcore.Field) (
 	line.AppendByte('\n')
 
 	return line, nil
+}
+
+// priority is the level in syslog's numbers.
+func priority(level zapcore.Level) int {
+	switch {
+	case level >= zapcore.ErrorLevel:
+		return 3
+	case level == zapcore.WarnLevel:
+		return 4
+	case level == zapcore.InfoLevel:
+		return 6
+	default:
+		return 7
+	}
 }
 
 func writeField(line *buffer.Buffer, key string, value any) {

@@ -69,6 +69,7 @@ type daemon struct {
 	log      *zap.Logger
 	origins  *origins
 	webhooks *webhooks
+	notify   *notifier
 }
 
 // run takes everything that the configuration names, so that what is in use or missing is
@@ -76,10 +77,19 @@ type daemon struct {
 func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error {
 	cfg := d.cfg
 
+	notify, err := newNotifier(d.log)
+	if err != nil {
+		return err
+	}
+
+	d.notify = notify
+
 	meters, err := listenForScrapes(cfg.Metrics, d.log)
 	if err != nil {
 		return err
 	}
+
+	d.notify.say("connecting to Omni")
 
 	conn, err := omni.dial(ctx, cfg.Omni, meters.omni()...)
 	if err != nil {
@@ -125,7 +135,7 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 	api.config.Interceptors = meters.api()
 	d.announce(cfg)
 
-	err = drive(ctx, conn, engine, d.untilStopped, d.reload, d.webhooks.run, api.run, directory.run, meters.run)
+	err = drive(ctx, conn, engine, d.untilStopped, d.reload, d.webhooks.run, api.run, directory.run, meters.run, d.notify.run)
 	d.log.Info("stopped")
 
 	return err
@@ -171,20 +181,25 @@ func (d *daemon) reload(ctx context.Context, engine *sync.Engine) error {
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 
+	asked := d.notify.forward(ctx, hangups)
+
 	if d.path == "" {
 		for {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-hangups:
+			case <-asked:
 				d.log.Info("there is no configuration file to read again: the source stands on the command line")
+				d.notify.reloaded(nil)
 			}
 		}
 	}
 
 	adopt := func(cfg *config.Config) error { return d.adopt(cfg, engine) }
 
-	return config.Watch(ctx, d.path, d.cfg, hangups, adopt, func(err error) {
+	return config.Watch(ctx, d.path, d.cfg, asked, adopt, func(err error) {
+		defer d.notify.reloaded(err)
+
 		if err != nil {
 			d.log.Error("the configuration is ignored, the last one stays in force", zap.Error(err))
 
@@ -210,6 +225,7 @@ func (d *daemon) adopt(cfg *config.Config, engine *sync.Engine) error {
 		d.log.Warn("what changed beside `sources` counts after a restart")
 	}
 
+	d.notify.reloading()
 	engine.Reconfigure(sources)
 	d.origins.keep(cfg)
 	d.cfg = cfg
