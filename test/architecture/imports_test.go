@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"pkg/forge":           {},
 	"pkg/forge/forgetest": {},
 	"pkg/access":          {"pkg/sync", "pkg/omni"},
+	"pkg/replica":         {"pkg/sync"},
 	"pkg/server":          {},
 	"pkg/server/webhook":  {},
 	"pkg/server/auth":     {},
