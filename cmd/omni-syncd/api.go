@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/rest"
 
 	"github.com/omni-syncd/omni-syncd/pkg/access"
 	"github.com/omni-syncd/omni-syncd/pkg/config"
@@ -33,8 +32,10 @@ type calls struct {
 // listenForCalls takes the socket and the address, so that one that is in use is an error
 // at start. socket is what somebody chose; else the default holds, which a second daemon
 // of the same user has to do without.
-func listenForCalls(socket string, cfg *config.API, history *runningHistory, access access.IssuerConfig, log *zap.Logger) (*calls, error) {
+func listenForCalls(socket string, all *config.Config, history *runningHistory, access access.IssuerConfig, log *zap.Logger) (*calls, error) {
+	cfg := &all.API
 	c := &calls{config: api.Config{Logger: log}, access: access, log: log}
+
 	if history != nil {
 		c.config.History = history
 	}
@@ -49,7 +50,7 @@ func listenForCalls(socket string, cfg *config.API, history *runningHistory, acc
 		return c, nil
 	}
 
-	if c.ways, err = waysIn(cfg, log); err != nil {
+	if c.ways, err = waysIn(cfg, &all.Kubernetes, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("the API: %w", err), c.close())
 	}
 
@@ -90,7 +91,7 @@ func listenAtSocket(path string, log *zap.Logger) (*server.Server, error) {
 }
 
 // waysIn are how somebody at the address of the API can say who they are.
-func waysIn(cfg *config.API, log *zap.Logger) ([]auth.Authenticator, error) {
+func waysIn(cfg *config.API, home *config.Kubernetes, log *zap.Logger) ([]auth.Authenticator, error) {
 	var ways []auth.Authenticator
 
 	if cfg.TokensFile != "" {
@@ -117,9 +118,9 @@ func waysIn(cfg *config.API, log *zap.Logger) ([]auth.Authenticator, error) {
 	}
 
 	if k := cfg.Kubernetes; k != nil {
-		cluster, err := rest.InClusterConfig()
+		cluster, _, err := useKubernetes(home)
 		if err != nil {
-			return nil, fmt.Errorf("kubernetes: it needs to run in a cluster, with a service account: %w", err)
+			return nil, fmt.Errorf("api.kubernetes: %w", err)
 		}
 
 		tokens, rights, err := auth.Reviewers(cluster)

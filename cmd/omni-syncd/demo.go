@@ -187,7 +187,7 @@ func (f *demoFlags) follow(ctx context.Context, out io.Writer, server *embedded.
 
 	engine.KeepSuspended = func([]sync.Suspension) error { return nil } // the demo has no next start
 
-	api, err := listenForCalls(filepath.Join(absolute(dir), socketName), &config.API{}, nil, access.IssuerConfig{Omni: conn, Logger: log}, log)
+	api, err := listenForCalls(filepath.Join(absolute(dir), socketName), &config.Config{}, nil, access.IssuerConfig{Omni: conn, Logger: log}, log)
 	if err != nil {
 		return err
 	}

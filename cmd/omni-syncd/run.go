@@ -121,7 +121,7 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 		return err
 	}
 
-	api, err := listenForCalls(firstOf(socket, cfg.API.Socket), &cfg.API, history, issuer, d.log)
+	api, err := listenForCalls(firstOf(socket, cfg.API.Socket), cfg, history, issuer, d.log)
 	if err != nil {
 		return err
 	}

@@ -22,9 +22,9 @@ type API struct {
 	// besides its token.
 	ClientCAFile string `yaml:"clientCAFile"`
 	// TokensFile holds the hashes of tokens and what each may; it is read anew when it changes.
-	TokensFile string      `yaml:"tokensFile"`
-	OIDC       *OIDC       `yaml:"oidc"`
-	Kubernetes *Kubernetes `yaml:"kubernetes"`
+	TokensFile string           `yaml:"tokensFile"`
+	OIDC       *OIDC            `yaml:"oidc"`
+	Kubernetes *KubernetesLogin `yaml:"kubernetes"`
 }
 
 // None is the socket of a daemon without one.
@@ -53,9 +53,9 @@ type ClaimGrant struct {
 	Clusters []string `yaml:"clusters"`
 }
 
-// Kubernetes lets in the service accounts and users of the cluster that the daemon runs in,
-// as that cluster's roles say.
-type Kubernetes struct {
+// KubernetesLogin lets in the service accounts and users of the cluster that the daemon runs
+// in, see [Kubernetes], as that cluster's roles say.
+type KubernetesLogin struct {
 	// Audiences are whom a token may be made for. Default: omni-syncd.
 	Audiences []string `yaml:"audiences"`
 }

@@ -48,6 +48,8 @@ type Config struct {
 	API API `yaml:"api"`
 	// Access is what it hands out.
 	Access Access `yaml:"access"`
+	// Kubernetes is the cluster that the daemon runs in.
+	Kubernetes Kubernetes `yaml:"kubernetes"`
 	// Metrics is where Prometheus and probes ask.
 	Metrics Metrics `yaml:"metrics"`
 }
@@ -244,6 +246,7 @@ func (c *Config) check() error {
 	problems = append(problems, c.checkWebhooks()...)
 	problems = append(problems, c.API.check()...)
 	problems = append(problems, c.Access.check()...)
+	problems = append(problems, c.Kubernetes.check()...)
 	problems = append(problems, c.Metrics.check()...)
 
 	seen := map[string]bool{}
@@ -292,7 +295,7 @@ func (c *Config) checkWebhooks() []error {
 
 // resolve makes the paths of the file relative to the folder that the file is in.
 func (c *Config) resolve(folder string) {
-	paths := []*string{&c.StateDir, &c.Omni.ServiceAccountKeyFile, &c.Omni.CAFile}
+	paths := []*string{&c.StateDir, &c.Omni.ServiceAccountKeyFile, &c.Omni.CAFile, &c.Kubernetes.KubeconfigFile}
 	if c.Webhooks != nil {
 		paths = append(paths, &c.Webhooks.CertFile, &c.Webhooks.KeyFile)
 	}

@@ -23,6 +23,7 @@ omni:
   serviceAccountKeyFile: key
 webhooks: {listen: "127.0.0.1:9292", certFile: cert.pem, keyFile: key.pem}
 api: {socket: api.sock}
+kubernetes: {kubeconfigFile: kubeconfig, namespace: omni-syncd}
 sources:
   - name: fleet
     git:
@@ -52,7 +53,7 @@ sources:
 		Omni:  config.Omni{Endpoint: "https://example.omni.siderolabs.io", ServiceAccountKeyFile: filepath.Join(folder, "key")},
 		Retry: config.Retry{MaxInterval: config.Duration(time.Minute)}, TeardownWarnAfter: config.Duration(15 * time.Minute),
 		Webhooks: &config.Webhooks{Listen: "127.0.0.1:9292", CertFile: filepath.Join(folder, "cert.pem"), KeyFile: filepath.Join(folder, "key.pem")},
-		API:      config.API{Socket: filepath.Join(folder, "api.sock")},
+		API:      config.API{Socket: filepath.Join(folder, "api.sock")}, Kubernetes: config.Kubernetes{KubeconfigFile: filepath.Join(folder, "kubeconfig"), Namespace: "omni-syncd"},
 		Sources: []config.Source{
 			{
 				Name: "fleet", Path: "clusters",
@@ -115,6 +116,7 @@ func TestParseProblems(t *testing.T) {
 		{"tokens without limit", "{access: {serviceAccounts: {users: [a], groups: [b]}}, sources: [{name: a, git: {url: x}}]}", "maxTTL and users are needed"},
 		{"directory for nobody", "{access: {directory: {path: p, serviceAccount: {user: u}}}, sources: [{name: a, git: {url: x}}]}", "access.directory.serviceAccount: user and ttl are needed"},
 		{"directory without path", "{access: {directory: {}}, sources: [{name: a, git: {url: x}}]}", "access.directory.path: it is missing"},
+		{"no namespace", "{kubernetes: {namespace: A/b}, sources: [{name: a, git: {url: x}}]}", `kubernetes.namespace: "A/b" is no name of a namespace`},
 		{"two documents", "sources: [{name: a, git: {url: x}}]\n---\nsources: []\n", "more than one YAML document"},
 		{"too large", strings.Repeat("# \n", config.MaxSize/3+1), "it is larger than"},
 	} {
