@@ -40,30 +40,23 @@ type LeaseConfig struct {
 	// them takes it; whole seconds. Default 15 s.
 	Duration time.Duration
 	// RenewDeadline is how long after the beginning of the last renewal that succeeded this
-	// replica may write; at least [Margin] shorter than Duration. Default 10 s.
+	// replica may write; at least [Margin] shorter than Duration.
 	RenewDeadline time.Duration
-	// RetryPeriod is the time between two tries to renew the lease or to take it. Default 2 s.
+	// RetryPeriod is the time between two tries to renew the lease or to take it.
 	RetryPeriod time.Duration
 	// Logger is told who leads. It may be nil.
 	Logger *zap.Logger
 }
 
-func (c *LeaseConfig) setDefaults() error {
-	c.Duration = cmp.Or(c.Duration, 15*time.Second)
-	c.RenewDeadline = cmp.Or(c.RenewDeadline, 10*time.Second)
-	c.RetryPeriod = cmp.Or(c.RetryPeriod, 2*time.Second)
-	c.Logger = cmp.Or(c.Logger, zap.NewNop())
-
+func (c *LeaseConfig) check() error {
 	switch {
 	case c.Namespace == "" || c.Name == "":
 		return errors.New("a lease needs a name and a namespace")
 	case c.Duration%time.Second != 0:
 		// The record in Kubernetes has whole seconds, and the others go by that.
-		return fmt.Errorf("leaseDuration: %s: it has to be whole seconds", c.Duration)
+		return fmt.Errorf("the lease lasts %s: that has to be whole seconds", c.Duration)
 	case c.RenewDeadline+Margin > c.Duration:
-		return fmt.Errorf("renewDeadline: %s: it has to be at least %s shorter than leaseDuration, %s", c.RenewDeadline, Margin, c.Duration)
-	case c.RetryPeriod*2 > c.RenewDeadline:
-		return fmt.Errorf("retryPeriod: %s: it has to be at most half of renewDeadline, %s", c.RetryPeriod, c.RenewDeadline)
+		return fmt.Errorf("the deadline to renew the lease is %s: it has to be at least %s shorter than the lease lasts, %s", c.RenewDeadline, Margin, c.Duration)
 	default:
 		return nil
 	}
@@ -95,12 +88,14 @@ type Lease struct {
 
 // NewLease returns a lease that nobody asked for yet; see [Lease.Run].
 func NewLease(cfg LeaseConfig) (*Lease, error) {
-	if err := cfg.setDefaults(); err != nil {
+	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 
+	cfg.Logger = cmp.Or(cfg.Logger, zap.NewNop())
 	base := cfg.Name
-	if cfg.Shard.Count > 1 {
+
+	if !cfg.Shard.Whole() {
 		cfg.Name = fmt.Sprintf("%s-%d-of-%d", base, cfg.Shard.Index, cfg.Shard.Count)
 	}
 

@@ -128,12 +128,15 @@ func (e *Engine) notSuspended(s *Suspension) error {
 // Suspensions returns those in force, those of clusters that are gone included.
 func (e *Engine) Suspensions() []Suspension { return e.board.suspended() }
 
-// AdoptSuspensions puts those in force that another replica has kept.
-func (e *Engine) AdoptSuspensions(all []Suspension) {
+// AdoptSuspensions puts those in force that another replica has kept. kept is asked while no
+// request changes them; with false everything stays as it is.
+func (e *Engine) AdoptSuspensions(kept func() ([]Suspension, bool)) {
 	e.suspending.Lock()
 	defer e.suspending.Unlock()
 
-	e.suspend(all)
+	if all, ok := kept(); ok {
+		e.suspend(all)
+	}
 }
 
 // suspend puts suspensions in force in place of those before, and has the targets looked
