@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 	"test/conformance":  {},
 	"test/gitea":        {},
 	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync", "test/secrets"},
+	"test/kube":         {},
 	"test/secrets":      {},
 }
 
