@@ -173,6 +173,8 @@ func TestSuspensions_ByHand(t *testing.T) {
 		t.Errorf("what cannot be read: %v", err)
 	}
 
-	edit(func(m *corev1.ConfigMap) { m.Data["suspended.json"] = `{"suspended": [{"source": "fleet", "by": "hand"}]}` })
+	edit(func(m *corev1.ConfigMap) {
+		m.Data["suspended.json"] = `{"suspended": [{"source": "fleet", "by": "hand"}]}`
+	})
 	b.until(t, []sync.Suspension{{Source: "fleet", By: "hand"}})
 }
