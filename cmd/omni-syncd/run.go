@@ -70,6 +70,7 @@ type daemon struct {
 	origins  *origins
 	webhooks *webhooks
 	notify   *notifier
+	meters   *meters
 }
 
 // run takes everything that the configuration names, so that what is in use or missing is
@@ -88,6 +89,8 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 	if err != nil {
 		return err
 	}
+
+	d.meters = meters
 
 	d.notify.say("connecting to Omni")
 
@@ -199,6 +202,8 @@ func (d *daemon) reload(ctx context.Context, engine *sync.Engine) error {
 
 	return config.Watch(ctx, d.path, d.cfg, asked, adopt, func(err error) {
 		defer d.notify.reloaded(err)
+
+		d.meters.configured(err)
 
 		if err != nil {
 			d.log.Error("the configuration is ignored, the last one stays in force", zap.Error(err))
