@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/omni-syncd
@@ -35,6 +35,10 @@ demo: build ## Try it: an Omni and a Git repository in one process (ONCE=1 exits
 .PHONY: test
 test: ## Run all tests, with the race detector
 	go test -race -timeout 15m ./...
+
+.PHONY: test-packages
+test-packages: ## Build, install, upgrade and purge the deb and the rpm, in a root of their own; as root
+	OMNI_SYNCD_TEST_PACKAGES=1 go test -count=1 -timeout 15m ./deploy/packages
 
 .PHONY: e2e
 e2e: ## Run the conformance tests and the stories against the Omni that OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY name

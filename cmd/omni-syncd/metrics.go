@@ -84,6 +84,13 @@ func (m *meters) api() []connect.Interceptor {
 	return []connect.Interceptor{m.metrics.API()}
 }
 
+// configured tells what came of reading the configuration again.
+func (m *meters) configured(err error) {
+	if m.metrics != nil {
+		m.metrics.Configured(err)
+	}
+}
+
 // run serves until ctx ends.
 func (m *meters) run(ctx context.Context, engine *sync.Engine) error {
 	if m.server == nil {

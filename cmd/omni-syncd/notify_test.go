@@ -64,7 +64,7 @@ func listen(t *testing.T) (heard func() []string) {
 type stuck chan struct{}
 
 func (s stuck) Reconciled(sync.Key, sync.Result, time.Duration) { <-s }
-func (s stuck) Wrote(sync.Key, diff.Action, sync.Result)        {}
+func (s stuck) Wrote(sync.Key, diff.Action, sync.Result, bool)  {}
 
 // one is a source with one cluster; never is one that does not answer.
 type one struct{ never bool }

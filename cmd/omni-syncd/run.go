@@ -81,6 +81,7 @@ type daemon struct {
 	webhooks *webhooks
 	notify   *notifier
 	shard    sync.Shard
+	meters   *meters
 }
 
 // run takes everything that the configuration names, so that what is in use or missing is
@@ -99,6 +100,8 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 	if err != nil {
 		return err
 	}
+
+	d.meters = meters
 
 	lock, err := lockState(cfg.StateDir)
 	if err != nil {
@@ -240,6 +243,8 @@ func (d *daemon) reload(ctx context.Context, engine *sync.Engine) error {
 
 	return config.Watch(ctx, d.path, d.cfg, asked, adopt, func(err error) {
 		defer d.notify.reloaded(err)
+
+		d.meters.configured(err)
 
 		if err != nil {
 			d.log.Error("the configuration is ignored, the last one stays in force", zap.Error(err))

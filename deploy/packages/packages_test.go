@@ -16,7 +16,18 @@ import (
 
 const root = "../.."
 
-// need skips a test that lacks a tool.
+// lacking skips a test that cannot be done, or fails it where everything has to be there.
+func lacking(t *testing.T, why ...any) {
+	t.Helper()
+
+	if os.Getenv("OMNI_SYNCD_TEST_TOOLS") == "required" {
+		t.Fatal(why...)
+	}
+
+	t.Skip(why...)
+}
+
+// need ends a test that lacks a tool.
 func need(t *testing.T, tools ...string) {
 	t.Helper()
 
@@ -26,7 +37,7 @@ func need(t *testing.T, tools ...string) {
 
 	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
+			lacking(t, err)
 		}
 	}
 }
@@ -50,14 +61,8 @@ func do(t *testing.T, name string, args ...string) string {
 func build(t *testing.T, version string) (deb, rpm string) {
 	t.Helper()
 
-	if os.Getenv("OMNI_SYNCD_TEST_PACKAGES") == "" {
-		t.Skip("OMNI_SYNCD_TEST_PACKAGES=1 builds, installs and removes the packages; it installs as root")
-	}
-
-	need(t, "make", "git")
-
 	dist := t.TempDir()
-	do(t, "make", "-C", root, "package", "DIST="+dist, "ARCH=amd64", "VERSION="+version)
+	do(t, "make", "-C", root, "package", "DIST="+dist, "ARCH="+runtime.GOARCH, "VERSION="+version)
 
 	one := func(pattern string) string {
 		found, err := filepath.Glob(filepath.Join(dist, pattern))
@@ -114,10 +119,14 @@ func compare(t *testing.T, what string, want, got []string) {
 // The deb holds what it should, and is installed, upgraded, removed and purged by dpkg, in a
 // root of its own.
 func TestDeb(t *testing.T) {
-	need(t, "dpkg", "dpkg-deb")
+	if os.Getenv("OMNI_SYNCD_TEST_PACKAGES") == "" {
+		t.Skip("`make test-packages` builds, installs and removes the packages; as root")
+	}
+
+	need(t, "make", "git", "dpkg", "dpkg-deb")
 
 	if os.Geteuid() != 0 {
-		t.Skip("dpkg installs as root only")
+		lacking(t, "dpkg installs as root only")
 	}
 
 	first, rpm := build(t, "v1.0.0")
@@ -126,7 +135,7 @@ func TestDeb(t *testing.T) {
 	compare(t, "contents of the deb", contents,
 		listed(t, do(t, "dpkg-deb", "-c", first), regexp.MustCompile(`(?m)^(\S+) (\w+)/(\w+) .* \./(\S+)$`)))
 
-	for field, want := range map[string]string{"Package": "omni-syncd", "Version": "1.0.0", "Architecture": "amd64", "Depends": "systemd (>= 250)"} {
+	for field, want := range map[string]string{"Package": "omni-syncd", "Version": "1.0.0", "Architecture": runtime.GOARCH, "Depends": "systemd (>= 250)"} {
 		if got := strings.TrimSpace(do(t, "dpkg-deb", "-f", first, field)); got != want {
 			t.Errorf("%s is %q, want %q", field, got, want)
 		}
@@ -220,9 +229,7 @@ func TestDeb(t *testing.T) {
 
 // testRPM looks into an rpm and installs and removes it, in a root of its own.
 func testRPM(t *testing.T, file string) {
-	if _, err := exec.LookPath("rpm"); err != nil {
-		t.Skip("there is no rpm")
-	}
+	need(t, "rpm")
 
 	target := t.TempDir()
 	rpm := func(args ...string) string {

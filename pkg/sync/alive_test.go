@@ -207,8 +207,8 @@ func (m *meter) Reconciled(key Key, result Result, took time.Duration) {
 	m.told = append(m.told, fmt.Sprint(key, " ", result, " ", took))
 }
 
-func (m *meter) Wrote(key Key, action diff.Action, result Result) {
-	m.told = append(m.told, fmt.Sprint(key, " ", action, " ", result))
+func (m *meter) Wrote(key Key, action diff.Action, result Result, drift bool) {
+	m.told = append(m.told, fmt.Sprint(key, " ", action, " ", result, " drift ", drift))
 }
 
 // The meter hears of every pass and of every write that was sent, and of no others.
@@ -219,6 +219,9 @@ func TestMeter(t *testing.T) {
 		defer e.queue.ShutDown()
 
 		e.Meter = m
+		seen.from.revision = "main@1"
+		e.board.updateSource("s", func(*SourceStatus) {})
+		e.board.planned(seen, &diff.Plan{}) // so that it is about a revision
 
 		change := &diff.Change{Action: diff.Create, New: marked("a", resource.PhaseRunning)}
 		write := func(ctx context.Context) func(*target) error {
@@ -235,8 +238,8 @@ func TestMeter(t *testing.T) {
 		e.process(t.Context(), seen.Key, write(stopped)) // not sent
 
 		want := []string{
-			"{s a} create success", "{s a} success 1s",
-			"{s a} create retry", "{s a} retry 1s",
+			"{s a} create success drift false", "{s a} success 1s",
+			"{s a} create retry drift true", "{s a} retry 1s",
 			"{s a} wait 0s",
 			"{s a} retry 1s",
 		}

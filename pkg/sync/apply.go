@@ -85,27 +85,27 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 		return nil
 	}
 
-	reason := ""
+	reason, cause := "", Cause("")
 	suspended, standby := e.board.suspension(t.Key), e.standby(t.src)
 
 	switch lost := t.src.quorum(plan, e.controlPlane(t.Target)); {
 	case standby != "":
-		reason = standby
+		reason, cause = standby, CauseStandby
 	case plan.Locked:
-		reason = "the cluster is locked in Omni"
+		reason, cause = "the cluster is locked in Omni", CauseLocked
 	case suspended != nil:
-		reason = suspended.String()
+		reason, cause = suspended.String(), CauseSuspended
 	case t.policy.Suspended:
-		reason = "the cluster is suspended (" + AnnotationSuspend + " in its template, or `suspend` of its source)"
+		reason, cause = "the cluster is suspended ("+AnnotationSuspend+" in its template, or `suspend` of its source)", CauseSuspended
 	case t.policy.Manual && !e.Requested && !e.board.get(t.Key).requested:
-		reason = "the cluster is synced on request only (" + AnnotationSync + ": manual, or `sync: manual` of its source)"
+		reason, cause = "the cluster is synced on request only ("+AnnotationSync+": manual, or `sync: manual` of its source)", CauseManual
 	case lost != "":
-		reason = lost
+		reason, cause = lost, CauseConfirmation
 	default:
 		return e.preflight(t)
 	}
 
-	return &WaitError{Reason: reason + "; pending: " + plan.Summary(), Blocked: true}
+	return &WaitError{Reason: reason + "; pending: " + plan.Summary(), Blocked: true, Cause: cause}
 }
 
 // preflight finds what Omni would refuse of a change before half of it is applied.
@@ -145,13 +145,13 @@ func (e *Engine) hold(t *target, plan *diff.Plan, step string) error {
 	if left := known.backoff(step, e.RetryMin, e.RetryMax); left > 0 {
 		e.queue.AddAfter(t.Key, left)
 
-		return &WaitError{Reason: "somebody undoes this in Omni again and again, next try soon: " + plan.Summary()}
+		return &WaitError{Reason: "somebody undoes this in Omni again and again, next try soon: " + plan.Summary(), Cause: CauseUndone}
 	}
 
 	if left := e.board.grace(t.Key, finishing(plan), e.Grace); left > 0 {
 		e.queue.AddAfter(t.Key, left)
 
-		return &WaitError{Reason: "Omni is destroying " + diff.Name(&plan.Changes[0])}
+		return &WaitError{Reason: "Omni is destroying " + diff.Name(&plan.Changes[0]), Cause: CauseTeardown}
 	}
 
 	return nil
@@ -172,17 +172,25 @@ func (e *Engine) awaited(t *target, plan *diff.Plan) error {
 			blocked = blocked && w.Elsewhere
 		}
 
-		waiting := plan.Waiting[0]
+		waiting, cause := plan.Waiting[0], CauseTeardown
+		if waiting.Elsewhere {
+			cause = CauseElsewhere
+		}
 
-		return &WaitError{Blocked: blocked, Reason: fmt.Sprintf("%s: %s%s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)), e.takesLong(t, !blocked))}
+		return &WaitError{Blocked: blocked, Cause: cause, Reason: fmt.Sprintf("%s: %s%s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)), e.takesLong(t, !blocked))}
 	case len(plan.Kept) > 0:
 		e.takesLong(t, false)
 
 		if t.policy.KeepParts && t.desired != nil {
-			return &WaitError{Reason: fmt.Sprintf("%d resources left the template, kept: %s is disabled", len(plan.Kept), AnnotationPrune), Blocked: true}
+			return &WaitError{Reason: fmt.Sprintf("%d resources left the template, kept: %s is disabled", len(plan.Kept), AnnotationPrune), Blocked: true, Cause: CauseKept}
 		}
 
-		return &WaitError{Reason: "not in Git any more, kept: " + t.keep, Blocked: true}
+		cause := CauseKept
+		if t.unconfirmed {
+			cause = CauseConfirmation
+		}
+
+		return &WaitError{Reason: "not in Git any more, kept: " + t.keep, Blocked: true, Cause: cause}
 	default:
 		e.takesLong(t, false)
 

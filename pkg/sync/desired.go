@@ -58,6 +58,8 @@ type target struct {
 	// together with the look at Omni (Engine.live).
 	policy Policy
 	keep   string
+	// unconfirmed is set if keep ends when somebody confirms it.
+	unconfirmed bool
 	// letGo is set when another source describes what left this one.
 	letGo bool
 	// moved are the fleet resources that other sources describe.
@@ -341,6 +343,8 @@ func (e *Engine) superseded(t *target) bool {
 // keep says why what left Git must not be destroyed, and "" if it may (G2, G11). It is
 // to be asked only while the snapshot is ready.
 func (e *Engine) keep(t *target) string {
+	t.unconfirmed = false
+
 	switch {
 	case !t.src.Prune:
 		return "prune is off for this source"
@@ -367,7 +371,10 @@ func (e *Engine) keep(t *target) string {
 		}
 	}
 
-	return t.src.tooMany(t.from.left)
+	why := t.src.tooMany(t.from.left)
+	t.unconfirmed = why != ""
+
+	return why
 }
 
 // leftBehind returns the file that the template of a cluster was in if the revision still

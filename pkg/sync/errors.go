@@ -27,6 +27,8 @@ type WaitError struct {
 	// Blocked is set when nothing that the engine started will end the wait: a lock, a
 	// guard. A teardown that is under way, in contrast, ends by itself.
 	Blocked bool
+	// Cause is the reason in one word; "" if it has none.
+	Cause Cause
 }
 
 func (e *WaitError) Error() string { return e.Reason }

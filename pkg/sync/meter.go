@@ -13,8 +13,9 @@ type Meter interface {
 	// Reconciled is called after each pass over a target.
 	Reconciled(key Key, result Result, took time.Duration)
 	// Wrote is called after each write that was sent to Omni. The result is one of
-	// ResultSuccess, ResultRetry and ResultStalled.
-	Wrote(key Key, action diff.Action, result Result)
+	// ResultSuccess, ResultRetry and ResultStalled. drift says that the target was Synced
+	// with the revision before, so that somebody else changed what is put right.
+	Wrote(key Key, action diff.Action, result Result, drift bool)
 }
 
 // Result is how a pass or a write ended, which says what happens next.
@@ -61,4 +62,4 @@ func resultOf(err error) Result {
 type unmetered struct{}
 
 func (unmetered) Reconciled(Key, Result, time.Duration) {}
-func (unmetered) Wrote(Key, diff.Action, Result)        {}
+func (unmetered) Wrote(Key, diff.Action, Result, bool)  {}

@@ -115,6 +115,8 @@ func (e *Engine) report(t *target, err error) {
 		stalled *StalledError
 	)
 
+	e.board.blame(t.Key, causeOf(t, err))
+
 	switch {
 	case err == nil && t.desired == nil:
 		e.queueFleet(t)

@@ -66,7 +66,7 @@ func (b *board) ensure(key Key) { b.update(key, func(*record) {}) }
 func (b *board) pending(key Key, path, revision string) {
 	b.update(key, func(r *record) {
 		r.Path, r.Message, r.Settled = path, "waiting for its turn", false
-		r.stalled, r.written, r.refused, r.awaited, r.requested = false, nil, "", revision, false
+		r.stalled, r.written, r.refused, r.awaited, r.requested, r.Cause = false, nil, "", revision, false, ""
 	})
 }
 
@@ -140,7 +140,7 @@ func (b *board) started(key Key, plan *diff.Plan) {
 			r.Done = 0
 		}
 
-		r.Sync, r.Operation, r.Message, r.Settled = OutOfSync, Running, plan.Summary(), false
+		r.Sync, r.Operation, r.Message, r.Settled, r.Cause = OutOfSync, Running, plan.Summary(), false, ""
 		r.Total = r.Done + len(plan.Changes)
 	})
 }
@@ -212,7 +212,7 @@ func (b *board) request(key Key) {
 
 // unread notes that nothing is known of a target while Omni cannot be read.
 func (b *board) unread(t *target, reason string) {
-	b.update(t.Key, func(r *record) { r.Sync, r.Message, r.Settled = Unknown, reason, false })
+	b.update(t.Key, func(r *record) { r.Sync, r.Message, r.Settled, r.Cause = Unknown, reason, false, "" })
 }
 
 // grace returns how much longer Omni is left alone with the end of a deletion; 0 if it
@@ -291,8 +291,11 @@ func (b *board) failed(t *target, message string, stalled bool) bool {
 // changed it in Omni.
 func (b *board) reason(key Key) string {
 	if r := b.get(key); r.synced == r.Revision {
-		return "drift in Omni"
+		return reasonDrift
 	}
 
 	return "new revision"
 }
+
+// reasonDrift is the reason of a write that puts right what somebody else changed.
+const reasonDrift = "drift in Omni"

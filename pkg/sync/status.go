@@ -72,6 +72,8 @@ type TargetStatus struct {
 	Operation   Operation
 	// Message says why the target is not Synced, or what is being done.
 	Message string
+	// Cause is Message in one word, if it is a reason for not being Synced that has one.
+	Cause Cause
 	// Plan is the last plan that was made; nil before the first.
 	Plan *diff.Plan
 	// Done and Total count the writes of the operation under way.

@@ -67,7 +67,7 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 
 	err := verdict(t, change, e.send(ctx, change))
 	e.pulse.move()
-	e.Meter.Wrote(t.Key, change.Action, resultOf(err))
+	e.Meter.Wrote(t.Key, change.Action, resultOf(err), e.board.reason(t.Key) == reasonDrift)
 
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ func everything(t *testing.T) (m *metrics.Metrics, text string) {
 	key := sync.Key{Source: "fleet", Target: "a"}
 
 	m.Reconciled(key, sync.ResultRetry, time.Second)
-	m.Wrote(key, diff.Create, sync.ResultSuccess)
+	m.Wrote(key, diff.Create, sync.ResultSuccess, false)
 	m.Git(source.Request{Host: "git.example.com", Kind: source.RequestLook})
 	get(m.Webhooks(http.NotFoundHandler()), http.MethodPost, "/hooks/fleet")
 
@@ -57,7 +57,10 @@ func everything(t *testing.T) (m *metrics.Metrics, text string) {
 		t.Fatal("the call succeeds")
 	}
 
-	w := get(handler(m, fleet(1), current()), http.MethodGet, "/metrics")
+	e := fleet(1)
+	e.status.Targets[1].Sync, e.status.Targets[1].Cause = sync.OutOfSync, sync.CauseLocked
+
+	w := get(handler(m, e, current()), http.MethodGet, "/metrics")
 	if w.Code != http.StatusOK {
 		t.Fatal(w.Code, w.Body)
 	}
@@ -84,7 +87,7 @@ func TestLint(t *testing.T) {
 func TestLabelNames(t *testing.T) {
 	_, text := everything(t)
 
-	known := strings.Fields("action class cluster code goversion health host kind le method procedure result shard shards source sync type version")
+	known := strings.Fields("action class cluster code goversion health host kind le method procedure reason result shard shards source sync type version")
 
 	for _, row := range rows(text) {
 		for _, name := range row.labels {

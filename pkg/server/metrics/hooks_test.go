@@ -3,11 +3,14 @@ package metrics_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -34,7 +37,8 @@ func TestEngine(t *testing.T) {
 	m.Reconciled(key, sync.ResultSuccess, 50*time.Millisecond)
 	m.Reconciled(key, sync.ResultStalled, 2*time.Second)
 	m.Reconciled(key, sync.ResultUnread, 0)
-	m.Wrote(key, diff.Update, sync.ResultStalled)
+	m.Wrote(key, diff.Update, sync.ResultStalled, false)
+	m.Wrote(key, diff.Update, sync.ResultSuccess, true)
 
 	queue := workqueue.NewTypedRateLimitingQueueWithConfig(
 		workqueue.DefaultTypedControllerRateLimiter[int](), workqueue.TypedRateLimitingQueueConfig[int]{Name: "x", MetricsProvider: m.Queue()})
@@ -53,6 +57,7 @@ func TestEngine(t *testing.T) {
 		`omni_syncd_reconcile_duration_seconds_sum{result="stalled",source="fleet"} 2`,
 		`omni_syncd_reconcile_errors_total{class="stalled",source="fleet"} 1`,
 		`omni_syncd_writes_total{action="update",result="stalled",source="fleet"} 1`,
+		`omni_syncd_drift_writes_total{source="fleet"} 1`,
 		`omni_syncd_queue_adds_total 2`, `omni_syncd_queue_depth 1`, `omni_syncd_queue_retries_total 1`,
 		`omni_syncd_queue_latency_seconds_count 1`, `omni_syncd_queue_work_duration_seconds_count 1`)
 	lacks(t, lines, `class="success"`)
@@ -240,4 +245,26 @@ func TestRequests(t *testing.T) {
 		`omni_syncd_api_requests_in_flight{procedure="/v1/Watch"} 0`,
 		`omni_syncd_api_request_duration_seconds_count{procedure="/v1/Status"} 2`,
 		`omni_syncd_webhook_requests_total{code="202"} 1`)
+}
+
+// The configuration that the daemon starts with is in force; one that is ignored shows until
+// a good one comes, and leaves the time of the last good one.
+func TestConfigured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := metrics.New("v1")
+		began := time.Now().Unix()
+		shows := func(good int, since int64) {
+			t.Helper()
+			has(t, scrape(t, handler(m, fleet(0), current())), fmt.Sprint("omni_syncd_config_last_reload_successful ", good),
+				"omni_syncd_config_last_reload_success_timestamp_seconds "+strconv.FormatFloat(float64(since), 'g', -1, 64))
+		}
+
+		shows(1, began)
+		time.Sleep(time.Minute)
+		m.Configured(errors.New("line 3: a typo"))
+		shows(0, began)
+		time.Sleep(time.Minute)
+		m.Configured(nil)
+		shows(1, began+120)
+	})
 }

@@ -59,7 +59,8 @@ type Metrics struct {
 	passes *prometheus.HistogramVec // by source and result
 	errors *prometheus.CounterVec   // by source and class
 	writes *prometheus.CounterVec   // by source, action and result
-	// sources are those that passes, errors and writes have series of; see forget.
+	drift  *prometheus.CounterVec   // by source
+	// sources are those that passes, errors, writes and drift have series of; see forget.
 	sources gosync.Map
 
 	gitRequests *prometheus.CounterVec   // by host, kind and result
@@ -75,6 +76,8 @@ type Metrics struct {
 	callsOpen   *prometheus.GaugeVec     // by procedure
 
 	webhooks *prometheus.CounterVec // by code
+
+	configGood, configRead prometheus.Gauge
 }
 
 // New returns metrics of a program of that version, with a registry of their own that
@@ -100,6 +103,9 @@ func New(version string) *Metrics {
 	m.writes = m.counter("writes_total",
 		"Changes sent to Omni, by action (create, adopt, update, release, destroy) and result (success, retry, stalled: refused).",
 		"source", "action", "result")
+	m.drift = m.counter("drift_writes_total",
+		"Changes sent to Omni to put right what somebody else changed there since the target was Synced; they are in omni_syncd_writes_total, too.",
+		"source")
 
 	m.gitRequests = m.counter("git_requests_total",
 		"Requests to Git servers: look (the list of refs), fetch (objects). Sources that share a repository share them.",
@@ -118,6 +124,12 @@ func New(version string) *Metrics {
 	m.callsOpen = m.gauge("api_requests_in_flight", "Calls of the daemon's API under way; streams are among them.", "procedure")
 
 	m.webhooks = m.counter("webhook_requests_total", "Requests to the webhook listener, by HTTP status.", "code")
+
+	m.configGood = m.gauge("config_last_reload_successful",
+		"Whether the configuration file is the one in force; 0 while it is ignored because it cannot be used.").WithLabelValues()
+	m.configRead = m.gauge("config_last_reload_success_timestamp_seconds",
+		"When the configuration in force was read, in seconds since 1970.").WithLabelValues()
+	m.Configured(nil)
 
 	m.newQueue()
 
@@ -158,9 +170,28 @@ func (m *Metrics) Reconciled(key sync.Key, result sync.Result, took time.Duratio
 }
 
 // Wrote implements [sync.Meter].
-func (m *Metrics) Wrote(key sync.Key, action diff.Action, result sync.Result) {
+func (m *Metrics) Wrote(key sync.Key, action diff.Action, result sync.Result, drift bool) {
 	m.sources.Store(key.Source, true)
 	m.writes.WithLabelValues(key.Source, string(action), string(result)).Inc()
+
+	// A counter that begins with 1 shows no increase, so it is there before it is needed.
+	corrections := m.drift.WithLabelValues(key.Source)
+	if drift {
+		corrections.Inc()
+	}
+}
+
+// Configured tells what came of reading the configuration file: nil, or why it is ignored. The
+// one that the program started with counts as read.
+func (m *Metrics) Configured(err error) {
+	if err != nil {
+		m.configGood.Set(0)
+
+		return
+	}
+
+	m.configGood.Set(1)
+	m.configRead.SetToCurrentTime()
 }
 
 // forget drops the series of sources that are no longer followed, so that a configuration
@@ -174,6 +205,7 @@ func (m *Metrics) forget(followed map[string]bool) {
 			m.passes.DeletePartialMatch(gone)
 			m.errors.DeletePartialMatch(gone)
 			m.writes.DeletePartialMatch(gone)
+			m.drift.DeletePartialMatch(gone)
 		}
 
 		return true

@@ -51,6 +51,13 @@ var (
 	fleetInfo    = desc("fleet_info", "One for each source with fleet resources, always 1.", "source", "sync")
 	pending      = desc("pending_changes", "Sizes of the last plans, added up: changes that Omni still lacks, by action.", "source", "action")
 
+	waiting = desc("waiting",
+		"One for each cluster that something keeps from being Synced, always 1; without a cluster for the fleet resources of a source. "+
+			"The reason is one of standby (another replica writes), locked, suspended, manual, confirmation (a guard stopped a deletion), kept (it left Git), teardown, "+
+			"elsewhere (another cluster has to let go of something), undone (somebody undoes it again and again), invalid (the template), "+
+			"stalled (refused, or not ours), retry.",
+		"source", "cluster", "reason")
+
 	suspended = desc("suspended", "Clusters and fleet resources that are suspended by request, alone or with their source.", "source")
 
 	sourceUp       = desc("source_up", "Whether the last look at the source succeeded; 0 before the first.", "source")
@@ -71,7 +78,7 @@ var (
 
 	stateDescs = []*prometheus.Desc{
 		leads, shardInfo,
-		clusterInfo, clusterCount, omitted, fleetInfo, pending, suspended, sourceUp, sourcePolled, sourceProblems,
+		clusterInfo, clusterCount, omitted, fleetInfo, pending, waiting, suspended, sourceUp, sourcePolled, sourceProblems,
 		snapshotReady, snapshotAge, snapshotResources, watchFailures, watchBootstraps, watchResumes, engineMoved,
 	}
 )
@@ -160,6 +167,7 @@ func collectTargets(targets []sync.TargetStatus, out chan<- prometheus.Metric) {
 
 		if t.Target == "" {
 			out <- gauge(fleetInfo, 1, t.Source, string(t.Sync))
+			collectCause(t, out)
 
 			continue
 		}
@@ -175,6 +183,7 @@ func collectTargets(targets []sync.TargetStatus, out chan<- prometheus.Metric) {
 
 		shown++
 		out <- gauge(clusterInfo, 1, t.Source, t.Target, string(t.Sync), string(t.Health))
+		collectCause(t, out)
 	}
 
 	for l, n := range count {
@@ -190,6 +199,13 @@ func collectTargets(targets []sync.TargetStatus, out chan<- prometheus.Metric) {
 	}
 
 	out <- gauge(omitted, float64(left))
+}
+
+// collectCause tells why a target is not Synced. A target has one series at most.
+func collectCause(t *sync.TargetStatus, out chan<- prometheus.Metric) {
+	if t.Sync != sync.Synced && t.Cause != "" {
+		out <- gauge(waiting, 1, t.Source, t.Target, string(t.Cause))
+	}
 }
 
 func (s *state) collectSnapshot(out chan<- prometheus.Metric) {

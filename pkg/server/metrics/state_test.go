@@ -29,7 +29,8 @@ func TestReadModel(t *testing.T) {
 		sync.SourceStatus{Name: "lab", Fetched: true, Error: "fetch https://git.example.com/lab.git: no such host", Problems: make(template.Problems, 2)},
 		sync.SourceStatus{Name: "late"})
 	e.status.Targets = append(e.status.Targets,
-		sync.TargetStatus{Key: sync.Key{Source: "lab", Target: "b"}, Sync: sync.OutOfSync, Health: sync.Missing, Plan: &diff.Plan{Changes: []diff.Change{created(), created()}}},
+		sync.TargetStatus{Key: sync.Key{Source: "lab"}, Sync: sync.Unknown, Cause: sync.CauseInvalid},
+		sync.TargetStatus{Key: sync.Key{Source: "lab", Target: "b"}, Sync: sync.OutOfSync, Cause: sync.CauseLocked, Health: sync.Missing, Plan: &diff.Plan{Changes: []diff.Change{created(), created()}}},
 		sync.TargetStatus{Key: sync.Key{Source: "lab", Target: "c"}, Sync: sync.Unknown, Health: "Lost"})
 
 	s := &snapshot{err: errors.New("waiting"), age: 90 * time.Second, stats: []omni.KindStats{
@@ -47,6 +48,8 @@ func TestReadModel(t *testing.T) {
 		`omni_syncd_clusters{health="Lost",sync="Unknown"} 1`,
 		`omni_syncd_clusters_omitted 0`,
 		`omni_syncd_pending_changes{action="create",source="lab"} 2`,
+		`omni_syncd_waiting{cluster="b",reason="locked",source="lab"} 1`,
+		`omni_syncd_waiting{cluster="",reason="invalid",source="lab"} 1`,
 		`omni_syncd_pending_changes{action="destroy",source="fleet"} 0`,
 		`omni_syncd_source_up{source="fleet"} 1`,
 		`omni_syncd_source_up{source="lab"} 0`,
@@ -62,6 +65,8 @@ func TestReadModel(t *testing.T) {
 	)
 	lacks(t, lines, `source_last_poll_timestamp_seconds{source="lab"}`)
 	lacks(t, lines, "no such host") // what servers say is no label
+	lacks(t, lines, `omni_syncd_waiting{cluster="c"`)
+	lacks(t, lines, `omni_syncd_waiting{cluster="cluster-00000"`)
 }
 
 // However many clusters there are and whatever they call themselves, the number of
@@ -99,7 +104,7 @@ func TestG12_ReloadsForYears(t *testing.T) {
 		e.status.Sources = []sync.SourceStatus{{Name: key.Source}}
 
 		m.Reconciled(key, sync.ResultRetry, time.Second)
-		m.Wrote(key, diff.Create, sync.ResultSuccess)
+		m.Wrote(key, diff.Create, sync.ResultSuccess, true)
 		m.Git(source.Request{Host: fmt.Sprint("git-", i, ".example.com"), Kind: source.RequestLook})
 	}
 
