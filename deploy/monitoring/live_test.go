@@ -25,7 +25,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = 2 * time.Minute
+const patience = 3 * time.Minute
 
 // The dashboard and the alerts against a daemon and a Prometheus that are real: no query is
 // an error, and all have something to show of a fleet to which everything happens.
@@ -71,7 +71,7 @@ func TestLive(t *testing.T) {
 	p.checkRules(t)
 }
 
-// fleet is a daemon with sources, clusters and an Omni.
+// liveFleet is a daemon with sources, clusters and an Omni.
 type liveFleet struct {
 	omni   *embedded.Server
 	daemon string // address of its /metrics
@@ -149,8 +149,11 @@ sources:
 		w.Header().Set("Content-Type", res.Header.Get("Content-Type"))
 		_, _ = io.Copy(w, res.Body)
 
-		if len(coming) > 0 {
-			_, _ = io.WriteString(w, "omni_syncd_leader 1\nomni_syncd_shard_info{shard=\"0\",shards=\"1\"} 1\n")
+		for name := range coming {
+			_, _ = io.WriteString(w, map[string]string{
+				"omni_syncd_leader":     "omni_syncd_leader 1\n",
+				"omni_syncd_shard_info": "omni_syncd_shard_info{shard=\"0\",shards=\"1\"} 1\n",
+			}[name])
 		}
 	}))
 	t.Cleanup(f.scrape.Close)
