@@ -181,6 +181,22 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// Grafana's own schema knows every field of it, and lacks none.
+func TestSchema(t *testing.T) {
+	if os.Getenv("OMNI_SYNCD_TEST_TOOLS") != "required" {
+		t.Skip("it compiles Grafana's schema for a minute: OMNI_SYNCD_TEST_TOOLS=required")
+	}
+
+	path, err := filepath.Abs(dashboardFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if out, err := exec.CommandContext(t.Context(), "go", "run", "-C", "../../tools/dashboard", ".", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // Every query is PromQL.
 func TestQueries(t *testing.T) {
 	promtool := need(t, "promtool")

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -38,7 +36,7 @@ func TestLive(t *testing.T) {
 	}
 
 	f := startFleet(t)
-	p := startPrometheus(t, prometheus, f.scrape.URL)
+	p := startPrometheus(t, prometheus, "http://"+f.daemon)
 
 	f.happen(t, p)
 
@@ -78,7 +76,6 @@ type liveFleet struct {
 	hooks  string
 	dir    string
 	binary string
-	scrape *httptest.Server
 }
 
 // startFleet starts an Omni in this process and the real daemon.
@@ -135,28 +132,6 @@ sources:
 	cmd := exec.Command(f.binary, "run", "--config", "config.yaml")
 	cmd.Env = append(os.Environ(), "OMNI_ENDPOINT="+f.omni.Endpoint(), "OMNI_SERVICE_ACCOUNT_KEY="+f.omni.ServiceAccountKey(embedded.AccountOperator))
 	start(t, cmd, f.dir)
-
-	// What is `coming` is added to a scrape that lacks it.
-	f.scrape = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		res, err := http.Get("http://" + f.daemon + "/metrics")
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-
-			return
-		}
-		defer res.Body.Close()
-
-		w.Header().Set("Content-Type", res.Header.Get("Content-Type"))
-		_, _ = io.Copy(w, res.Body)
-
-		for name := range coming {
-			_, _ = io.WriteString(w, map[string]string{
-				"omni_syncd_leader":     "omni_syncd_leader 1\n",
-				"omni_syncd_shard_info": "omni_syncd_shard_info{shard=\"0\",shards=\"1\"} 1\n",
-			}[name])
-		}
-	}))
-	t.Cleanup(f.scrape.Close)
 
 	return f
 }
