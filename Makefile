@@ -47,13 +47,21 @@ e2e: ## Run the conformance tests and the stories against the Omni that OMNI_END
 	go test -count=1 -timeout 15m -run 'TestStories' ./cmd/omni-syncd
 
 KUBE = $(CURDIR)/bin/kube
-# Packages with tests that need a kube-apiserver, whose names begin with TestKube.
-KUBE_PACKAGES = ./pkg/access ./cmd/omni-syncd
+# Packages that are about Kubernetes, and others with some tests that need a kube-apiserver,
+# whose names begin with TestKube.
+KUBE_ALL = ./test/kube ./pkg/replica ./test/failover
+KUBE_SOME = ./pkg/access ./cmd/omni-syncd
+
 .PHONY: test-kube
 test-kube: ## Run the tests against a real kube-apiserver, which is built first (minutes, once)
 	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w" -o $(KUBE)/ tool
-	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m ./test/kube/...
-	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m -run '^TestKube' $(KUBE_PACKAGES)
+	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m $(KUBE_ALL)
+	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m -run '^TestKube' $(KUBE_SOME)
+
+.PHONY: failover
+failover: ## Break the replica that leads, FAILOVERS times in each test (60), on a real kube-apiserver
+	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w" -o $(KUBE)/ tool
+	OMNI_SYNCD_TEST_KUBE=$(KUBE) FAILOVERS=$(or $(FAILOVERS),60) go test -race -count=1 -timeout 60m -v ./test/failover
 
 .PHONY: bench
 bench: ## Compare with upstream's own code: wall time and RPCs (BENCH=regexp)

@@ -25,7 +25,8 @@ type Configs struct {
 type Origin struct {
 	// Source manages the cluster.
 	Source string
-	// Request tells apart what was asked for: another user, another time to live.
+	// Request tells apart what was asked for: another user, another time to live, another
+	// cluster of the same name.
 	Request string
 	// Renew is when they are to be fetched anew, and Expires when the token ends, if they
 	// hold one.
@@ -73,6 +74,8 @@ type Configurer interface {
 type Engine interface {
 	Clusters
 	Changes(since uint64) (sync.Changes, <-chan struct{})
+	// Made tells a cluster from an earlier one of the same name; see [sync.Engine.Made].
+	Made(cluster string) time.Time
 }
 
 // KeeperConfig configures a [Keeper].
@@ -137,6 +140,8 @@ type kept struct {
 	// configs are what was fetched, until it is to be fetched again.
 	configs Configs
 	renew   time.Time
+	// made tells the cluster that they are of.
+	made time.Time
 	// expires is when the token ends, if there is one.
 	expires time.Time
 	// recalled is set once the store was asked what it keeps, or that does not matter.

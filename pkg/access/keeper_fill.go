@@ -81,6 +81,11 @@ func (k *Keeper) tell(cluster string, now *kept, err error) {
 // fill fetches the configs of a cluster into the store, as far as it does not have them. A
 // [ForeignError] says that all else was done.
 func (k *Keeper) fill(ctx context.Context, key sync.Key, now *kept) error {
+	// One that was away in between is another one.
+	if made := k.Engine.Made(key.Target); !made.Equal(now.made) {
+		now.made, now.renew, now.configs = made, time.Time{}, Configs{}
+	}
+
 	if err := k.recallOne(ctx, key.Target, now); err != nil {
 		return err
 	}
@@ -90,7 +95,7 @@ func (k *Keeper) fill(ctx context.Context, key sync.Key, now *kept) error {
 		return err
 	}
 
-	now.configs.Origin = Origin{Source: key.Source, Request: k.request(), Renew: now.renew, Expires: now.expires}
+	now.configs.Origin = Origin{Source: key.Source, Request: k.request(now), Renew: now.renew, Expires: now.expires}
 
 	storing, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -132,7 +137,7 @@ func (k *Keeper) recallOne(ctx context.Context, cluster string, now *kept) error
 	now.recalled = true
 	origin := configs.Origin
 
-	if origin.Request != k.request() || k.Kubeconfig != (configs.Kubeconfig != nil) || k.Talosconfig != (configs.Talosconfig != nil) {
+	if origin.Request != k.request(now) || k.Kubeconfig != (configs.Kubeconfig != nil) || k.Talosconfig != (configs.Talosconfig != nil) {
 		return nil
 	}
 
@@ -145,14 +150,14 @@ func (k *Keeper) recallOne(ctx context.Context, cluster string, now *kept) error
 	return nil
 }
 
-// request tells apart what is asked for.
-func (k *Keeper) request() string {
+// request tells apart what is asked for, and of which cluster.
+func (k *Keeper) request(now *kept) string {
 	account := "login"
 	if a := k.ServiceAccount; a != nil {
 		account = fmt.Sprintf("%q %q %s", a.User, a.Groups, a.TTL)
 	}
 
-	return digest(fmt.Appendf(nil, "%t %t %s", k.Kubeconfig, k.Talosconfig, account))
+	return digest(fmt.Appendf(nil, "%t %t %s %d", k.Kubeconfig, k.Talosconfig, account, now.made.UnixNano()))
 }
 
 // fetch gets the configs that are missing or old, if there is room for them; foreign is

@@ -153,6 +153,19 @@ func TestKeeper_RemovedFile(t *testing.T) {
 	})
 }
 
+// A cluster that went and came back unseen is another one.
+func TestKeeper_MadeAgainUnseen(t *testing.T) {
+	inBubbleWith(t, ofToken, func(t *testing.T, s *script, path string, _ *observer.ObservedLogs) {
+		s.change(func() { s.clusters["a"], s.made["a"] = nil, time.Now() })
+		pass(time.Second)
+		s.change(func() { s.made["a"] = time.Now() })
+		pass(2 * time.Minute)
+		same(t, "file", "a2", files(t, path)["a.kubeconfig"])
+		pass(30 * time.Minute)
+		same(t, "tokens", 2, s.count("a"))
+	})
+}
+
 // A cluster that was away is another one: what was fetched before is not put back.
 func TestKeeper_MadeAgain(t *testing.T) {
 	inBubbleWith(t, ofToken, func(t *testing.T, s *script, path string, _ *observer.ObservedLogs) {

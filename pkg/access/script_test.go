@@ -23,10 +23,11 @@ type script struct {
 	stuck    map[string]bool
 	newer    chan struct{}
 	issued   map[string]int
+	made     map[string]time.Time
 }
 
 func newScript() *script {
-	return &script{version: 1, clusters: map[string]error{}, fails: map[string]error{}, stuck: map[string]bool{}, issued: map[string]int{}, newer: make(chan struct{})}
+	return &script{version: 1, clusters: map[string]error{}, fails: map[string]error{}, stuck: map[string]bool{}, issued: map[string]int{}, made: map[string]time.Time{}, newer: make(chan struct{})}
 }
 
 // change changes the script, and tells.
@@ -50,6 +51,13 @@ func (s *script) Changes(uint64) (sync.Changes, <-chan struct{}) {
 	}
 
 	return changes, s.newer
+}
+
+func (s *script) Made(cluster string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.made[cluster]
 }
 
 func (s *script) Managed(_, cluster string) (sync.Key, error) {

@@ -253,7 +253,7 @@ func TestKube_Secrets(t *testing.T) {
 			}
 
 			stop := begin()
-			w.change(func() { w.clusters["prod"] = nil })
+			w.change(func() { w.clusters["prod"], w.made["prod"] = nil, time.Unix(1, 2) })
 			await(t, events, "put prod")
 
 			secret := h.get(t, test.name)
@@ -288,6 +288,14 @@ func TestKube_Secrets(t *testing.T) {
 			same(t, "tokens", 1, w.count("prod"))
 			same(t, "version", secret.ResourceVersion, h.get(t, test.name).ResourceVersion)
 
+			// Meanwhile it went, and another one of that name came.
+			stop()
+			w.change(func() { w.made["prod"] = time.Unix(1, 3) })
+
+			stop = begin()
+			await(t, events, "put prod")
+			same(t, "tokens", 2, w.count("prod"))
+
 			// Somebody else is to be served.
 			stop()
 
@@ -295,7 +303,7 @@ func TestKube_Secrets(t *testing.T) {
 			stop = begin()
 
 			await(t, events, "put prod")
-			same(t, "tokens", 2, w.count("prod"))
+			same(t, "tokens", 3, w.count("prod"))
 
 			// Half of its time is over.
 			await(t, events, "put prod")
@@ -305,7 +313,7 @@ func TestKube_Secrets(t *testing.T) {
 			w.works(t, test.read(t, secret))
 			tokens = append(tokens, test.read(t, secret).BearerToken)
 
-			if w.count("prod") < 3 || tokens[0] == tokens[1] {
+			if w.count("prod") < 4 || tokens[0] == tokens[1] {
 				t.Errorf("the token is not renewed: %d were made", w.count("prod"))
 			}
 

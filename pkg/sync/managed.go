@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -106,6 +107,17 @@ func (e *Engine) Managed(source, cluster string) (Key, error) {
 	default:
 		return key, nil
 	}
+}
+
+// Made returns when Omni made a cluster, which tells it from an earlier one of the same name;
+// zero if there is none.
+func (e *Engine) Made(cluster string) time.Time {
+	live, exists := e.Snapshot.Get(omni.ClusterType, cluster)
+	if !exists {
+		return time.Time{}
+	}
+
+	return live.Metadata().Created()
 }
 
 // describing returns the sources that have a cluster as a target, sorted, and one that has

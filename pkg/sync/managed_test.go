@@ -131,6 +131,28 @@ func TestManaged(t *testing.T) {
 	expect(t, "without sources", "unmanaged", managed(t, d, "", "k-before"))
 }
 
+// A cluster of the same name is another one, and a change makes none.
+func TestMade(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := daemon.Start(t, o, nil)
+
+	d.Apply(t, fleet("1.34.3", "a"))
+	becomes(t, d, "", "a", daemon.Source)
+
+	first := d.Made("a")
+	d.Apply(t, fleet("1.35.0", "a"))
+
+	if first.IsZero() || !d.Made("a").Equal(first) || !d.Made("b").IsZero() {
+		t.Errorf("made %s, then %s; one that is not there %s", first, d.Made("a"), d.Made("b"))
+	}
+
+	if err := o.State().TeardownAndDestroy(t.Context(), omnires.NewCluster("a").Metadata()); err != nil {
+		t.Fatal(err)
+	}
+
+	within(t, d, "making it again", func(sync.Status) bool { return d.Made("a").After(first) })
+}
+
 // What is being destroyed, and what nobody can see, is not unknown.
 func TestManaged_NotYet(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
