@@ -48,7 +48,7 @@ func TestEngine(t *testing.T) {
 	queue.Add(2)
 	got, _ := queue.Get()
 	queue.Done(got)
-	queue.AddRateLimited(got)
+	queue.AddAfter(got, time.Hour) // it must not come back before the scrape
 
 	lines := scrape(t, handler(m, fleet(0), current()))
 	has(t, lines,
