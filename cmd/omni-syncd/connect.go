@@ -49,6 +49,11 @@ func (f *omniFlags) dial(ctx context.Context, cfg config.Omni, options ...grpc.D
 		return nil, err
 	}
 
+	return dialOmni(ctx, how)
+}
+
+// dialOmni connects, and checks that Omni answers and accepts the key.
+func dialOmni(ctx context.Context, how omni.ConnConfig) (*omni.Conn, error) {
 	conn, err := omni.Dial(how)
 	if err != nil {
 		return nil, err

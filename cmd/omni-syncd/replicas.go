@@ -12,7 +12,6 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
@@ -35,8 +34,8 @@ type replicas struct {
 	suspensions *replica.Suspensions
 	endpoints   *replica.Endpoints
 
-	// writer is the connection that carries nothing while another replica leads.
-	writer *omni.Conn
+	// fenced is the connection that carries nothing while another replica leads.
+	fenced *omni.Conn
 	over   chan struct{} // closed when the lease was given back
 	stop   context.CancelFunc
 }
@@ -124,25 +123,22 @@ func servicePorts(cfg *config.Config) map[string]int32 {
 	return ports
 }
 
-// writeTo returns what changes are written to; nil for the connection that is read from.
-func (r *replicas) writeTo(how func(...grpc.DialOption) (omni.ConnConfig, error), options ...grpc.DialOption) (state.State, error) {
+// writer returns what changes are written to: with replicas a connection of its own, which
+// is made in the same way as reader.
+func (r *replicas) writer(reader *omni.Conn, how omni.ConnConfig) (state.State, error) {
 	if r.lease == nil {
-		return nil, nil
-	}
-
-	cfg, err := how(options...)
-	if err != nil {
-		return nil, err
+		return reader.State(), nil
 	}
 
 	// What the kernel holds back must not be delivered when another replica writes.
-	cfg.Wrap, cfg.KeepaliveTimeout = r.fence.Wrap, r.lease.Duration-r.lease.RenewDeadline
+	how.Wrap, how.KeepaliveTimeout = r.fence.Wrap, r.lease.Duration-r.lease.RenewDeadline
 
-	if r.writer, err = omni.Dial(cfg); err != nil {
+	var err error
+	if r.fenced, err = omni.Dial(how); err != nil {
 		return nil, err
 	}
 
-	return r.writer.State(), nil
+	return r.fenced.State(), nil
 }
 
 // lead is for the engine; nil if it is alone.
@@ -240,7 +236,7 @@ func (r *replicas) close() {
 		<-r.over
 	}
 
-	if r.writer != nil {
-		_ = r.writer.Close() // nothing is lost with a connection
+	if r.fenced != nil {
+		_ = r.fenced.Close() // nothing is lost with a connection
 	}
 }

@@ -13,11 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
 	"github.com/omni-syncd/omni-syncd/pkg/history"
-	omniclient "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
@@ -117,7 +115,12 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 
 	d.notify.say("connecting to Omni")
 
-	conn, err := omni.dial(ctx, cfg.Omni, meters.omni()...)
+	how, err := omni.connection(cfg.Omni, meters.omni()...)
+	if err != nil {
+		return err
+	}
+
+	conn, err := dialOmni(ctx, how)
 	if err != nil {
 		return err
 	}
@@ -138,9 +141,7 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 		return err
 	}
 
-	if engine.State, err = replicas.writeTo(func(options ...grpc.DialOption) (omniclient.ConnConfig, error) {
-		return omni.connection(cfg.Omni, options...)
-	}, meters.omni()...); err != nil {
+	if engine.State, err = replicas.writer(conn, how); err != nil {
 		return err
 	}
 

@@ -359,7 +359,7 @@ func (r *replica) start() {
 	_ = os.Remove(r.socket) // of one that was killed
 
 	r.cmd = exec.Command(binary, "run", "--config", r.config, "--log-level", "debug")
-	r.cmd.Env = append(os.Environ(), "POD_NAME="+r.name, "POD_IP=127.0.0.1", "OMNI_SERVICE_ACCOUNT_KEY="+r.w.omni.ServiceAccountKey(r.name), "GORACE=halt_on_error=1")
+	r.cmd.Env = append(os.Environ(), "POD_NAME="+r.name, "POD_IP=192.0.2.1", "OMNI_SERVICE_ACCOUNT_KEY="+r.w.omni.ServiceAccountKey(r.name), "GORACE=halt_on_error=1")
 	r.cmd.Stdout, r.cmd.Stderr = &r.log, &r.log
 
 	if err := r.cmd.Start(); err != nil {
