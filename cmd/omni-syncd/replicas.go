@@ -36,13 +36,14 @@ type replicas struct {
 
 	// fenced is the connection that carries nothing while another replica leads.
 	fenced *omni.Conn
-	over   chan struct{} // closed when the lease was given back
+	over   chan struct{} // closed when the competition has ended
 	stop   context.CancelFunc
+	log    *zap.Logger
 }
 
 // joinReplicas takes what the configuration asks for. Nothing is asked of Kubernetes yet.
 func joinReplicas(cfg *config.Config, shard sync.Shard, log *zap.Logger) (*replicas, error) {
-	k, r := &cfg.Kubernetes, &replicas{}
+	k, r := &cfg.Kubernetes, &replicas{log: log}
 	if k.LeaderElection == nil && k.Suspensions == "" {
 		return r, nil
 	}
@@ -150,8 +151,7 @@ func (r *replicas) lead() sync.Lead {
 	return r.lease
 }
 
-// run keeps to what the replicas have in common, until ctx ends. It competes for the lease
-// once Omni was read: who cannot write has no use for it.
+// run keeps to what the replicas have in common, until ctx ends.
 func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 	group, ctx := errgroup.WithContext(ctx)
 
@@ -161,13 +161,7 @@ func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 
 	if r.lease != nil {
 		group.Go(func() error { return r.fence.Run(ctx) })
-		group.Go(func() error {
-			if engine.WaitStatus(ctx, func(status sync.Status) bool { return status.Ready }) == nil {
-				r.compete()
-			}
-
-			return nil
-		})
+		group.Go(func() error { return r.competeWhileReady(ctx, engine) })
 	}
 
 	if r.endpoints != nil {
@@ -183,17 +177,40 @@ func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 	return group.Wait()
 }
 
-// compete holds or tries to get the lease until close: it is needed until the last write has
-// come back.
-func (r *replicas) compete() {
-	ctx, stop := context.WithCancel(context.Background())
-	r.stop, r.over = stop, make(chan struct{})
+// competeWhileReady competes for the lease while this replica sees Omni: one that does not
+// cannot write, and is in the way of another one that does. The lease is not given back then
+// but left to expire, since writes may be under way. When ctx ends the competition goes on
+// until close: the lease is needed until the last write has come back.
+func (r *replicas) competeWhileReady(ctx context.Context, engine *sync.Engine) error {
+	becomes := func(ready bool) bool {
+		return engine.WaitStatus(ctx, func(status sync.Status) bool { return status.Ready == ready }) == nil
+	}
 
-	go func() {
-		defer close(r.over)
+	for becomes(true) {
+		competing, stop := context.WithCancel(context.Background())
+		r.stop, r.over = stop, make(chan struct{})
 
-		_ = r.lease.Run(ctx) // it ends with ctx, and with nothing else
-	}()
+		go func() {
+			defer close(r.over)
+
+			_ = r.lease.Run(competing) // it ends with its context, and with nothing else
+		}()
+
+		if becomes(false) {
+			r.log.Warn("Omni cannot be read, so another replica may lead")
+			r.retire()
+		}
+	}
+
+	return nil
+}
+
+// retire ends the competition.
+func (r *replicas) retire() {
+	if r.stop != nil {
+		r.stop()
+		<-r.over
+	}
 }
 
 // whileLeading runs a part anew in each term in which this replica leads, and ends it with
@@ -231,9 +248,9 @@ func whileLeading(run part) part {
 
 // close gives the lease back. Nothing is written any more when it is called.
 func (r *replicas) close() {
-	if r.stop != nil {
-		r.stop()
-		<-r.over
+	if r.lease != nil {
+		r.retire()
+		r.lease.GiveBack()
 	}
 
 	if r.fenced != nil {

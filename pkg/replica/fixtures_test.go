@@ -78,6 +78,8 @@ func compete(t *testing.T, client *kubernetes.Clientset, namespace, name string,
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+
+		l.GiveBack()
 	})
 }
 

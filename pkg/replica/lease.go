@@ -112,7 +112,7 @@ func NewLease(cfg LeaseConfig) (*Lease, error) {
 
 	// ReleaseOnCancel stays off: client-go would also give the lease back after it was lost,
 	// from what it believes to be the holder, and so take it away from the next one if this
-	// process was paused meanwhile. See give.
+	// process was paused meanwhile. See GiveBack.
 	l.elector, err = leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: l.lock, LeaseDuration: cfg.Duration, RenewDeadline: cfg.RenewDeadline, RetryPeriod: cfg.RetryPeriod, Name: cfg.Name,
 		Callbacks: leaderelection.LeaderCallbacks{OnStartedLeading: func(context.Context) {}, OnStoppedLeading: func() {}},
@@ -121,8 +121,8 @@ func NewLease(cfg LeaseConfig) (*Lease, error) {
 	return l, err
 }
 
-// Run competes for the lease until ctx ends, and then gives it back, so that the next one
-// need not wait: everything that writes has to have ended by then. It returns nil.
+// Run competes for the lease until ctx ends, and returns nil. It can run again. The lease is
+// kept until it expires, unless [Lease.GiveBack] is called.
 func (l *Lease) Run(ctx context.Context) error {
 	l.Logger.Info("competing for the lease", zap.String("lease", l.Namespace+"/"+l.Name), zap.String("as", l.identity))
 
@@ -131,8 +131,6 @@ func (l *Lease) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		l.elector.Run(quiet)
 	}
-
-	l.give()
 
 	return nil
 }
@@ -249,9 +247,10 @@ func (l *Lease) tell(err error) {
 	}
 }
 
-// give gives the lease back if Kubernetes says that it is this replica's. Nothing is lost if
-// that fails: it expires.
-func (l *Lease) give() {
+// GiveBack gives the lease back, so that the next one need not wait for its end. Run has to
+// have ended, and so has everything that writes. It does so only if Kubernetes says that the
+// lease is this replica's. Nothing is lost if that fails: it expires.
+func (l *Lease) GiveBack() {
 	l.mu.Lock()
 	l.until = time.Time{}
 	l.mu.Unlock()
