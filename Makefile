@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 
 .PHONY: help
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build bin/omni-syncd
@@ -27,6 +27,30 @@ package: ## Build the deb and the rpm into dist/ (ARCH=arm64 for another machine
 	  ARCH=$(ARCH) VERSION=$(PACKAGE_VERSION) BINARY=$(DIST)/omni-syncd-linux-$(ARCH) SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0) \
 	    go tool -modfile=tools/nfpm/go.mod nfpm package --config deploy/packages/nfpm.yaml --packager $$packager --target $(DIST)/; \
 	done
+
+# Both machines in one image; nothing that the machine it is built on has comes into it.
+IMAGE_EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILDAH = STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot buildah --root $(abspath $(DIST))/image/.storage/root --runroot $(abspath $(DIST))/image/.storage/run
+
+.PHONY: image-files
+image-files: ## Put what the image is made of into dist/image, for deploy/image/Dockerfile
+	@rm -rf $(DIST)/image && mkdir -p $(DIST)/image/rootfs
+	@install -d -m 0755 $(DIST)/image/rootfs $(DIST)/image/rootfs/etc $(DIST)/image/rootfs/etc/ssl $(DIST)/image/rootfs/etc/ssl/certs
+	@install -d -m 1777 $(DIST)/image/rootfs/tmp
+	go -C tools/roots run . > $(DIST)/image/roots.pem && install -m 0644 $(DIST)/image/roots.pem $(DIST)/image/rootfs/etc/ssl/certs/ca-certificates.crt
+	@set -e; for arch in amd64 arm64; do echo "omni-syncd for linux/$$arch"; \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(DIST)/image/omni-syncd-linux-$$arch ./cmd/omni-syncd; \
+	done
+
+.PHONY: image
+image: image-files ## Build the image for amd64 and arm64 into dist/omni-syncd.oci.tar, without Docker (needs buildah)
+	@$(BUILDAH) build --quiet --file deploy/image/Dockerfile --platform linux/amd64,linux/arm64 --timestamp $(IMAGE_EPOCH) \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+	  --manifest omni-syncd $(DIST)/image
+	@rm -f $(DIST)/omni-syncd.oci.tar
+	@$(BUILDAH) manifest push --quiet --all omni-syncd oci-archive:$(DIST)/omni-syncd.oci.tar:$(VERSION)
+	@rm -rf $(DIST)/image/.storage
+	@echo $(DIST)/omni-syncd.oci.tar
 
 .PHONY: demo
 demo: build ## Try it: an Omni and a Git repository in one process (ONCE=1 exits when all is synced)
