@@ -66,6 +66,13 @@ e2e: ## Run the conformance tests and the stories against the Omni that OMNI_END
 	go test -count=1 -timeout 15m ./test/conformance
 	go test -count=1 -timeout 15m -run 'TestStories' ./cmd/omni-syncd
 
+KUBE = $(CURDIR)/bin/kube
+# The packages with tests that need a kube-apiserver, and the names of those tests elsewhere.
+.PHONY: test-kube
+test-kube: ## Run the tests against a real kube-apiserver, which is built first (minutes, once)
+	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w" -o $(KUBE)/ tool
+	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m ./test/kube/...
+
 .PHONY: bench
 bench: ## Compare with upstream's own code: wall time and RPCs (BENCH=regexp)
 	go test -run '^$$' -bench '$(BENCH)' -benchtime 5x -timeout 30m ./test/bench ./pkg/source

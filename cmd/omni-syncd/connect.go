@@ -44,34 +44,12 @@ func (f *omniFlags) bind(cmd *cobra.Command) {
 // dial connects as the flags, else the configuration, else the environment say, and
 // checks that Omni answers and accepts the key.
 func (f *omniFlags) dial(ctx context.Context, cfg config.Omni, options ...grpc.DialOption) (*omni.Conn, error) {
-	endpoint := firstOf(f.endpoint, cfg.Endpoint, os.Getenv(envEndpoint))
-	if endpoint == "" {
-		return nil, errors.New("which Omni? set " + envEndpoint + " to its URL, like https://example.omni.siderolabs.io (or try `omni-syncd demo`)")
+	how, err := f.connection(cfg, options...)
+	if err != nil {
+		return nil, err
 	}
 
-	key := os.Getenv(envKey)
-
-	if file := firstOf(f.keyFile, cfg.ServiceAccountKeyFile); file != "" {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("reading the service account key: %w", withoutKey(err))
-		}
-
-		key = string(data)
-	}
-
-	if strings.TrimSpace(key) == "" {
-		return nil, errors.New("no service account key: set " + envKey + " or --omni-key-file; `omnictl serviceaccount create --role Operator NAME` prints one")
-	}
-
-	conn, err := omni.Dial(omni.ConnConfig{
-		Endpoint:          endpoint,
-		ServiceAccountKey: key,
-		CAFile:            firstOf(f.caFile, cfg.CAFile),
-		Insecure:          f.insecure,
-		UserAgent:         "omni-syncd/" + versionString(),
-		DialOptions:       options,
-	})
+	conn, err := omni.Dial(how)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +59,38 @@ func (f *omniFlags) dial(ctx context.Context, cfg config.Omni, options ...grpc.D
 	}
 
 	return conn, nil
+}
+
+// connection says how to connect.
+func (f *omniFlags) connection(cfg config.Omni, options ...grpc.DialOption) (omni.ConnConfig, error) {
+	endpoint := firstOf(f.endpoint, cfg.Endpoint, os.Getenv(envEndpoint))
+	if endpoint == "" {
+		return omni.ConnConfig{}, errors.New("which Omni? set " + envEndpoint + " to its URL, like https://example.omni.siderolabs.io (or try `omni-syncd demo`)")
+	}
+
+	key := os.Getenv(envKey)
+
+	if file := firstOf(f.keyFile, cfg.ServiceAccountKeyFile); file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return omni.ConnConfig{}, fmt.Errorf("reading the service account key: %w", withoutKey(err))
+		}
+
+		key = string(data)
+	}
+
+	if strings.TrimSpace(key) == "" {
+		return omni.ConnConfig{}, errors.New("no service account key: set " + envKey + " or --omni-key-file; `omnictl serviceaccount create --role Operator NAME` prints one")
+	}
+
+	return omni.ConnConfig{
+		Endpoint:          endpoint,
+		ServiceAccountKey: key,
+		CAFile:            firstOf(f.caFile, cfg.CAFile),
+		Insecure:          f.insecure,
+		UserAgent:         "omni-syncd/" + versionString(),
+		DialOptions:       options,
+	}, nil
 }
 
 // withoutKey takes the path out of the error of a file if it is too long to be one: it
@@ -109,9 +119,14 @@ type part func(context.Context, *sync.Engine) error
 
 // drive runs an engine with its snapshot and other parts beside it, until the first of
 // them ends. It is the one place where components are started: all of them stop with ctx.
+//
+// The snapshot is read over conn, and so is written unless cfg.State says otherwise.
 func drive(ctx context.Context, conn *omni.Conn, cfg sync.Config, parts ...part) error {
-	cfg.State = conn.State()
-	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: cfg.State, Kinds: sync.Kinds(), Logger: logger(cfg.Logger)})
+	if cfg.State == nil {
+		cfg.State = conn.State()
+	}
+
+	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: conn.State(), Kinds: sync.Kinds(), Logger: logger(cfg.Logger)})
 	engine := sync.New(cfg)
 
 	ctx, stop := context.WithCancel(ctx)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -12,9 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
 	"github.com/omni-syncd/omni-syncd/pkg/history"
+	omniclient "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
 
@@ -24,6 +28,7 @@ func newRun() *cobra.Command {
 		omni   omniFlags
 		log    logFlags
 		socket string
+		shard  string
 	)
 
 	cmd := &cobra.Command{
@@ -49,6 +54,10 @@ read again when it changes and on SIGHUP.`,
 
 			d := &daemon{cfg: cfg, path: src.config, log: logger}
 
+			if d.shard, err = sync.ParseShard(shard); err != nil {
+				return fmt.Errorf("--shard: %w", err)
+			}
+
 			return d.run(cmd.Context(), &omni, socket)
 		},
 	}
@@ -56,6 +65,7 @@ read again when it changes and on SIGHUP.`,
 	src.bindSync(cmd)
 	cmd.Flags().DurationVar(&src.interval, "interval", config.DefaultInterval, "how often Git is asked for news")
 	cmd.Flags().StringVar(&socket, "socket", "", "unix socket of the API, or none (default: omni-syncd.sock in $RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR)")
+	cmd.Flags().StringVar(&shard, "shard", "", "work on a part of the clusters, INDEX/COUNT: 0/4 is the first of four (default: all of them)")
 	omni.bind(cmd)
 	log.bind(cmd)
 
@@ -70,6 +80,7 @@ type daemon struct {
 	origins  *origins
 	webhooks *webhooks
 	notify   *notifier
+	shard    sync.Shard
 }
 
 // run takes everything that the configuration names, so that what is in use or missing is
@@ -89,6 +100,18 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 		return err
 	}
 
+	lock, err := lockState(cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close() //nolint:errcheck // it goes with the process at the latest
+
+	replicas, err := joinReplicas(cfg, d.shard, d.log)
+	if err != nil {
+		return err
+	}
+	defer replicas.close()
+
 	d.notify.say("connecting to Omni")
 
 	conn, err := omni.dial(ctx, cfg.Omni, meters.omni()...)
@@ -107,8 +130,14 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 	}
 	defer history.close()
 
-	engine, err := d.engine(meters, history)
+	engine, err := d.engine(ctx, meters, history, replicas)
 	if err != nil {
+		return err
+	}
+
+	if engine.State, err = replicas.writeTo(func(options ...grpc.DialOption) (omniclient.ConnConfig, error) {
+		return omni.connection(cfg.Omni, options...)
+	}, meters.omni()...); err != nil {
 		return err
 	}
 
@@ -135,15 +164,15 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 	api.config.Interceptors = meters.api()
 	d.announce(cfg)
 
-	err = drive(ctx, conn, engine, d.untilStopped, d.reload, d.webhooks.run, api.run, directory.run, meters.run, d.notify.run)
+	err = drive(ctx, conn, engine, d.untilStopped, d.reload, d.webhooks.run, api.run, directory.run, meters.run, d.notify.run, replicas.run)
 	d.log.Info("stopped")
 
 	return err
 }
 
 // engine says how the engine is to work.
-func (d *daemon) engine(meters *meters, history *runningHistory) (sync.Config, error) {
-	cfg := sync.Config{RetryMax: time.Duration(d.cfg.Retry.MaxInterval), TeardownWarnAfter: time.Duration(d.cfg.TeardownWarnAfter), Logger: d.log}
+func (d *daemon) engine(ctx context.Context, meters *meters, history *runningHistory, replicas *replicas) (sync.Config, error) {
+	cfg := sync.Config{Lead: replicas.lead(), Shard: d.shard, RetryMax: time.Duration(d.cfg.Retry.MaxInterval), TeardownWarnAfter: time.Duration(d.cfg.TeardownWarnAfter), Logger: d.log}
 	meters.engine(&cfg)
 
 	if history != nil {
@@ -152,7 +181,14 @@ func (d *daemon) engine(meters *meters, history *runningHistory) (sync.Config, e
 
 	var err error
 
-	if cfg.Suspended, cfg.KeepSuspended, err = suspensions(d.cfg.StateDir); err != nil {
+	if shared := replicas.suspensions; shared != nil {
+		cfg.KeepSuspended = shared.Keep
+		cfg.Suspended, err = shared.Load(ctx)
+	} else {
+		cfg.Suspended, cfg.KeepSuspended, err = suspensions(d.cfg.StateDir)
+	}
+
+	if err != nil {
 		return cfg, err
 	}
 
@@ -244,6 +280,20 @@ func suspensions(stateDir string) ([]sync.Suspension, func([]sync.Suspension) er
 	all, err := file.Load()
 
 	return all, file.Keep, err
+}
+
+// lockState keeps a second daemon out of a state directory; without one there is nothing to
+// keep it out of.
+func lockState(dir string) (io.Closer, error) {
+	if dir == "" {
+		return io.NopCloser(nil), nil
+	}
+
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("stateDir: %w", err)
+	}
+
+	return source.LockState(dir)
 }
 
 // needsRestart reports whether anything changed but the sources.

@@ -211,6 +211,7 @@ func checkValues(data []byte) error {
 func (c *Config) setDefaults() {
 	c.Retry.MaxInterval = cmp.Or(c.Retry.MaxInterval, Duration(DefaultRetryMax))
 	c.TeardownWarnAfter = cmp.Or(c.TeardownWarnAfter, Duration(DefaultTeardownWarnAfter))
+	c.Kubernetes.setDefaults()
 
 	for i := range c.Sources {
 		src := &c.Sources[i]

@@ -1,6 +1,8 @@
 package omni
 
 import (
+	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -37,8 +39,8 @@ const maxReceive = 256 << 20
 // A real Omni serves gRPC through net/http, which answers pings and sets no policy on them. A server on grpc-go's own
 // transport must allow them (keepalive.EnforcementPolicy.MinTime), or it ends the connection with too_many_pings.
 const (
-	defaultKeepalive = 30 * time.Second
-	keepaliveTimeout = 10 * time.Second
+	defaultKeepalive        = 30 * time.Second
+	defaultKeepaliveTimeout = 10 * time.Second
 )
 
 // ConnConfig says how to reach an Omni and as whom.
@@ -59,8 +61,12 @@ type ConnConfig struct {
 	Insecure bool
 
 	// Keepalive is the quiet time after which the connection is probed. 0 means 30 s; gRPC allows no less than 10 s.
-	// A probe that is not answered within 10 s ends the connection, and with it the watches on it.
-	Keepalive time.Duration
+	// A probe that is not answered within KeepaliveTimeout ends the connection, and with it the watches on it; so does
+	// data that the other side does not acknowledge. 0 means 10 s.
+	Keepalive, KeepaliveTimeout time.Duration
+
+	// Wrap, if not nil, is put around every connection to Omni, below TLS and behind a proxy's handshake.
+	Wrap func(net.Conn) net.Conn
 
 	// UserAgent names this program and its version to Omni and its audit log, "omni-syncd/v1.2.3".
 	UserAgent string
@@ -108,16 +114,19 @@ func Dial(cfg ConnConfig) (*Conn, error) {
 
 	signer := interceptor.New(interceptor.Options{ServiceAccountBase64: key, ClientName: cfg.UserAgent})
 
-	if cfg.Keepalive == 0 {
-		cfg.Keepalive = defaultKeepalive
+	if cfg.Wrap != nil {
+		creds = wrapped{creds, cfg.Wrap}
 	}
+
+	cfg.Keepalive = cmp.Or(cfg.Keepalive, defaultKeepalive)
+	cfg.KeepaliveTimeout = cmp.Or(cfg.KeepaliveTimeout, defaultKeepaliveTimeout)
 
 	options := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithChainUnaryInterceptor(signer.Unary()),
 		grpc.WithChainStreamInterceptor(signer.Stream()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceive), grpc.UseCompressor(gzip.Name)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: cfg.Keepalive, Timeout: keepaliveTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: cfg.Keepalive, Timeout: cfg.KeepaliveTimeout}),
 		grpc.WithConnectParams(connectParams()),
 		grpc.WithSharedWriteBuffer(true),
 		grpc.WithUserAgent(cfg.UserAgent),
@@ -136,6 +145,23 @@ func Dial(cfg ConnConfig) (*Conn, error) {
 		endpoint:   cfg.Endpoint,
 		usesCA:     cfg.CAFile != "",
 	}, nil
+}
+
+// wrapped puts something around a connection before TLS begins on it.
+type wrapped struct {
+	credentials.TransportCredentials
+
+	wrap func(net.Conn) net.Conn
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (w wrapped) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return w.TransportCredentials.ClientHandshake(ctx, authority, w.wrap(conn))
+}
+
+// Clone implements credentials.TransportCredentials.
+func (w wrapped) Clone() credentials.TransportCredentials {
+	return wrapped{w.TransportCredentials.Clone(), w.wrap}
 }
 
 // State reads and writes Omni's resources. A watch on it ends with an Errored event and is not resumed.

@@ -72,7 +72,7 @@ func (g *Git) stateDir() (string, error) {
 	}
 
 	if g.lock == nil {
-		lock, err := lockState(g.cfg.StateDir)
+		lock, err := LockState(g.cfg.StateDir)
 		if err != nil {
 			return "", err
 		}

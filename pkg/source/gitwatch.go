@@ -17,6 +17,7 @@ type hub struct {
 	now      news               // what was told last; a newcomer gets it
 	last     time.Time
 	next     time.Time
+	looked   time.Time // when the last look that succeeded, and was told, began
 }
 
 // news is what looks led to. Both are set when a failure came after a revision that was
@@ -155,7 +156,26 @@ func (g *Git) poll(ctx context.Context, ended chan<- struct{}) {
 
 	looked := false
 
-	watch(ctx, g.rest, g.Fetch, func(rev Revision, err error) {
+	var began, succeeded time.Time
+
+	fetch := func(ctx context.Context) (Revision, error) {
+		began, succeeded = time.Now(), time.Time{}
+
+		rev, err := g.Fetch(ctx)
+		if err == nil {
+			succeeded = began
+		}
+
+		return rev, err
+	}
+
+	rest := func(ctx context.Context, failures int) bool {
+		g.hub.lookedAt(succeeded) // what it led to was told by now
+
+		return g.rest(ctx, failures)
+	}
+
+	watch(ctx, rest, fetch, func(rev Revision, err error) {
 		if err != nil && !looked {
 			if kept, ok := g.kept(ctx); ok {
 				g.hub.tell(ctx, news{rev: &kept})
@@ -213,6 +233,24 @@ func (h *hub) fetched() {
 	defer h.mu.Unlock()
 
 	h.last, h.now.err = time.Now(), nil
+}
+
+func (h *hub) lookedAt(began time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if began.After(h.looked) {
+		h.looked = began
+	}
+}
+
+// Looked is when the last look of Watch that succeeded began. What was in the repository by
+// then, Newest is at least as new as. Zero: there was none yet.
+func (g *Git) Looked() time.Time {
+	g.hub.mu.Lock()
+	defer g.hub.mu.Unlock()
+
+	return g.hub.looked
 }
 
 // Hurry makes Watch look at least that often, from the next look on: whoever shares a Git

@@ -4,6 +4,6 @@ package source
 
 import "os"
 
-// lockState does nothing where there is no flock: there, whoever runs two processes has
+// LockState does nothing where there is no flock: there, whoever runs two processes has
 // to give each its own state directory.
-func lockState(string) (*os.File, error) { return nil, nil }
+func LockState(string) (*os.File, error) { return nil, nil }

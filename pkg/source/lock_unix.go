@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// lockState makes sure that nobody else uses a state directory until the file is closed.
+// LockState makes sure that nobody else uses a state directory until the file is closed.
 // The lock goes with the process, however that ends.
-func lockState(dir string) (*os.File, error) {
+func LockState(dir string) (*os.File, error) {
 	name := filepath.Join(dir, "lock")
 
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)

@@ -86,9 +86,11 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	}
 
 	reason := ""
-	suspended := e.board.suspension(t.Key)
+	suspended, standby := e.board.suspension(t.Key), e.standby(t.src)
 
 	switch lost := t.src.quorum(plan, e.controlPlane(t.Target)); {
+	case standby != "":
+		reason = standby
 	case plan.Locked:
 		reason = "the cluster is locked in Omni"
 	case suspended != nil:

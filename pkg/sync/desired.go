@@ -129,8 +129,8 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 	}
 
 	next.broken = brokenTargets(read.set, next.targets, read.problems)
-	next.fleetPending.Store(previous.fleetPending.Load() || changed(previous.targets[""], next.targets[""]) ||
-		previous.targets[""] != nil && !next.wants(""))
+	next.fleetPending.Store(e.Shard.Owns("") && (previous.fleetPending.Load() || changed(previous.targets[""], next.targets[""]) ||
+		previous.targets[""] != nil && !next.wants("")))
 
 	src.desired.Store(next)
 	e.announce(src, revision, len(read.targets), read.problems)
@@ -186,6 +186,10 @@ func (e *Engine) affected(src *sourceState, previous, next *desired) []Key {
 	var keys []Key
 
 	for name, t := range next.targets {
+		if !e.Shard.Owns(name) {
+			continue
+		}
+
 		key := Key{src.Name, name}
 		if known := e.board.get(key); known.Sync == Synced && known.Settled && !changed(previous.targets[name], t) {
 			e.board.carryOver(key, next.revision)
@@ -196,7 +200,9 @@ func (e *Engine) affected(src *sourceState, previous, next *desired) []Key {
 	}
 
 	for name := range next.broken {
-		e.board.ensure(Key{src.Name, name})
+		if e.Shard.Owns(name) {
+			e.board.ensure(Key{src.Name, name})
+		}
 	}
 
 	for _, key := range e.board.keys(src.Name) {
@@ -287,8 +293,10 @@ func (e *Engine) queueRemoved(src *sourceState) {
 	}
 
 	for _, key := range keys {
-		e.board.ensure(key)
-		e.queue.Add(key)
+		if e.Shard.Owns(key.Target) {
+			e.board.ensure(key)
+			e.queue.Add(key)
+		}
 	}
 }
 

@@ -56,6 +56,10 @@ type Config struct {
 	State state.State
 	// Snapshot is what plans are made from; somebody else runs it.
 	Snapshot *omni.Snapshot
+	// Lead says whether this engine may write; nil: it always may, there is no other one.
+	Lead Lead
+	// Shard says which targets are worked on. The zero value: all.
+	Shard Shard
 	// Workers is how many targets are worked on at the same time. Default 128: a worker
 	// mostly waits for Omni, and those that wait in vain must not be all of them (G6).
 	Workers int
@@ -196,8 +200,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		})
 	})
 
-	group.Go(func() error { return e.follow(ctx) }) // omni → Snapshot → queue
-	group.Go(func() error { return e.beat(ctx) })   // → queue, see Alive
+	group.Go(func() error { return e.follow(ctx) })     // omni → Snapshot → queue
+	group.Go(func() error { return e.followLead(ctx) }) // who may write → queue
+	group.Go(func() error { return e.beat(ctx) })       // → queue, see Alive
 
 	for range e.Workers {
 		group.Go(func() error {

@@ -54,7 +54,7 @@ func (e *AmbiguousError) Error() string {
 // managed by the one whose mark it carries.
 //
 // The error is an [UnmanagedError], a [NotYetError] or an [AmbiguousError]. Unmanaged is
-// said only of what would be seen if it were there.
+// said only of what would be seen if it were there: never of the clusters of another shard.
 func (e *Engine) Managed(source, cluster string) (Key, error) {
 	unmanaged := &UnmanagedError{source, cluster}
 
@@ -64,6 +64,10 @@ func (e *Engine) Managed(source, cluster string) (Key, error) {
 
 	if err := e.Snapshot.Err(); err != nil {
 		return Key{}, &NotYetError{cluster, "Omni was not read completely: " + err.Error(), true}
+	}
+
+	if !e.Shard.Owns(cluster) {
+		return Key{}, &NotYetError{cluster, "it belongs to " + e.otherShard(cluster), true}
 	}
 
 	live, exists := e.Snapshot.Get(omni.ClusterType, cluster)

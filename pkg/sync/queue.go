@@ -208,7 +208,7 @@ func (e *Engine) notice(change omni.Change) {
 	for _, src := range e.sources.all() {
 		if key := (Key{src.Name, change.Cluster}); e.board.has(key) {
 			e.queue.Add(key)
-		} else if key, ok := e.appeared(src, change); ok {
+		} else if key, ok := e.appeared(src, change); ok && e.Shard.Owns(key.Target) {
 			e.board.ensure(key)
 			e.queue.Add(key)
 		}

@@ -12,8 +12,16 @@ import (
 // Reconcile asks for a target to be tried now: whatever it waits for is looked at again,
 // what Omni refused is sent again, and a cluster whose policy is manual is written to
 // until it is Synced with its revision. Guards, locks and suspension hold as ever. The
-// error says that there is no such target.
+// error says that there is no such target, or that another replica leads ([ErrStandby]).
 func (e *Engine) Reconcile(key Key) error {
+	if err := e.mustLead(); err != nil {
+		return err
+	}
+
+	if !e.Shard.Owns(key.Target) {
+		return fmt.Errorf("%q belongs to %s: ask a replica of that", key.Target, e.otherShard(key.Target))
+	}
+
 	if !e.board.has(key) {
 		return fmt.Errorf("the source %s has no cluster %q", key.Source, key.Target)
 	}
@@ -64,6 +72,10 @@ func (e *Engine) Confirm(source, digest string) error {
 	src := e.sources.get(source)
 	if src == nil {
 		return fmt.Errorf("there is no source %q", source)
+	}
+
+	if err := e.mustLead(); err != nil {
+		return err
 	}
 
 	if !src.confirmations.add(digest) {

@@ -25,6 +25,9 @@ type sourceState struct {
 	desired *atomic.Pointer[desired]
 	// confirmations stay with the name of the source.
 	confirmations *confirmations
+	// lookedIn is the term of the lead in which desired was found to be what the source says;
+	// it goes with desired.
+	lookedIn *atomic.Uint64
 	// read is what the last revision holds; nil before the first. Only the watch of the
 	// source uses it.
 	read *reading
@@ -45,7 +48,7 @@ func (src *sourceState) touchedBy(revision source.Revision) bool {
 }
 
 func newSourceState(cfg SourceConfig, confirmations *confirmations) *sourceState {
-	return &sourceState{SourceConfig: cfg, renderer: render.New(), desired: new(atomic.Pointer[desired]), confirmations: confirmations}
+	return &sourceState{SourceConfig: cfg, renderer: render.New(), desired: new(atomic.Pointer[desired]), confirmations: confirmations, lookedIn: new(atomic.Uint64)}
 }
 
 // follows reports whether two configurations of a source deliver the same targets.
@@ -59,12 +62,12 @@ type sources struct {
 	// turn lets one revision in at a time, and none while the sources are replaced: a
 	// source that was taken out must not come back with a late revision.
 	turn sync.Mutex
-	// replaced tells followSources that the map is another one.
-	replaced chan struct{}
+	// replaced tells followSources that the map is another one, and added tells lookAnew.
+	replaced, added chan struct{}
 }
 
 func newSources() *sources {
-	s := &sources{replaced: make(chan struct{}, 1)}
+	s := &sources{replaced: make(chan struct{}, 1), added: make(chan struct{}, 1)}
 	s.byName.Store(&map[string]*sourceState{})
 
 	return s
@@ -110,7 +113,7 @@ func (e *Engine) Reconfigure(configs []SourceConfig) {
 		case !before.follows(&cfg):
 			next[cfg.Name] = newSourceState(cfg, before.confirmations)
 		case !reflect.DeepEqual(before.SourceConfig, cfg):
-			next[cfg.Name] = &sourceState{SourceConfig: cfg, renderer: before.renderer, desired: before.desired, confirmations: before.confirmations}
+			next[cfg.Name] = &sourceState{SourceConfig: cfg, renderer: before.renderer, desired: before.desired, confirmations: before.confirmations, lookedIn: before.lookedIn}
 		default:
 			next[cfg.Name] = before
 		}
@@ -141,9 +144,11 @@ func (e *Engine) Reconfigure(configs []SourceConfig) {
 		e.queueRemoved(src)
 	}
 
-	select {
-	case s.replaced <- struct{}{}:
-	default: // followSources has not looked at the last one yet
+	for _, told := range []chan struct{}{s.replaced, s.added} {
+		select {
+		case told <- struct{}{}:
+		default: // the last one was not looked at yet
+		}
 	}
 }
 

@@ -39,10 +39,14 @@ var (
 // Suspend leaves a target, or a source, alone until [Engine.Resume]. When it returns, writes
 // that were under way have come back, no other is begun, and the suspension is durable: it
 // holds after a restart. It waits for [Config.Timeout] at most. Suspending again replaces
-// who, when and why.
+// who, when and why. Only the replica that leads can do this: [ErrStandby].
 func (e *Engine) Suspend(s Suspension) error {
 	if e.KeepSuspended == nil {
 		return ErrNotKept
+	}
+
+	if err := e.mustLead(); err != nil {
+		return err
 	}
 
 	e.suspending.Lock()
@@ -82,6 +86,10 @@ func (e *Engine) Resume(source string, target *string) error {
 		return e.notSuspended(&s)
 	}
 
+	if err := e.mustLead(); err != nil {
+		return err
+	}
+
 	e.suspending.Lock()
 	defer e.suspending.Unlock()
 
@@ -119,6 +127,17 @@ func (e *Engine) notSuspended(s *Suspension) error {
 
 // Suspensions returns those in force, those of clusters that are gone included.
 func (e *Engine) Suspensions() []Suspension { return e.board.suspended() }
+
+// AdoptSuspensions puts those in force that another replica has kept. kept is asked while no
+// request changes them; with false everything stays as it is.
+func (e *Engine) AdoptSuspensions(kept func() ([]Suspension, bool)) {
+	e.suspending.Lock()
+	defer e.suspending.Unlock()
+
+	if all, ok := kept(); ok {
+		e.suspend(all)
+	}
+}
 
 // suspend puts suspensions in force in place of those before, and has the targets looked
 // at that this concerns.

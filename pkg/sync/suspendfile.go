@@ -25,6 +25,31 @@ type suspensionFile struct {
 	Suspended []Suspension `json:"suspended"`
 }
 
+// DecodeSuspensions reads what EncodeSuspensions wrote.
+func DecodeSuspensions(data []byte) ([]Suspension, error) {
+	var kept suspensionFile
+
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+
+	err := decoder.Decode(&kept)
+
+	return kept.Suspended, err
+}
+
+// EncodeSuspensions writes suspensions for the next run, and for people.
+func EncodeSuspensions(all []Suspension) ([]byte, error) {
+	var data bytes.Buffer
+
+	encoder := json.NewEncoder(&data)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+
+	err := encoder.Encode(suspensionFile{all})
+
+	return data.Bytes(), err
+}
+
 // Load returns what the last run kept; nothing if there is no file. A file that cannot be
 // read is an error and not an empty one: what somebody suspended must not be written to
 // because of a broken disk.
@@ -44,12 +69,7 @@ func (f SuspensionFile) Load() ([]Suspension, error) {
 		return nil, fmt.Errorf("reading what is suspended: %w", err)
 	}
 
-	var kept suspensionFile
-
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-
-	err = decoder.Decode(&kept)
+	kept, err := DecodeSuspensions(data)
 	if err == nil && len(data) > maxSuspensionFile {
 		err = fmt.Errorf("it is larger than %d bytes", maxSuspensionFile)
 	}
@@ -58,26 +78,21 @@ func (f SuspensionFile) Load() ([]Suspension, error) {
 		return nil, fmt.Errorf("%s tells what is suspended, and cannot be read (%w): mend it, or remove it to resume everything", f, err)
 	}
 
-	return kept.Suspended, nil
+	return kept, nil
 }
 
 // Keep writes the file. It is on the disk, as a whole, when that returns.
 func (f SuspensionFile) Keep(all []Suspension) error {
-	var data bytes.Buffer
-
-	encoder := json.NewEncoder(&data)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-
-	if err := encoder.Encode(suspensionFile{all}); err != nil {
+	data, err := EncodeSuspensions(all)
+	if err != nil {
 		return err
 	}
 
-	if data.Len() > maxSuspensionFile {
-		return fmt.Errorf("the file would have %d bytes, which is more than %d; resume some of them", data.Len(), maxSuspensionFile)
+	if len(data) > maxSuspensionFile {
+		return fmt.Errorf("the file would have %d bytes, which is more than %d; resume some of them", len(data), maxSuspensionFile)
 	}
 
-	if err := maybe.WriteFile(string(f), data.Bytes(), 0o600); err != nil {
+	if err := maybe.WriteFile(string(f), data, 0o600); err != nil {
 		return err
 	}
 

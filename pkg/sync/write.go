@@ -48,8 +48,9 @@ func (e *Engine) writeAll(ctx context.Context, t *target, phase []diff.Change) e
 }
 
 // write does one write. Once started it is not cut off by the end of ctx, so that a
-// stop leaves no write in doubt; Timeout bounds it. On success the Snapshot holds the
-// result, although its watch lags behind.
+// stop leaves no write in doubt; Timeout bounds it, and the right to write does: another
+// replica may write after that. On success the Snapshot holds the result, although its watch
+// lags behind.
 func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) error {
 	if err := ctx.Err(); err != nil {
 		return &RetryError{Err: err}
@@ -61,7 +62,7 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 		return err
 	}
 
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.Timeout)
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), e.writeBy())
 	defer cancel()
 
 	err := verdict(t, change, e.send(ctx, change))
@@ -113,6 +114,10 @@ func verdict(t *target, change *diff.Change, err error) error {
 func (e *Engine) stillMay(t *target) error {
 	if e.superseded(t) {
 		return &RetryError{Err: errors.New("a newer revision came meanwhile"), Expected: true}
+	}
+
+	if why := e.standby(t.src); why != "" {
+		return &RetryError{Err: errors.New(why), Expected: true}
 	}
 
 	if e.board.suspension(t.Key) != nil {

@@ -31,6 +31,7 @@ var allowed = map[string][]string{
 	"pkg/forge":           {},
 	"pkg/forge/forgetest": {},
 	"pkg/access":          {"pkg/sync", "pkg/omni"},
+	"pkg/replica":         {"pkg/sync"},
 	"pkg/server":          {},
 	"pkg/server/webhook":  {},
 	"pkg/server/auth":     {},
@@ -44,7 +45,7 @@ var allowed = map[string][]string{
 	"pkg/history":                         {},
 	"examples":                            {},
 	"cmd/omni-syncd": {
-		"pkg/config", "pkg/source", "pkg/template", "pkg/template/schema", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "pkg/history", "pkg/source/signature",
+		"pkg/config", "pkg/source", "pkg/template", "pkg/template/schema", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "pkg/replica", "pkg/history", "pkg/source/signature",
 		"pkg/server", "pkg/server/webhook", "pkg/server/auth", "pkg/server/metrics", "pkg/server/api", "pkg/access", "pkg/report", "pkg/forge", "pkg/diff/mask", "api/omnisyncd/v1", "api/omnisyncd/v1/omnisyncdv1connect", "examples",
 	},
 	"deploy/packages":   {},
@@ -56,6 +57,7 @@ var allowed = map[string][]string{
 	"test/conformance":  {},
 	"test/gitea":        {},
 	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync", "test/secrets"},
+	"test/kube":         {},
 	"test/secrets":      {},
 }
 

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/state"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/omni-syncd/omni-syncd/pkg/config"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/replica"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+)
+
+// What Kubernetes tells a pod of itself, if its manifest says so.
+const (
+	envPodName = "POD_NAME"
+	envPodIP   = "POD_IP"
+)
+
+// replicas is what this daemon has in common with others that follow the same sources. What
+// the configuration does not ask for is nil: then this one is alone, or remembers by itself.
+type replicas struct {
+	lease       *replica.Lease
+	fence       *replica.Fence
+	suspensions *replica.Suspensions
+	endpoints   *replica.Endpoints
+
+	// writer is the connection that carries nothing while another replica leads.
+	writer *omni.Conn
+	over   chan struct{} // closed when the lease was given back
+	stop   context.CancelFunc
+}
+
+// joinReplicas takes what the configuration asks for. Nothing is asked of Kubernetes yet.
+func joinReplicas(cfg *config.Config, shard sync.Shard, log *zap.Logger) (*replicas, error) {
+	k, r := &cfg.Kubernetes, &replicas{}
+	if k.LeaderElection == nil && k.Suspensions == "" {
+		return r, nil
+	}
+
+	access, namespace, err := useKubernetes(k)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+
+	// A request that times out takes its connection along, so that the next one finds a new
+	// way. With HTTP/2 all of them would go on waiting on one that is dead.
+	access.NextProtos = []string{"http/1.1"}
+
+	client, err := kubernetes.NewForConfig(access)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+
+	if k.Suspensions != "" {
+		r.suspensions = replica.NewSuspensions(replica.SuspensionsConfig{Client: client, Namespace: namespace, Name: k.Suspensions, Logger: log})
+	}
+
+	election := k.LeaderElection
+	if election == nil {
+		return r, nil
+	}
+
+	name := os.Getenv(envPodName)
+	if name == "" {
+		name, _ = os.Hostname() // it is for people
+	}
+
+	r.lease, err = replica.NewLease(replica.LeaseConfig{
+		Client: client.CoordinationV1(), Namespace: namespace, Name: election.Lease, Shard: shard, Replica: name,
+		Duration: time.Duration(election.LeaseDuration), RenewDeadline: time.Duration(election.RenewDeadline), RetryPeriod: time.Duration(election.RetryPeriod),
+		Logger: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes.leaderElection: %w", err)
+	}
+
+	r.fence = replica.NewFence(r.lease)
+
+	if k.LeaderEndpoints == "" {
+		return r, nil
+	}
+
+	address, err := netip.ParseAddr(os.Getenv(envPodIP))
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes.leaderEndpoints: $%s has to be the address of this pod: %w", envPodIP, err)
+	}
+
+	r.endpoints = replica.NewEndpoints(replica.EndpointsConfig{
+		Client: client.DiscoveryV1(), Namespace: namespace, Service: k.LeaderEndpoints, Address: address, Ports: servicePorts(cfg), Lead: r.lease, Logger: log,
+	})
+
+	return r, nil
+}
+
+// servicePorts are the ports of the daemon that callers are led to, by the names that they
+// have in the Service.
+func servicePorts(cfg *config.Config) map[string]int32 {
+	ports := map[string]int32{}
+
+	add := func(name, address string) {
+		_, port, err := net.SplitHostPort(address)
+		if n, bad := strconv.ParseUint(port, 10, 16); err == nil && bad == nil {
+			ports[name] = int32(n) //nolint:gosec // 16 bits
+		}
+	}
+
+	add("api", cfg.API.Listen)
+
+	if cfg.Webhooks != nil {
+		add("webhooks", cfg.Webhooks.Listen)
+	}
+
+	return ports
+}
+
+// writeTo returns what changes are written to; nil for the connection that is read from.
+func (r *replicas) writeTo(how func(...grpc.DialOption) (omni.ConnConfig, error), options ...grpc.DialOption) (state.State, error) {
+	if r.lease == nil {
+		return nil, nil
+	}
+
+	cfg, err := how(options...)
+	if err != nil {
+		return nil, err
+	}
+
+	// What the kernel holds back must not be delivered when another replica writes.
+	cfg.Wrap, cfg.KeepaliveTimeout = r.fence.Wrap, r.lease.Duration-r.lease.RenewDeadline
+
+	if r.writer, err = omni.Dial(cfg); err != nil {
+		return nil, err
+	}
+
+	return r.writer.State(), nil
+}
+
+// lead is for the engine; nil if it is alone.
+func (r *replicas) lead() sync.Lead {
+	if r.lease == nil {
+		return nil
+	}
+
+	return r.lease
+}
+
+// run keeps to what the replicas have in common, until ctx ends. It competes for the lease
+// once Omni was read: who cannot write has no use for it.
+func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
+	group, ctx := errgroup.WithContext(ctx)
+
+	if r.suspensions != nil {
+		group.Go(func() error { return r.suspensions.Run(ctx, engine) })
+	}
+
+	if r.lease != nil {
+		group.Go(func() error { return r.fence.Run(ctx) })
+		group.Go(func() error {
+			if engine.WaitStatus(ctx, func(status sync.Status) bool { return status.Ready }) == nil {
+				r.compete()
+			}
+
+			return nil
+		})
+	}
+
+	if r.endpoints != nil {
+		group.Go(func() error { return r.endpoints.Run(ctx) })
+	}
+
+	group.Go(func() error {
+		<-ctx.Done()
+
+		return nil
+	})
+
+	return group.Wait()
+}
+
+// compete holds or tries to get the lease until close: it is needed until the last write has
+// come back.
+func (r *replicas) compete() {
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop, r.over = stop, make(chan struct{})
+
+	go func() {
+		defer close(r.over)
+
+		_ = r.lease.Run(ctx) // it ends with ctx, and with nothing else
+	}()
+}
+
+// close gives the lease back. Nothing is written any more when it is called.
+func (r *replicas) close() {
+	if r.stop != nil {
+		r.stop()
+		<-r.over
+	}
+
+	if r.writer != nil {
+		_ = r.writer.Close() // nothing is lost with a connection
+	}
+}

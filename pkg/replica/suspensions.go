@@ -1,0 +1,214 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	gosync "sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
+)
+
+const (
+	// suspensionsKey is the key of the ConfigMap.
+	suspensionsKey = "suspended.json"
+	// maxSuspensions is how large a ConfigMap may be, in bytes, with some room for the rest.
+	maxSuspensions = 1<<20 - 16<<10
+	// keepTimeout bounds a call: somebody waits for the answer.
+	keepTimeout = 10 * time.Second
+)
+
+// SuspensionsConfig configures [Suspensions].
+type SuspensionsConfig struct {
+	// Client, Namespace and Name say which ConfigMap.
+	Client          kubernetes.Interface
+	Namespace, Name string
+	// Logger is told what cannot be read. It may be nil.
+	Logger *zap.Logger
+}
+
+// Suspensions keeps what people suspended in a ConfigMap, so that every replica knows it,
+// whichever leads, and after a restart. The one that leads writes it.
+type Suspensions struct {
+	SuspensionsConfig
+
+	mu      gosync.Mutex
+	version string // of the newest ConfigMap that was read or written; "" if there is none
+	data    string // what it held
+}
+
+// Adopter puts suspensions in force; see [sync.Engine.AdoptSuspensions].
+type Adopter interface {
+	AdoptSuspensions(kept func() ([]sync.Suspension, bool))
+}
+
+// NewSuspensions returns what keeps suspensions. Nothing is asked of Kubernetes yet.
+func NewSuspensions(cfg SuspensionsConfig) *Suspensions {
+	cfg.Logger = cmp.Or(cfg.Logger, zap.NewNop())
+
+	return &Suspensions{SuspensionsConfig: cfg}
+}
+
+// Load returns what is kept; nothing if there is no ConfigMap. One that cannot be read is an
+// error: what somebody suspended must not be written to.
+func (s *Suspensions) Load(ctx context.Context) ([]sync.Suspension, error) {
+	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+	defer cancel()
+
+	kept, err := s.Client.CoreV1().ConfigMaps(s.Namespace).Get(ctx, s.Name, metav1.GetOptions{})
+
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading what is suspended: %w", err)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.know(kept)
+
+	return s.decode(kept)
+}
+
+// know notes the newest ConfigMap. The lock is held.
+func (s *Suspensions) know(kept *corev1.ConfigMap) {
+	s.version, s.data = kept.ResourceVersion, kept.Data[suspensionsKey]
+}
+
+// Run puts in force what other replicas keep, until ctx ends, and then returns nil. What is
+// not readable changes nothing, and neither does it if the ConfigMap is deleted: what is
+// suspended stays so until somebody resumes it.
+func (s *Suspensions) Run(ctx context.Context, engine Adopter) error {
+	factory := informers.NewSharedInformerFactoryWithOptions(s.Client, 0, informers.WithNamespace(s.Namespace),
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, s.Name).String()
+		}))
+
+	adopt := func(object any) {
+		if kept, ok := object.(*corev1.ConfigMap); ok {
+			engine.AdoptSuspensions(func() ([]sync.Suspension, bool) { return s.newer(kept) })
+		}
+	}
+
+	_, err := factory.Core().V1().ConfigMaps().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: adopt, UpdateFunc: func(_, now any) { adopt(now) },
+		DeleteFunc: func(any) {
+			s.Logger.Warn("the ConfigMap that tells what is suspended was deleted; it stays suspended until a restart", zap.String("configmap", s.Name))
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("watching the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
+	}
+
+	factory.StartWithContext(klog.NewContext(ctx, logr.Discard()))
+	<-ctx.Done()
+	factory.Shutdown()
+
+	return nil
+}
+
+// newer returns what a ConfigMap keeps, and false if it is not newer than what is known: a
+// watch lags behind.
+func (s *Suspensions) newer(kept *corev1.ConfigMap) ([]sync.Suspension, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if order, err := resourceversion.CompareResourceVersion(kept.ResourceVersion, cmp.Or(s.version, "0")); err == nil && order <= 0 {
+		return nil, false
+	}
+
+	all, err := s.decode(kept)
+	if err != nil {
+		s.Logger.Error("what is suspended stays as it is", zap.Error(err))
+
+		return nil, false
+	}
+
+	s.know(kept)
+
+	return all, true
+}
+
+func (s *Suspensions) decode(kept *corev1.ConfigMap) ([]sync.Suspension, error) {
+	data, ok := kept.Data[suspensionsKey]
+	if !ok {
+		return nil, nil
+	}
+
+	all, err := sync.DecodeSuspensions([]byte(data))
+	if err != nil {
+		return nil, fmt.Errorf("the ConfigMap %s/%s tells in %s what is suspended, and that cannot be read (%w): mend it, or take the key out to resume everything",
+			s.Namespace, s.Name, suspensionsKey, err)
+	}
+
+	return all, nil
+}
+
+// Keep replaces what is kept. It is durable when that returns. If another replica was faster,
+// nothing is written.
+func (s *Suspensions) Keep(all []sync.Suspension) error {
+	data, err := sync.EncodeSuspensions(all)
+	if err != nil {
+		return err
+	}
+
+	if len(data) > maxSuspensions {
+		return fmt.Errorf("the ConfigMap %s would have %d bytes, and Kubernetes takes %d; resume some of them", s.Name, len(data), maxSuspensions)
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), keepTimeout)
+	defer cancel()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	client := s.Client.CoreV1().ConfigMaps(s.Namespace)
+
+	kept, err := client.Get(ctx, s.Name, metav1.GetOptions{})
+	missing := apierrors.IsNotFound(err)
+
+	switch {
+	case missing:
+		kept = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Labels: map[string]string{"app.kubernetes.io/managed-by": "omni-syncd"}}}
+	case err != nil:
+		return fmt.Errorf("reading the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
+	case kept.Data[suspensionsKey] != s.data:
+		return errors.New("another replica changed what is suspended at the same moment: try again")
+	}
+
+	if kept.Data == nil {
+		kept.Data = map[string]string{}
+	}
+
+	kept.Data[suspensionsKey] = string(data)
+
+	if missing {
+		kept, err = client.Create(ctx, kept, metav1.CreateOptions{})
+	} else {
+		kept, err = client.Update(ctx, kept, metav1.UpdateOptions{})
+	}
+
+	if err != nil {
+		return fmt.Errorf("writing the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
+	}
+
+	s.know(kept)
+
+	return nil
+}
