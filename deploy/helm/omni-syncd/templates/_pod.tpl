@@ -1,6 +1,6 @@
 {{/* The pod of the Deployment and of the StatefulSet. */}}
 {{- define "omni-syncd.pod" -}}
-{{- $shards := int .Values.shards }}
+{{- $shards := int .Values.shards -}}
 metadata:
   annotations:
     kubectl.kubernetes.io/default-container: omni-syncd
@@ -9,8 +9,9 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   labels:
-    {{- include "omni-syncd.labels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
+    {{- /* Without the versions: they would start pods again for nothing. */}}
+    {{- include "omni-syncd.selectorLabels" . | nindent 4 }}
+    {{- with merge (deepCopy .Values.podLabels) .Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
@@ -206,7 +207,7 @@ spec:
   topologySpreadConstraints:
     {{- $selector := dict "labelSelector" (dict "matchLabels" (include "omni-syncd.selectorLabels" . | fromYaml)) }}
     {{- range $spread }}
-    - {{- merge (deepCopy .) $selector | toYaml | nindent 6 }}
+    - {{ merge (deepCopy .) $selector | toYaml | nindent 6 | trim }}
     {{- end }}
   {{- end }}
 {{- end }}
