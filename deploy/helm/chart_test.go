@@ -61,6 +61,18 @@ func helm(t *testing.T, args ...string) (out string, failure string) {
 	return stdout.String(), ""
 }
 
+// run runs a program that has to succeed.
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+
+	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out)
+	}
+
+	return string(out)
+}
+
 // template renders a chart with the minimal values and more.
 func template(t *testing.T, chart, namespace string, args ...string) (out, failure string) {
 	t.Helper()
