@@ -44,9 +44,13 @@ image-files: ## Put what the image is made of into dist/image, for deploy/image/
 
 .PHONY: image
 image: image-files ## Build the image for amd64 and arm64 into dist/omni-syncd.oci.tar, without Docker (needs buildah)
-	@$(BUILDAH) build --quiet --file deploy/image/Dockerfile --platform linux/amd64,linux/arm64 --timestamp $(IMAGE_EPOCH) \
-	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
-	  --manifest omni-syncd $(DIST)/image
+	@$(BUILDAH) manifest create omni-syncd >/dev/null
+	@# One after the other: side by side they come into the index in any order.
+	@set -e; for arch in amd64 arm64; do \
+	  $(BUILDAH) build --quiet --file deploy/image/Dockerfile --platform linux/$$arch --timestamp $(IMAGE_EPOCH) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+	    --manifest omni-syncd $(DIST)/image >/dev/null; \
+	done
 	@rm -f $(DIST)/omni-syncd.oci.tar
 	@$(BUILDAH) manifest push --quiet --all omni-syncd oci-archive:$(DIST)/omni-syncd.oci.tar:$(VERSION)
 	@rm -rf $(DIST)/image/.storage
@@ -70,8 +74,17 @@ KUBE = $(CURDIR)/bin/kube
 # The packages with tests that need a kube-apiserver, and the names of those tests elsewhere.
 .PHONY: test-kube
 test-kube: ## Run the tests against a real kube-apiserver, which is built first (minutes, once)
-	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w" -o $(KUBE)/ tool
+	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(go list -C test/kube/components -m -f '{{.Version}}' k8s.io/kubernetes)" -o $(KUBE)/ tool
 	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m ./test/kube/...
+
+HELM = $(CURDIR)/bin/helm
+.PHONY: helm
+helm: ## Build helm and helm-docs into bin/helm
+	CGO_ENABLED=0 go build -C tools/helm -trimpath -ldflags "-s -w" -o $(HELM)/ tool
+
+.PHONY: test-chart
+test-chart: helm ## Test the Helm chart, also against the kube-apiserver of `make test-kube` (UPDATE=1 writes its README and what it renders)
+	OMNI_SYNCD_TEST_HELM=$(HELM) $(if $(wildcard $(KUBE)),OMNI_SYNCD_TEST_KUBE=$(KUBE)) go test -race -count=1 ./deploy/helm $(if $(UPDATE),-update)
 
 .PHONY: bench
 bench: ## Compare with upstream's own code: wall time and RPCs (BENCH=regexp)
