@@ -115,6 +115,8 @@ func showClusters(cmd *cobra.Command, c *client, req *v1.ListClustersRequest, fo
 		fmt.Fprintln(cmd.ErrOrStderr(), "Omni was not read completely yet")
 	}
 
+	writeReplica(cmd.ErrOrStderr(), clusters.Msg.GetReplica())
+
 	return writeTable(cmd.OutOrStdout(), statusOf(sources.Msg.GetSources(), clusters.Msg.GetClusters()))
 }
 
@@ -163,6 +165,21 @@ func writeProblems(w io.Writer, src *v1.Source) {
 
 	if n := src.GetProblemsOmitted(); n > 0 {
 		fmt.Fprintf(w, "and %d more problems in source %s\n", n, src.GetName())
+	}
+}
+
+// writeReplica says which of several daemons answered, unless it is one that does everything.
+func writeReplica(w io.Writer, r *v1.Replica) {
+	if n := r.GetShards(); n > 0 {
+		fmt.Fprintf(w, "this is shard %d of 0 to %d; the clusters of the others are not listed\n", r.GetShard(), n-1)
+	}
+
+	switch {
+	case r == nil || r.GetLeads():
+	case r.GetLeader() == "":
+		fmt.Fprintln(w, "this replica stands by, and no other one is known to lead")
+	default:
+		fmt.Fprintf(w, "this replica stands by; %s leads\n", printable(r.GetLeader()))
 	}
 }
 

@@ -44,6 +44,12 @@ func (e *Engine) Leadership() (Leadership, <-chan struct{}) {
 	return e.Lead.Leadership()
 }
 
+// Part returns the part of the fleet that this engine works on, and whether there may be
+// other engines that follow the same sources.
+func (e *Engine) Part() (shard Shard, replicated bool) {
+	return e.Shard, e.Lead != nil || !e.Shard.Whole()
+}
+
 // mustLead returns an [ErrStandby] that names the leader if this engine does not lead.
 func (e *Engine) mustLead() error {
 	switch now, _ := e.Leadership(); {

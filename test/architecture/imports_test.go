@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	"test/authority":    {},
 	"test/bench":        {},
 	"test/chaos":        {},
+	"test/failover":     {},
 	"test/conformance":  {},
 	"test/gitea":        {},
 	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync", "test/secrets"},

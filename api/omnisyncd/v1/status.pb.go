@@ -239,7 +239,9 @@ type ListClustersResponse struct {
 	// Whether Omni was read completely. Until then clusters that left Git are not known.
 	Ready bool `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
 	// The clusters by source and name.
-	Clusters      []*Cluster `protobuf:"bytes,2,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	Clusters []*Cluster `protobuf:"bytes,2,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	// Which replica answers, and what it may; unset if the daemon runs alone.
+	Replica       *Replica `protobuf:"bytes,3,opt,name=replica,proto3" json:"replica,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +290,87 @@ func (x *ListClustersResponse) GetClusters() []*Cluster {
 	return nil
 }
 
+func (x *ListClustersResponse) GetReplica() *Replica {
+	if x != nil {
+		return x.Replica
+	}
+	return nil
+}
+
+// Replica is one of several daemons that follow the same sources.
+type Replica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether it may write. One that may not plans, and shows what is pending.
+	Leads bool `protobuf:"varint,1,opt,name=leads,proto3" json:"leads,omitempty"`
+	// Which one leads, as far as this one knows; "" if it does not.
+	Leader string `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	// The part of the clusters that it works on, from 0. Clusters of another part are not
+	// listed.
+	Shard uint32 `protobuf:"varint,3,opt,name=shard,proto3" json:"shard,omitempty"`
+	// Into how many parts the clusters are divided; 0 if they are not.
+	Shards        uint32 `protobuf:"varint,4,opt,name=shards,proto3" json:"shards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replica) Reset() {
+	*x = Replica{}
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replica) ProtoMessage() {}
+
+func (x *Replica) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replica.ProtoReflect.Descriptor instead.
+func (*Replica) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Replica) GetLeads() bool {
+	if x != nil {
+		return x.Leads
+	}
+	return false
+}
+
+func (x *Replica) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *Replica) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *Replica) GetShards() uint32 {
+	if x != nil {
+		return x.Shards
+	}
+	return 0
+}
+
 // WatchStatusRequest asks for everything and then for changes.
 type WatchStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -297,7 +380,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +392,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +405,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 // WatchStatusResponse is everything (all), or what changed since the message before.
@@ -349,7 +432,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -361,7 +444,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -374,7 +457,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchStatusResponse) GetVersion() uint64 {
@@ -439,7 +522,7 @@ type RemovedCluster struct {
 
 func (x *RemovedCluster) Reset() {
 	*x = RemovedCluster{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +534,7 @@ func (x *RemovedCluster) String() string {
 func (*RemovedCluster) ProtoMessage() {}
 
 func (x *RemovedCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +547,7 @@ func (x *RemovedCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedCluster.ProtoReflect.Descriptor instead.
 func (*RemovedCluster) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RemovedCluster) GetSource() string {
@@ -494,7 +577,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +589,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +602,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetPlanRequest) GetSource() string {
@@ -561,7 +644,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +656,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +669,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{9}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetPlanResponse) GetCluster() *Cluster {
@@ -658,7 +741,7 @@ type PlanChange struct {
 
 func (x *PlanChange) Reset() {
 	*x = PlanChange{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +753,7 @@ func (x *PlanChange) String() string {
 func (*PlanChange) ProtoMessage() {}
 
 func (x *PlanChange) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +766,7 @@ func (x *PlanChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanChange.ProtoReflect.Descriptor instead.
 func (*PlanChange) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{10}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PlanChange) GetAction() string {
@@ -735,7 +818,7 @@ type Consequence struct {
 
 func (x *Consequence) Reset() {
 	*x = Consequence{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -747,7 +830,7 @@ func (x *Consequence) String() string {
 func (*Consequence) ProtoMessage() {}
 
 func (x *Consequence) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -760,7 +843,7 @@ func (x *Consequence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consequence.ProtoReflect.Descriptor instead.
 func (*Consequence) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{11}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Consequence) GetSeverity() string {
@@ -792,7 +875,7 @@ type ListHistoryRequest struct {
 
 func (x *ListHistoryRequest) Reset() {
 	*x = ListHistoryRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +887,7 @@ func (x *ListHistoryRequest) String() string {
 func (*ListHistoryRequest) ProtoMessage() {}
 
 func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +900,7 @@ func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ListHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{12}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListHistoryRequest) GetSource() string {
@@ -852,7 +935,7 @@ type ListHistoryResponse struct {
 
 func (x *ListHistoryResponse) Reset() {
 	*x = ListHistoryResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +947,7 @@ func (x *ListHistoryResponse) String() string {
 func (*ListHistoryResponse) ProtoMessage() {}
 
 func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +960,7 @@ func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ListHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{13}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListHistoryResponse) GetEntries() []*HistoryEntry {
@@ -908,10 +991,16 @@ const file_omnisyncd_v1_status_proto_rawDesc = "" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1d\n" +
 	"\acluster\x18\x02 \x01(\tH\x00R\acluster\x88\x01\x01B\n" +
 	"\n" +
-	"\b_cluster\"_\n" +
+	"\b_cluster\"\x90\x01\n" +
 	"\x14ListClustersResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x121\n" +
-	"\bclusters\x18\x02 \x03(\v2\x15.omnisyncd.v1.ClusterR\bclusters\"\x14\n" +
+	"\bclusters\x18\x02 \x03(\v2\x15.omnisyncd.v1.ClusterR\bclusters\x12/\n" +
+	"\areplica\x18\x03 \x01(\v2\x15.omnisyncd.v1.ReplicaR\areplica\"e\n" +
+	"\aReplica\x12\x14\n" +
+	"\x05leads\x18\x01 \x01(\bR\x05leads\x12\x16\n" +
+	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x14\n" +
+	"\x05shard\x18\x03 \x01(\rR\x05shard\x12\x16\n" +
+	"\x06shards\x18\x04 \x01(\rR\x06shards\"\x14\n" +
 	"\x12WatchStatusRequest\"\xac\x02\n" +
 	"\x13WatchStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x10\n" +
@@ -970,58 +1059,60 @@ func file_omnisyncd_v1_status_proto_rawDescGZIP() []byte {
 	return file_omnisyncd_v1_status_proto_rawDescData
 }
 
-var file_omnisyncd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_omnisyncd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_omnisyncd_v1_status_proto_goTypes = []any{
 	(*ListSourcesRequest)(nil),   // 0: omnisyncd.v1.ListSourcesRequest
 	(*ListSourcesResponse)(nil),  // 1: omnisyncd.v1.ListSourcesResponse
 	(*SuspendedScope)(nil),       // 2: omnisyncd.v1.SuspendedScope
 	(*ListClustersRequest)(nil),  // 3: omnisyncd.v1.ListClustersRequest
 	(*ListClustersResponse)(nil), // 4: omnisyncd.v1.ListClustersResponse
-	(*WatchStatusRequest)(nil),   // 5: omnisyncd.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),  // 6: omnisyncd.v1.WatchStatusResponse
-	(*RemovedCluster)(nil),       // 7: omnisyncd.v1.RemovedCluster
-	(*GetPlanRequest)(nil),       // 8: omnisyncd.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),      // 9: omnisyncd.v1.GetPlanResponse
-	(*PlanChange)(nil),           // 10: omnisyncd.v1.PlanChange
-	(*Consequence)(nil),          // 11: omnisyncd.v1.Consequence
-	(*ListHistoryRequest)(nil),   // 12: omnisyncd.v1.ListHistoryRequest
-	(*ListHistoryResponse)(nil),  // 13: omnisyncd.v1.ListHistoryResponse
-	(*Source)(nil),               // 14: omnisyncd.v1.Source
-	(*Suspension)(nil),           // 15: omnisyncd.v1.Suspension
-	(*Cluster)(nil),              // 16: omnisyncd.v1.Cluster
-	(*ResourceNote)(nil),         // 17: omnisyncd.v1.ResourceNote
-	(*HistoryEntry)(nil),         // 18: omnisyncd.v1.HistoryEntry
+	(*Replica)(nil),              // 5: omnisyncd.v1.Replica
+	(*WatchStatusRequest)(nil),   // 6: omnisyncd.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),  // 7: omnisyncd.v1.WatchStatusResponse
+	(*RemovedCluster)(nil),       // 8: omnisyncd.v1.RemovedCluster
+	(*GetPlanRequest)(nil),       // 9: omnisyncd.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),      // 10: omnisyncd.v1.GetPlanResponse
+	(*PlanChange)(nil),           // 11: omnisyncd.v1.PlanChange
+	(*Consequence)(nil),          // 12: omnisyncd.v1.Consequence
+	(*ListHistoryRequest)(nil),   // 13: omnisyncd.v1.ListHistoryRequest
+	(*ListHistoryResponse)(nil),  // 14: omnisyncd.v1.ListHistoryResponse
+	(*Source)(nil),               // 15: omnisyncd.v1.Source
+	(*Suspension)(nil),           // 16: omnisyncd.v1.Suspension
+	(*Cluster)(nil),              // 17: omnisyncd.v1.Cluster
+	(*ResourceNote)(nil),         // 18: omnisyncd.v1.ResourceNote
+	(*HistoryEntry)(nil),         // 19: omnisyncd.v1.HistoryEntry
 }
 var file_omnisyncd_v1_status_proto_depIdxs = []int32{
-	14, // 0: omnisyncd.v1.ListSourcesResponse.sources:type_name -> omnisyncd.v1.Source
+	15, // 0: omnisyncd.v1.ListSourcesResponse.sources:type_name -> omnisyncd.v1.Source
 	2,  // 1: omnisyncd.v1.ListSourcesResponse.suspended:type_name -> omnisyncd.v1.SuspendedScope
-	15, // 2: omnisyncd.v1.SuspendedScope.suspension:type_name -> omnisyncd.v1.Suspension
-	16, // 3: omnisyncd.v1.ListClustersResponse.clusters:type_name -> omnisyncd.v1.Cluster
-	14, // 4: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
-	16, // 5: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
-	7,  // 6: omnisyncd.v1.WatchStatusResponse.removed_clusters:type_name -> omnisyncd.v1.RemovedCluster
-	16, // 7: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
-	17, // 8: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
-	17, // 9: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
-	17, // 10: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
-	10, // 11: omnisyncd.v1.GetPlanResponse.changes:type_name -> omnisyncd.v1.PlanChange
-	11, // 12: omnisyncd.v1.GetPlanResponse.consequences:type_name -> omnisyncd.v1.Consequence
-	18, // 13: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
-	0,  // 14: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
-	3,  // 15: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
-	5,  // 16: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
-	8,  // 17: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
-	12, // 18: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
-	1,  // 19: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
-	4,  // 20: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
-	6,  // 21: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
-	9,  // 22: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
-	13, // 23: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
-	19, // [19:24] is the sub-list for method output_type
-	14, // [14:19] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	16, // 2: omnisyncd.v1.SuspendedScope.suspension:type_name -> omnisyncd.v1.Suspension
+	17, // 3: omnisyncd.v1.ListClustersResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	5,  // 4: omnisyncd.v1.ListClustersResponse.replica:type_name -> omnisyncd.v1.Replica
+	15, // 5: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
+	17, // 6: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	8,  // 7: omnisyncd.v1.WatchStatusResponse.removed_clusters:type_name -> omnisyncd.v1.RemovedCluster
+	17, // 8: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
+	18, // 9: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
+	18, // 10: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
+	18, // 11: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
+	11, // 12: omnisyncd.v1.GetPlanResponse.changes:type_name -> omnisyncd.v1.PlanChange
+	12, // 13: omnisyncd.v1.GetPlanResponse.consequences:type_name -> omnisyncd.v1.Consequence
+	19, // 14: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
+	0,  // 15: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
+	3,  // 16: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
+	6,  // 17: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
+	9,  // 18: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
+	13, // 19: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
+	1,  // 20: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
+	4,  // 21: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
+	7,  // 22: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
+	10, // 23: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
+	14, // 24: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
+	20, // [20:25] is the sub-list for method output_type
+	15, // [15:20] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_omnisyncd_v1_status_proto_init() }
@@ -1038,7 +1129,7 @@ func file_omnisyncd_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_omnisyncd_v1_status_proto_rawDesc), len(file_omnisyncd_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

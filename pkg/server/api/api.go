@@ -72,6 +72,8 @@ type Engine interface {
 	Suspend(s sync.Suspension) error
 	Resume(source string, target *string) error
 	Suspensions() []sync.Suspension
+	Leadership() (sync.Leadership, <-chan struct{})
+	Part() (shard sync.Shard, replicated bool)
 }
 
 // History is what was applied; see [history.Store].

@@ -48,9 +48,12 @@ func (o *operatorService) Reconcile(ctx context.Context, req *connect.Request[v1
 
 	for i := range targets {
 		key := targets[i].Key
-		if err := o.Engine.Reconcile(key); err == nil {
+		switch err := o.Engine.Reconcile(key); {
+		case err == nil:
 			wanted[key] = true
-		} else if req.Msg.Cluster != nil {
+		case errors.Is(err, sync.ErrStandby):
+			return nil, connect.NewError(connect.CodeUnavailable, err)
+		case req.Msg.Cluster != nil:
 			return nil, connect.NewError(connect.CodeNotFound, err) // it went in this moment
 		}
 	}
@@ -218,7 +221,10 @@ func (o *operatorService) Confirm(ctx context.Context, req *connect.Request[v1.C
 		return nil, invalid("a digest has 12 hexadecimal digits, as the message of the cluster names it after `confirm:`")
 	}
 
-	if err := o.Engine.Confirm(source, req.Msg.GetDigest()); err != nil {
+	switch err := o.Engine.Confirm(source, req.Msg.GetDigest()); {
+	case errors.Is(err, sync.ErrStandby):
+		return nil, connect.NewError(connect.CodeUnavailable, err)
+	case err != nil:
 		return nil, connect.NewError(connect.CodeResourceExhausted, err) // the source is there, so it is too much to remember
 	}
 

@@ -60,7 +60,24 @@ func (s *statusService) ListClusters(ctx context.Context, req *connect.Request[v
 		return nil, err
 	}
 
-	return connect.NewResponse(&v1.ListClustersResponse{Ready: all.Ready, Clusters: clustersOf(found)}), nil
+	return connect.NewResponse(&v1.ListClustersResponse{Ready: all.Ready, Clusters: clustersOf(found), Replica: s.replica()}), nil
+}
+
+// replica says which of several replicas answers; nil for the only one.
+func (s *statusService) replica() *v1.Replica {
+	shard, replicated := s.Engine.Part()
+	if !replicated {
+		return nil
+	}
+
+	now, _ := s.Engine.Leadership()
+	part := &v1.Replica{Leads: now.Term != 0, Leader: text(now.Leader)}
+
+	if !shard.Whole() {
+		part.Shard, part.Shards = uint32(shard.Index), uint32(shard.Count) //nolint:gosec // few
+	}
+
+	return part
 }
 
 // WatchStatus sends everything and then changes.

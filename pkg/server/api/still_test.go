@@ -78,5 +78,9 @@ func (s *stuck) Evidence(sync.Key) sync.Evidence { return sync.Evidence{} }
 // Suspensions implements api.Engine.
 func (s *stuck) Suspensions() []sync.Suspension { return nil }
 
+func (s *stuck) Leadership() (sync.Leadership, <-chan struct{}) { return sync.Leadership{Term: 1}, nil }
+
+func (s *stuck) Part() (sync.Shard, bool) { return sync.Shard{}, false }
+
 // Resume implements api.Engine.
 func (s *stuck) Resume(string, *string) error { return nil }

@@ -43,6 +43,8 @@ func (o *operatorService) Suspend(ctx context.Context, req *connect.Request[v1.S
 	switch {
 	case errors.Is(err, sync.ErrNotKept):
 		return nil, connect.NewError(connect.CodeFailedPrecondition, err)
+	case errors.Is(err, sync.ErrStandby):
+		return nil, connect.NewError(connect.CodeUnavailable, err)
 	case err != nil:
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
@@ -72,6 +74,8 @@ func (o *operatorService) Resume(ctx context.Context, req *connect.Request[v1.Re
 	switch err := o.Engine.Resume(source, cluster); {
 	case errors.Is(err, sync.ErrNotSuspended):
 		return nil, connect.NewError(connect.CodeNotFound, err)
+	case errors.Is(err, sync.ErrStandby):
+		return nil, connect.NewError(connect.CodeUnavailable, err)
 	case err != nil:
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}

@@ -19,6 +19,9 @@ var update = flag.Bool("update", false, "write what is generated")
 
 // engine is a read model that stands still.
 type engine struct {
+	lead  sync.Leadership
+	shard sync.Shard
+
 	status sync.Status
 	alive  error
 	moved  time.Time
@@ -119,6 +122,10 @@ func lacks(t *testing.T, lines []string, text string) {
 		}
 	}
 }
+
+func (e *engine) Leadership() (sync.Leadership, <-chan struct{}) { return e.lead, nil }
+
+func (e *engine) Part() (sync.Shard, bool) { return e.shard, e.shard.Count > 1 }
 
 func handler(m *metrics.Metrics, e *engine, s *snapshot) http.Handler {
 	return m.Handler(metrics.HandlerConfig{Engine: e, Snapshot: s})

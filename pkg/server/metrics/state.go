@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,9 @@ type Engine interface {
 	Alive() error
 	// Moved is when the engine last did something, if only a heartbeat; zero before it runs.
 	Moved() time.Time
+	// Leadership says whether the engine may write, and Part what it works on.
+	Leadership() (sync.Leadership, <-chan struct{})
+	Part() (shard sync.Shard, replicated bool)
 }
 
 // Snapshot is how fresh the live state is; *[omni.Snapshot] is one.
@@ -62,7 +66,11 @@ var (
 
 	engineMoved = desc("last_activity_timestamp_seconds", "When the reconcile loop last did something, if only its heartbeat every 5 s; see /healthz. In seconds since 1970.")
 
+	leads     = desc("leader", "Whether this process may write, 0 or 1: of several replicas of a shard one may. Always 1 without leader election.")
+	shardInfo = desc("shard_info", "Which part of the clusters this process works on, from 0, and into how many they are divided, always 1.", "shard", "shards")
+
 	stateDescs = []*prometheus.Desc{
+		leads, shardInfo,
 		clusterInfo, clusterCount, omitted, fleetInfo, pending, suspended, sourceUp, sourcePolled, sourceProblems,
 		snapshotReady, snapshotAge, snapshotResources, watchFailures, watchBootstraps, watchResumes, engineMoved,
 	}
@@ -83,6 +91,12 @@ func (s *state) Collect(out chan<- prometheus.Metric) {
 	collectSources(status.Sources, out)
 	collectTargets(status.Targets, out)
 	s.collectSnapshot(out)
+
+	now, _ := s.engine.Leadership()
+	out <- gauge(leads, number(now.Term != 0))
+
+	part, _ := s.engine.Part()
+	out <- gauge(shardInfo, 1, strconv.Itoa(part.Index), strconv.Itoa(max(part.Count, 1)))
 
 	if moved := s.engine.Moved(); !moved.IsZero() {
 		out <- gauge(engineMoved, seconds(moved))

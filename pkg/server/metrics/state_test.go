@@ -143,3 +143,14 @@ func BenchmarkScrape(b *testing.B) {
 		})
 	}
 }
+
+// Who leads, and which part of the fleet a process works on.
+func TestReplica(t *testing.T) {
+	e := fleet(1)
+	lines := scrape(t, handler(metrics.New("v1"), e, current()))
+	has(t, lines, `omni_syncd_leader 0`, `omni_syncd_shard_info{shard="0",shards="1"} 1`)
+
+	e.lead, e.shard = sync.Leadership{Term: 3, Leader: "me"}, sync.Shard{Index: 2, Count: 4}
+	lines = scrape(t, handler(metrics.New("v1"), e, current()))
+	has(t, lines, `omni_syncd_leader 1`, `omni_syncd_shard_info{shard="2",shards="4"} 1`)
+}
