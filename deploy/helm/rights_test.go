@@ -72,6 +72,8 @@ func TestRights(t *testing.T) {
 		"shards-everything": {{"create,list leases", "get,update leases omni-syncd-0-of-2,omni-syncd-1-of-2"}, suspensions, reviews},
 		"shards-unled":      {suspensions},
 		"credentials":       {lease, suspensions},
+		"secrets":           {lease, suspensions, {"get,list,create,update,delete secrets"}},
+		"secrets-elsewhere": {lease, suspensions},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := connect(t)
@@ -96,6 +98,15 @@ func TestRights(t *testing.T) {
 
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("-want +got:\n%s", d)
+			}
+
+			if name == "secrets-elsewhere" { // those are in another namespace, and there nothing else is
+				want := append(rights(t, c.login(t, namespace, "default"), "default"), "get,list,create,update,delete secrets")
+				slices.Sort(want)
+
+				if d := cmp.Diff(want, rights(t, access, "default")); d != "" {
+					t.Errorf("where the Secrets are:\n%s", d)
+				}
 			}
 
 			other := c.Namespace(t)
