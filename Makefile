@@ -77,6 +77,10 @@ test-kube: ## Run the tests against a real kube-apiserver, which is built first 
 	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(go list -C test/kube/components -m -f '{{.Version}}' k8s.io/kubernetes)" -o $(KUBE)/ tool
 	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m ./test/kube/...
 
+.PHONY: test-image
+test-image: ## Build the image twice, look into it and run what is in it (needs buildah)
+	OMNI_SYNCD_TEST_IMAGE=1 go test -count=1 -timeout 40m ./deploy/image
+
 HELM = $(CURDIR)/bin/helm
 .PHONY: helm
 helm: ## Build helm and helm-docs into bin/helm
