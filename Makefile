@@ -71,11 +71,13 @@ e2e: ## Run the conformance tests and the stories against the Omni that OMNI_END
 	go test -count=1 -timeout 15m -run 'TestStories' ./cmd/omni-syncd
 
 KUBE = $(CURDIR)/bin/kube
-# The packages with tests that need a kube-apiserver, and the names of those tests elsewhere.
+# Packages with tests that need a kube-apiserver, whose names begin with TestKube.
+KUBE_PACKAGES = ./pkg/access ./cmd/omni-syncd
 .PHONY: test-kube
 test-kube: ## Run the tests against a real kube-apiserver, which is built first (minutes, once)
 	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(go list -C test/kube/components -m -f '{{.Version}}' k8s.io/kubernetes)" -o $(KUBE)/ tool
 	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m ./test/kube/...
+	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m -run '^TestKube' $(KUBE_PACKAGES)
 
 .PHONY: test-image
 test-image: ## Build the image twice, look into it and run what is in it (needs buildah)

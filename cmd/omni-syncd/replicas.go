@@ -200,6 +200,39 @@ func (r *replicas) compete() {
 	}()
 }
 
+// whileLeading runs a part anew in each term in which this replica leads, and ends it with
+// the term.
+func whileLeading(run part) part {
+	return func(ctx context.Context, engine *sync.Engine) error {
+		for ctx.Err() == nil {
+			now, changed := engine.Leadership()
+			term, end := context.WithCancel(ctx)
+			done := make(chan error, 1)
+
+			go func() {
+				if now.Term != 0 {
+					done <- run(term, engine)
+				} else {
+					done <- nil
+				}
+			}()
+
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
+
+			end()
+
+			if err := <-done; err != nil {
+				return err
+			}
+		}
+
+		return nil
+	}
+}
+
 // close gives the lease back. Nothing is written any more when it is called.
 func (r *replicas) close() {
 	if r.stop != nil {

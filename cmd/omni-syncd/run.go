@@ -160,11 +160,16 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 		return err
 	}
 
+	secrets, err := openAccessSecrets(cfg, issuer, d.shard.Owns, d.log)
+	if err != nil {
+		return err
+	}
+
 	meters.webhooks(d.webhooks)
 	api.config.Interceptors = meters.api()
 	d.announce(cfg)
 
-	err = drive(ctx, conn, engine, d.untilStopped, d.reload, d.webhooks.run, api.run, directory.run, meters.run, d.notify.run, replicas.run)
+	err = drive(ctx, conn, engine, d.untilStopped, d.reload, d.webhooks.run, api.run, directory.run, whileLeading(secrets.run), meters.run, d.notify.run, replicas.run)
 	d.log.Info("stopped")
 
 	return err

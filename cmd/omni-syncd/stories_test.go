@@ -16,11 +16,12 @@ import (
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/test/kube"
 	"github.com/omni-syncd/omni-syncd/test/secrets"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"omni-syncd": main})
+	testscript.Main(kube.Wrap(m), map[string]func(){"omni-syncd": main})
 }
 
 // storyTimeout bounds every wait of a story.

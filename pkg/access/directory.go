@@ -48,14 +48,6 @@ type Directory struct {
 	mu   gosync.Mutex
 }
 
-// ForeignError says that there is a file where a config should be, or was, that the
-// directory did not write.
-type ForeignError struct{ Path string }
-
-func (e *ForeignError) Error() string {
-	return fmt.Sprintf("%s was made or changed by somebody else, so it is left alone: move it away, and the config of the cluster takes its place", e.Path)
-}
-
 // note says what was written for a cluster: the digests of each file. There are two while
 // a file is being replaced, and after that was cut off.
 type note struct {
@@ -123,7 +115,7 @@ func (d *Directory) Check(_ context.Context, cluster string) (Room, error) {
 		if failed != nil {
 			err = errors.Join(err, failed)
 		} else if now != "" && !slices.Contains(before.Files[name], now) {
-			foreign = errors.Join(foreign, &ForeignError{filepath.Join(d.path, name)})
+			foreign = errors.Join(foreign, &ForeignError{filepath.Join(d.path, name), "move it away"})
 
 			return false
 		}
@@ -208,7 +200,7 @@ func (d *Directory) bring(cluster string, want map[string][]byte) (foreign, fail
 			errs = append(errs, err)
 			next.Files[name] = before.Files[name]
 		case now != "" && !ours && (data != nil || len(before.Files[name]) > 0):
-			foreign = errors.Join(foreign, &ForeignError{filepath.Join(d.path, name)})
+			foreign = errors.Join(foreign, &ForeignError{filepath.Join(d.path, name), "move it away"})
 
 			if len(before.Files[name]) > 0 {
 				next.Files[name] = before.Files[name] // it is ours again if it is put back

@@ -5,7 +5,8 @@
 //	                                             │ who is managed   │ kubeconfig, talosconfig
 //	                                             └────▶ access ◀────┘
 //	                                                      │
-//	                          server/api, cmd (verbs) ◀───┴───▶ a directory of files
+//	                          server/api, cmd (verbs) ◀───┴───▶ a directory of files,
+//	                                                            Secrets of Kubernetes
 //
 // It stands beside the flow and changes nothing in Omni. It has three parts.
 //
@@ -17,7 +18,7 @@
 // next to what is there.
 //
 // A [Keeper] keeps a [Store] filled with the configs of all managed clusters; a
-// [Directory] is such a store.
+// [Directory] is such a store, and [Secrets] in the form that Argo CD or Flux reads.
 //
 // Tokens, and the files they stand in, enter no error and no log (G9): of what cannot be
 // read, only the line is told.

@@ -47,3 +47,14 @@ func KindOf(err error) Kind {
 func failure(kind Kind, format string, args ...any) error {
 	return &Error{kind, fmt.Errorf(format, args...)}
 }
+
+// ForeignError says that there is something where a config should be, or was, that the store
+// did not write.
+type ForeignError struct {
+	// Object is what is there, and Remedy what to do with it.
+	Object, Remedy string
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("%s was made or changed by somebody else, so it is left alone: %s, and the config of the cluster takes its place", e.Object, e.Remedy)
+}

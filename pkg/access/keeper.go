@@ -15,7 +15,22 @@ import (
 )
 
 // Configs are what is kept for a cluster; nil is none.
-type Configs struct{ Kubeconfig, Talosconfig []byte }
+type Configs struct {
+	Kubeconfig, Talosconfig []byte
+	// Origin is for a [Recaller]; another store has no use for it.
+	Origin Origin
+}
+
+// Origin says where configs come from.
+type Origin struct {
+	// Source manages the cluster.
+	Source string
+	// Request tells apart what was asked for: another user, another time to live.
+	Request string
+	// Renew is when they are to be fetched anew, and Expires when the token ends, if they
+	// hold one.
+	Renew, Expires time.Time
+}
 
 // Room says which configs of a cluster a store has a place for: one that is empty, or that
 // holds what the store wrote.
@@ -37,6 +52,14 @@ type Store interface {
 	// Remove keeps nothing for a cluster any more. It never removes what the store did not
 	// write.
 	Remove(ctx context.Context, cluster string) error
+}
+
+// Recaller is a [Store] that gives back what it keeps. So a restart, and another replica that
+// takes over, make no token while the one that is kept is good.
+type Recaller interface {
+	// Recall returns what is kept for a cluster, as it was put. It is nothing if the store did
+	// not write it, or if somebody changed it since.
+	Recall(ctx context.Context, cluster string) (Configs, error)
 }
 
 // Configurer issues configs; see [Issuer].
@@ -92,7 +115,7 @@ const (
 // next start.
 //
 // What was fetched stays in memory until it is fetched anew, and is put into the store every
-// minute. So what somebody removed comes back soon, and neither that nor a store that fails
+// minute. After a restart a store that is a [Recaller] gives it back. So what somebody removed comes back soon, and neither that nor a store that fails
 // costs a token. None is made that there is no room for.
 //
 // A name stands for one cluster in Omni. If two sources describe it, it is that of the
@@ -114,6 +137,10 @@ type kept struct {
 	// configs are what was fetched, until it is to be fetched again.
 	configs Configs
 	renew   time.Time
+	// expires is when the token ends, if there is one.
+	expires time.Time
+	// recalled is set once the store was asked what it keeps, or that does not matter.
+	recalled bool
 	// filled is set while something is kept.
 	filled bool
 	// trouble is the last error, which is told once.

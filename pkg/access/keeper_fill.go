@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -28,7 +29,7 @@ func (k *Keeper) look(ctx context.Context, cluster string) {
 	case err != nil:
 		// What is kept stays. A cluster that is known to be away comes back as another one.
 		if errors.As(err, &notYet) && !notYet.Unread {
-			now.next, now.renew, now.configs = time.Time{}, time.Time{}, Configs{}
+			now.next, now.renew, now.configs, now.recalled = time.Time{}, time.Time{}, Configs{}, true
 		}
 
 		k.queue.AddAfter(cluster, lookAgain)
@@ -80,10 +81,16 @@ func (k *Keeper) tell(cluster string, now *kept, err error) {
 // fill fetches the configs of a cluster into the store, as far as it does not have them. A
 // [ForeignError] says that all else was done.
 func (k *Keeper) fill(ctx context.Context, key sync.Key, now *kept) error {
+	if err := k.recallOne(ctx, key.Target, now); err != nil {
+		return err
+	}
+
 	foreign, err := k.fetch(ctx, key, now)
 	if err != nil {
 		return err
 	}
+
+	now.configs.Origin = Origin{Source: key.Source, Request: k.request(), Renew: now.renew, Expires: now.expires}
 
 	storing, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -104,6 +111,48 @@ func (k *Keeper) fill(ctx context.Context, key sync.Key, now *kept) error {
 	k.queue.AddAfter(key.Target, wait)
 
 	return cmp.Or(foreign, err)
+}
+
+// recallOne takes what the store keeps of a cluster for what was fetched, once, if that is all
+// there has to be and was asked for as it would be now.
+func (k *Keeper) recallOne(ctx context.Context, cluster string, now *kept) error {
+	store, able := k.Store.(Recaller)
+	if !able || now.recalled {
+		return nil
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+
+	configs, err := store.Recall(ctx, cluster)
+	if err != nil {
+		return err
+	}
+
+	now.recalled = true
+	origin := configs.Origin
+
+	if origin.Request != k.request() || k.Kubeconfig != (configs.Kubeconfig != nil) || k.Talosconfig != (configs.Talosconfig != nil) {
+		return nil
+	}
+
+	// A clock that was set back must not make it last.
+	now.configs, now.expires = configs, origin.Expires
+	if now.renew = origin.Renew; time.Until(now.renew) > k.Refresh {
+		now.renew = time.Now().Add(k.Refresh)
+	}
+
+	return nil
+}
+
+// request tells apart what is asked for.
+func (k *Keeper) request() string {
+	account := "login"
+	if a := k.ServiceAccount; a != nil {
+		account = fmt.Sprintf("%q %q %s", a.User, a.Groups, a.TTL)
+	}
+
+	return digest(fmt.Appendf(nil, "%t %t %s", k.Kubeconfig, k.Talosconfig, account))
 }
 
 // fetch gets the configs that are missing or old, if there is room for them; foreign is
@@ -137,10 +186,17 @@ func (k *Keeper) fetch(ctx context.Context, key sync.Key, now *kept) (foreign, f
 		}
 	}
 
+	asked := time.Now()
+
 	// The last one, because a token may be made for it.
 	if kubeconfig && room.Kubeconfig {
 		if next.Kubeconfig, err = k.Issuer.Kubeconfig(ctx, Request{Source: key.Source, Cluster: key.Target, ServiceAccount: k.ServiceAccount}); err != nil {
 			return nil, err
+		}
+
+		now.expires = time.Time{}
+		if k.ServiceAccount != nil {
+			now.expires = asked.Add(k.ServiceAccount.TTL)
 		}
 	}
 

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/omni-syncd/omni-syncd/pkg/access"
+	"github.com/omni-syncd/omni-syncd/test/kube"
 )
 
 const envVictim = "ACCESS_TEST_VICTIM"
@@ -23,7 +24,7 @@ const envVictim = "ACCESS_TEST_VICTIM"
 func TestMain(m *testing.M) {
 	dir := os.Getenv(envVictim)
 	if dir == "" {
-		os.Exit(m.Run())
+		os.Exit(kube.Wrap(m).Run())
 	}
 
 	directory, err := access.OpenDirectory(filepath.Join(dir, "kept"))

@@ -66,6 +66,8 @@ type Access struct {
 	ServiceAccounts *ServiceAccounts `yaml:"serviceAccounts"`
 	// Directory is kept filled with the kubeconfig and talosconfig of every synced cluster.
 	Directory *AccessDirectory `yaml:"directory"`
+	// Secrets are kept, too, with the kubeconfig of every synced cluster.
+	Secrets *AccessSecrets `yaml:"secrets"`
 }
 
 // ServiceAccounts says which kubeconfigs with a token are handed out.
@@ -139,6 +141,8 @@ func (a *Access) check() []error {
 	if s := a.ServiceAccounts; s != nil && (s.MaxTTL <= 0 || len(s.Users) == 0) {
 		problems = append(problems, errors.New("access.serviceAccounts: maxTTL and users are needed; leave all of it out to hand out no tokens"))
 	}
+
+	problems = append(problems, a.Secrets.check()...)
 
 	d := a.Directory
 	if d == nil {

@@ -49,15 +49,28 @@ func (c *Cluster) Account(t testing.TB, namespace, name string, rules ...rbacv1.
 func (a *Account) Renew(t testing.TB) {
 	t.Helper()
 
+	a.Token = a.request(t)
+}
+
+func (a *Account) request(t testing.TB, audiences ...string) string {
+	t.Helper()
+
 	seconds := tokenTime
 
 	answer, err := a.cluster.Core(t).ServiceAccounts(a.Namespace).CreateToken(t.Context(), a.Name,
-		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}, metav1.CreateOptions{})
+		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds, Audiences: audiences}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	a.Token = answer.Status.Token
+	return answer.Status.Token
+}
+
+// TokenFor returns a token of the account that is for somebody else than the apiserver.
+func (a *Account) TokenFor(t testing.TB, audience string) string {
+	t.Helper()
+
+	return a.request(t, audience)
 }
 
 // Allow lets the account do more in a namespace, or in all of them and beside them if that
