@@ -28,6 +28,34 @@ package: ## Build the deb and the rpm into dist/ (ARCH=arm64 for another machine
 	    go tool -modfile=tools/nfpm/go.mod nfpm package --config deploy/packages/nfpm.yaml --packager $$packager --target $(DIST)/; \
 	done
 
+# Both machines in one image; nothing that the machine it is built on has comes into it.
+IMAGE_EPOCH = $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILDAH = STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot buildah --root $(abspath $(DIST))/image/.storage/root --runroot $(abspath $(DIST))/image/.storage/run
+
+.PHONY: image-files
+image-files: ## Put what the image is made of into dist/image, for deploy/image/Dockerfile
+	@rm -rf $(DIST)/image && mkdir -p $(DIST)/image/rootfs
+	@install -d -m 0755 $(DIST)/image/rootfs $(DIST)/image/rootfs/etc $(DIST)/image/rootfs/etc/ssl $(DIST)/image/rootfs/etc/ssl/certs
+	@install -d -m 1777 $(DIST)/image/rootfs/tmp
+	go -C tools/roots run . > $(DIST)/image/roots.pem && install -m 0644 $(DIST)/image/roots.pem $(DIST)/image/rootfs/etc/ssl/certs/ca-certificates.crt
+	@set -e; for arch in amd64 arm64; do echo "omni-syncd for linux/$$arch"; \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(DIST)/image/omni-syncd-linux-$$arch ./cmd/omni-syncd; \
+	done
+
+.PHONY: image
+image: image-files ## Build the image for amd64 and arm64 into dist/omni-syncd.oci.tar, without Docker (needs buildah)
+	@$(BUILDAH) manifest create omni-syncd >/dev/null
+	@# One after the other: side by side they come into the index in any order.
+	@set -e; for arch in amd64 arm64; do \
+	  $(BUILDAH) build --quiet --file deploy/image/Dockerfile --platform linux/$$arch --timestamp $(IMAGE_EPOCH) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+	    --manifest omni-syncd $(DIST)/image >/dev/null; \
+	done
+	@rm -f $(DIST)/omni-syncd.oci.tar
+	@$(BUILDAH) manifest push --quiet --all omni-syncd oci-archive:$(DIST)/omni-syncd.oci.tar:$(VERSION)
+	@rm -rf $(DIST)/image/.storage
+	@echo $(DIST)/omni-syncd.oci.tar
+
 .PHONY: demo
 demo: build ## Try it: an Omni and a Git repository in one process (ONCE=1 exits when all is synced)
 	./bin/omni-syncd demo $(if $(ONCE),--once)
@@ -52,16 +80,31 @@ KUBE = $(CURDIR)/bin/kube
 KUBE_ALL = ./test/kube ./pkg/replica ./test/failover
 KUBE_SOME = ./pkg/access ./cmd/omni-syncd
 
+.PHONY: kube
+kube: ## Build etcd and kube-apiserver into bin/kube (minutes, once)
+	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(go list -C test/kube/components -m -f '{{.Version}}' k8s.io/kubernetes)" -o $(KUBE)/ tool
+
 .PHONY: test-kube
-test-kube: ## Run the tests against a real kube-apiserver, which is built first (minutes, once)
-	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w" -o $(KUBE)/ tool
+test-kube: kube ## Run the tests against a real kube-apiserver
 	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m $(KUBE_ALL)
 	OMNI_SYNCD_TEST_KUBE=$(KUBE) go test -race -count=1 -timeout 15m -run '^TestKube' $(KUBE_SOME)
 
 .PHONY: failover
-failover: ## Break the replica that leads, FAILOVERS times in each test (60), on a real kube-apiserver
-	CGO_ENABLED=0 go build -C test/kube/components -trimpath -ldflags "-s -w" -o $(KUBE)/ tool
+failover: kube ## Break the replica that leads, FAILOVERS times in each test (60), on a real kube-apiserver
 	OMNI_SYNCD_TEST_KUBE=$(KUBE) FAILOVERS=$(or $(FAILOVERS),60) go test -race -count=1 -timeout 60m -v ./test/failover
+
+.PHONY: test-image
+test-image: ## Build the image twice, look into it and run what is in it (needs buildah)
+	OMNI_SYNCD_TEST_IMAGE=1 go test -count=1 -timeout 40m ./deploy/image
+
+HELM = $(CURDIR)/bin/helm
+.PHONY: helm
+helm: ## Build helm and helm-docs into bin/helm
+	CGO_ENABLED=0 go build -C tools/helm -trimpath -ldflags "-s -w" -o $(HELM)/ tool
+
+.PHONY: test-chart
+test-chart: helm ## Test the Helm chart, also against the kube-apiserver of `make test-kube` (UPDATE=1 writes its README and what it renders)
+	OMNI_SYNCD_TEST_HELM=$(HELM) $(if $(wildcard $(KUBE)),OMNI_SYNCD_TEST_KUBE=$(KUBE)) go test -race -count=1 ./deploy/helm $(if $(UPDATE),-update)
 
 .PHONY: bench
 bench: ## Compare with upstream's own code: wall time and RPCs (BENCH=regexp)
