@@ -183,15 +183,18 @@ func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 // until close: the lease is needed until the last write has come back.
 func (r *replicas) competeWhileReady(ctx context.Context, engine *sync.Engine) error {
 	becomes := func(ready bool) bool {
-		return engine.WaitStatus(ctx, func(status sync.Status) bool { return status.Ready == ready }) == nil
+		_ = engine.WaitStatus(ctx, func(status sync.Status) bool { return status.Ready == ready }) // ctx says why it ended
+
+		return ctx.Err() == nil
 	}
 
 	for becomes(true) {
 		competing, stop := context.WithCancel(context.Background())
-		r.stop, r.over = stop, make(chan struct{})
+		over := make(chan struct{})
+		r.stop, r.over = stop, over
 
 		go func() {
-			defer close(r.over)
+			defer close(over)
 
 			_ = r.lease.Run(competing) // it ends with its context, and with nothing else
 		}()

@@ -196,6 +196,25 @@ func TestNobodyLeadsWithoutKubernetes(t *testing.T) {
 	w.converged(w.leader(takeoverLimit), "after")
 }
 
+// TestLeaderWithoutOmni cuts the leader off from Omni: it can do nothing and must not keep the
+// others from doing it.
+func TestLeaderWithoutOmni(t *testing.T) {
+	w := newWorld(t, 2)
+	t.Parallel()
+
+	leader := w.leader(takeoverLimit)
+	w.converged(leader, "before")
+	w.replicas[leader].toOmni.Cut()
+	w.commit()
+
+	// What it knows of Omni counts as current for a minute after the watches broke.
+	next := w.leaderOtherThan(leader, time.Minute+takeoverLimit)
+	w.reconcile(next)
+	w.converged(next, "the other one leads")
+	w.replicas[leader].toOmni.Restore()
+	w.healthy(leader)
+}
+
 func (w *world) pause(d time.Duration) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), d)
 	defer cancel()

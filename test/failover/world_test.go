@@ -303,6 +303,7 @@ type replica struct {
 	w       *world
 	name    string
 	network *kube.Proxy // to the apiserver
+	toOmni  *kube.Proxy
 	config  string
 	socket  string
 	log     logTail
@@ -322,7 +323,7 @@ func rights() []rbacv1.PolicyRule {
 func newReplica(w *world, cluster *kube.Cluster, namespace, name string) *replica {
 	w.t.Helper()
 
-	r := &replica{w: w, name: name, network: cluster.Proxy(w.t)}
+	r := &replica{w: w, name: name, network: cluster.Proxy(w.t), toOmni: kube.NewProxy(w.t, w.omni.Endpoint())}
 
 	dir, err := os.MkdirTemp("", "r") // a socket's path is short
 	if err != nil {
@@ -344,7 +345,7 @@ kubernetes:
   leaderElection: {lease: %s, leaseDuration: %s, renewDeadline: %s, retryPeriod: %s}
 sources:
   - {name: fleet, git: {url: %s}, interval: 1h, prune: true, maxDelete: 100}
-`, w.omni.Endpoint(), r.socket, r.network.Kubeconfig(w.t, account.Kubeconfig(w.t)), leaseName, leaseDuration, renewDeadline, retryPeriod, w.repo)
+`, r.toOmni.URL, r.socket, r.network.Kubeconfig(w.t, account.Kubeconfig(w.t)), leaseName, leaseDuration, renewDeadline, retryPeriod, w.repo)
 
 	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)

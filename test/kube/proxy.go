@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// Proxy is the network between one client and the apiserver, which can be cut. It passes
+// Proxy is the network between one client and a server, which can be cut. It passes
 // bytes on and knows nothing of TLS.
 type Proxy struct {
-	// URL is where the client finds the apiserver through the proxy.
+	// URL is where the client finds the server through the proxy.
 	URL string
 
 	target   string
@@ -64,6 +64,16 @@ func reset(c net.Conn) {
 func (c *Cluster) Proxy(t testing.TB) *Proxy {
 	t.Helper()
 
+	return NewProxy(t, c.URL)
+}
+
+// NewProxy starts a proxy in front of a server on loopback, an http:// or https:// URL; it
+// ends with the test.
+func NewProxy(t testing.TB, server string) *Proxy {
+	t.Helper()
+
+	scheme, target, _ := strings.Cut(server, "://")
+
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +83,7 @@ func (c *Cluster) Proxy(t testing.TB) *Proxy {
 	close(open)
 
 	p := &Proxy{
-		URL: "https://" + listener.Addr().String(), target: strings.TrimPrefix(c.URL, "https://"),
+		URL: scheme + "://" + listener.Addr().String(), target: target,
 		listener: listener, passes: open, pairs: map[*passage]struct{}{},
 	}
 
