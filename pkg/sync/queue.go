@@ -140,8 +140,13 @@ func (e *Engine) report(t *target, err error) {
 			e.journal.ended(t, history.Held, wait.Reason)
 		}
 
+		level := zap.InfoLevel
+		if wait.Cause == CauseStandby {
+			level = zap.DebugLevel // whoever stands by sees all that the leader does pass by
+		}
+
 		if e.board.waiting(t, wait.Reason, wait.Blocked) {
-			log.Info("waiting", zap.String("reason", wait.Reason))
+			log.Log(level, "waiting", zap.String("reason", wait.Reason))
 		}
 	case errors.As(err, &stalled):
 		if e.board.failed(t, err.Error(), true) {
