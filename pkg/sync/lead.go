@@ -113,9 +113,9 @@ type looker interface {
 	Newest() string
 }
 
-// askAgain is how often it is asked whether a source was looked at: a request there takes
-// longer.
-const askAgain = 20 * time.Millisecond
+// askFirst is how soon it is asked whether a source was looked at: a request there takes
+// longer. Then less and less often, up to askLast.
+const askFirst, askLast = 20 * time.Millisecond, time.Second
 
 // followLead has the sources looked at and their targets tried whenever this engine takes
 // the lead, and the targets say that it stands by when it loses it, until ctx ends.
@@ -163,7 +163,7 @@ func (e *Engine) lookAnew(ctx context.Context, term uint64) {
 	began := time.Now()
 	poked := map[string]bool{}
 
-	for {
+	for pause := askFirst; ; pause = min(2*pause, askLast) {
 		var again <-chan time.Time
 
 		for name, src := range e.sources.all() {
@@ -178,7 +178,7 @@ func (e *Engine) lookAnew(ctx context.Context, term uint64) {
 				}
 
 				if from.Looked().Before(began) || from.Newest() != e.board.source(name).Revision {
-					again = time.After(askAgain)
+					again = time.After(pause)
 
 					continue
 				}
@@ -187,6 +187,8 @@ func (e *Engine) lookAnew(ctx context.Context, term uint64) {
 			src.lookedIn.Store(term)
 			e.Logger.Info("looked at the source since this replica took the lead", zap.String("source", name))
 			e.tryAll(name)
+
+			pause = askFirst
 		}
 
 		select {
@@ -194,6 +196,7 @@ func (e *Engine) lookAnew(ctx context.Context, term uint64) {
 			return
 		case <-again:
 		case <-e.sources.added:
+			pause = askFirst
 		}
 	}
 }
