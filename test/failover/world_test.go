@@ -64,7 +64,8 @@ func newWorld(t *testing.T, n int) *world {
 		accounts = append(accounts, embedded.Account{Name: string(rune('a' + i)), Role: embedded.RoleOperator})
 	}
 
-	w.omni, err = embedded.New(embedded.Config{Accounts: accounts, HealthyMachines: true, OnWrite: w.judge.wrote})
+	// With TLS in one of them: the fence is below it.
+	w.omni, err = embedded.New(embedded.Config{Accounts: accounts, HealthyMachines: true, OnWrite: w.judge.wrote, TLS: n > 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,8 +336,17 @@ func newReplica(w *world, cluster *kube.Cluster, namespace, name string) *replic
 	account := cluster.Account(w.t, namespace, name, rights()...)
 	r.config, r.socket = filepath.Join(dir, "config.yaml"), filepath.Join(dir, "s")
 
+	authority := ""
+
+	if ca := w.omni.CA(); ca != nil {
+		authority = filepath.Join(dir, "ca.crt")
+		if err := os.WriteFile(authority, ca, 0o600); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+
 	// Git is looked at when somebody asks for it: who stands by is always behind.
-	text := fmt.Sprintf(`omni: {endpoint: %q}
+	text := fmt.Sprintf(`omni: {endpoint: %q, caFile: %q}
 api: {socket: %s}
 kubernetes:
   kubeconfigFile: %s
@@ -345,7 +355,7 @@ kubernetes:
   leaderElection: {lease: %s, leaseDuration: %s, renewDeadline: %s, retryPeriod: %s}
 sources:
   - {name: fleet, git: {url: %s}, interval: 1h, prune: true, maxDelete: 100}
-`, r.toOmni.URL, r.socket, r.network.Kubeconfig(w.t, account.Kubeconfig(w.t)), leaseName, leaseDuration, renewDeadline, retryPeriod, w.repo)
+`, r.toOmni.URL, authority, r.socket, r.network.Kubeconfig(w.t, account.Kubeconfig(w.t)), leaseName, leaseDuration, renewDeadline, retryPeriod, w.repo)
 
 	if err := os.WriteFile(r.config, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
