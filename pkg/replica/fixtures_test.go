@@ -46,6 +46,18 @@ func join(t *testing.T) (client *kubernetes.Clientset, namespace string) {
 	return client, namespace
 }
 
+// admin returns a client that may do everything.
+func admin(t *testing.T) *kubernetes.Clientset {
+	t.Helper()
+
+	client, err := kubernetes.NewForConfig(kube.Shared(t).Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return client
+}
+
 const (
 	duration = 3 * time.Second
 	deadline = 1500 * time.Millisecond

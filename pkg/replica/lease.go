@@ -172,6 +172,7 @@ func (l *Lease) renewed(ctx context.Context, began time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
+	held = held && l.now.Term != 0 // it may have lapsed just now
 	l.until = began.Add(l.RenewDeadline)
 
 	if l.lapse != nil {
@@ -188,15 +189,25 @@ func (l *Lease) renewed(ctx context.Context, began time.Time) {
 	}
 }
 
-// seen takes note of who holds the lease according to Kubernetes.
+// seen takes note of who holds the lease according to Kubernetes. If that is another one
+// before this replica's time is over, somebody changed it by hand: then it stops at once.
 func (l *Lease) seen(holder string) {
-	if holder != l.identity {
-		l.become(sync.Leadership{Leader: holder})
+	if holder == l.identity {
+		return
 	}
+
+	if _, held := l.Until(); held && holder != "" {
+		l.mu.Lock()
+		l.until = time.Time{}
+		l.mu.Unlock()
+
+		l.Logger.Warn("this replica does not lead any more: somebody gave its lease away", zap.String("lease", l.Name))
+	}
+
+	l.become(sync.Leadership{Leader: holder})
 }
 
-// become takes note of who leads if this replica does not. While it may write it leads,
-// whatever somebody reads.
+// become takes note of who leads if this replica does not. While it may write it leads.
 func (l *Lease) become(now sync.Leadership) {
 	_, held := l.Until()
 
@@ -277,11 +288,16 @@ func (l *Lease) GiveBack() {
 
 // lock is client-go's lock on the Lease. It notes when a renewal was begun, which client-go
 // does not tell, and bounds every call, so that a network that swallows packets is found out
-// while there is time to try again.
+// while there is time to try again. One goroutine uses it.
 type lock struct {
 	resourcelock.Interface
 
 	lease *Lease
+	// other is who else held the Lease when it was last seen, for how long, and gone is when
+	// it was not there any more.
+	other string
+	lasts time.Duration
+	gone  time.Time
 }
 
 // Get implements resourcelock.Interface.
@@ -290,15 +306,28 @@ func (k *lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []b
 	defer cancel()
 
 	record, raw, err := k.Interface.Get(ctx)
-	if err == nil {
+
+	switch {
+	case err == nil:
 		k.lease.seen(record.HolderIdentity)
+
+		k.other, k.lasts, k.gone = record.HolderIdentity, time.Duration(record.LeaseDurationSeconds)*time.Second, time.Time{}
+		// client-go takes it for renewed if this differs, and has the time in whole seconds.
+		raw = record.RenewTime.AppendFormat(raw, time.RFC3339Nano)
+	case apierrors.IsNotFound(err) && k.gone.IsZero():
+		k.gone = time.Now()
 	}
 
 	return record, raw, k.failed("reading it", err)
 }
 
-// Create implements resourcelock.Interface.
+// Create implements resourcelock.Interface. A Lease that somebody deleted may be held: it is
+// not made anew before it would have expired, unless by its holder.
 func (k *lock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	if k.other != "" && k.other != k.lease.identity && time.Since(k.gone) < k.lasts {
+		return k.failed("making it", fmt.Errorf("it was deleted, and %s may still write: waiting for %s", k.other, k.lasts))
+	}
+
 	return k.write(ctx, "making it", record, k.Interface.Create)
 }
 
@@ -315,6 +344,7 @@ func (k *lock) write(ctx context.Context, verb string, record resourcelock.Leade
 
 	err := write(ctx, record)
 	if err == nil {
+		k.other = ""
 		k.lease.renewed(ctx, began)
 	}
 
