@@ -161,6 +161,7 @@ func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 
 	if r.lease != nil {
 		group.Go(func() error { return r.fence.Run(ctx) })
+		group.Go(func() error { return whileLeading(r.reconnect)(ctx, engine) })
 		group.Go(func() error { return r.competeWhileReady(ctx, engine) })
 	}
 
@@ -175,6 +176,15 @@ func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 	})
 
 	return group.Wait()
+}
+
+// reconnect is for the beginning of a term: before, the fence let no attempt to connect
+// succeed, so the next one may be far away.
+func (r *replicas) reconnect(ctx context.Context, _ *sync.Engine) error {
+	r.fenced.Reconnect()
+	<-ctx.Done()
+
+	return nil
 }
 
 // competeWhileReady competes for the lease while this replica sees Omni: one that does not
@@ -249,14 +259,19 @@ func whileLeading(run part) part {
 	}
 }
 
-// close gives the lease back. Nothing is written any more when it is called.
+// close gives the lease back. Nothing is written any more when it is called. What came back
+// because its time was over may still be with the kernel: that goes first.
 func (r *replicas) close() {
-	if r.lease != nil {
-		r.retire()
-		r.lease.GiveBack()
+	if r.lease == nil {
+		return
 	}
+
+	r.retire()
+	r.fence.End()
 
 	if r.fenced != nil {
 		_ = r.fenced.Close() // nothing is lost with a connection
 	}
+
+	r.lease.GiveBack()
 }

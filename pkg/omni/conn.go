@@ -170,6 +170,10 @@ func (c *Conn) State() state.State { return c.state }
 // Management asks Omni for kubeconfigs, talosconfigs and the like.
 func (c *Conn) Management() *management.Client { return c.management }
 
+// Reconnect tries again now, if the last attempt to connect failed: what was in its way is gone. Calls fail until the next
+// attempt, and that may be 10 s away.
+func (c *Conn) Reconnect() { c.conn.ResetConnectBackoff() }
+
 // Close ends the connection and every call on it.
 func (c *Conn) Close() error { return c.conn.Close() }
 

@@ -14,7 +14,9 @@ var errFenced = errors.New("this replica does not lead, so nothing is sent")
 
 // Fence keeps a connection from carrying anything while this replica does not lead. It asks
 // right before the bytes are handed to the kernel. So a request that was made while the lease
-// was held, and was held up since because the process was paused, does not get out.
+// was held, and was held up since because the process was paused, does not get out. Neither
+// does it in the next term: a connection lasts for one, since another replica may have led in
+// between.
 //
 // What the kernel has and could not deliver by then is thrown away with the connection as
 // soon as the process runs. If it is paused just then, the limit on unacknowledged data does
@@ -24,6 +26,7 @@ type Fence struct {
 
 	mu    gosync.Mutex
 	conns map[*fenced]bool
+	ended bool
 }
 
 // NewFence returns a fence that is open while lead is with this replica.
@@ -33,12 +36,17 @@ func NewFence(lead sync.Lead) *Fence {
 
 // Wrap puts the fence around a connection. TLS goes on top of it.
 func (f *Fence) Wrap(conn net.Conn) net.Conn {
-	c := &fenced{Conn: conn, fence: f}
+	now, _ := f.lead.Leadership()
+	c := &fenced{Conn: conn, fence: f, term: now.Term}
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
 	f.conns[c] = true
+
+	if f.ended {
+		c.abort()
+	}
 
 	return c
 }
@@ -59,12 +67,24 @@ func (f *Fence) Run(ctx context.Context) error {
 }
 
 func (f *Fence) cut() {
-	if _, ok := f.lead.Until(); ok {
-		return
-	}
-
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
+	for c := range f.conns {
+		if !c.may() {
+			c.abort()
+			delete(f.conns, c)
+		}
+	}
+}
+
+// End ends all connections, and throws away what they have not delivered: it is for before
+// the lease is given back. A new one carries nothing.
+func (f *Fence) End() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	f.ended = true
 
 	for c := range f.conns {
 		c.abort()
@@ -77,11 +97,21 @@ type fenced struct {
 	net.Conn
 
 	fence *Fence
+	term  uint64 // in which it was made
+}
+
+// may reports whether the connection may carry something.
+func (c *fenced) may() bool {
+	// In this order: the next term may begin in between.
+	_, ok := c.fence.lead.Until()
+	now, _ := c.fence.lead.Leadership()
+
+	return ok && now.Term == c.term && c.term != 0
 }
 
 // Write implements net.Conn.
 func (c *fenced) Write(b []byte) (int, error) {
-	if _, ok := c.fence.lead.Until(); !ok {
+	if !c.may() {
 		c.abort()
 
 		return 0, errFenced

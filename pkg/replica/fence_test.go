@@ -16,6 +16,7 @@ import (
 type right struct {
 	mu      gosync.Mutex
 	held    bool
+	term    uint64
 	changed chan struct{}
 }
 
@@ -30,13 +31,17 @@ func (r *right) Leadership() (sync.Leadership, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	return sync.Leadership{}, r.changed
+	return sync.Leadership{Term: r.term}, r.changed
 }
 
 // set changes it; quietly as in a process that slept.
 func (r *right) set(held, quietly bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
+	if held && !r.held {
+		r.term++
+	}
 
 	if r.held = held; !quietly {
 		close(r.changed)
@@ -71,7 +76,7 @@ func pipe(t *testing.T, fence *replica.Fence) (client, server net.Conn) {
 }
 
 func TestFence(t *testing.T) {
-	r := &right{held: true, changed: make(chan struct{})}
+	r := &right{held: true, term: 1, changed: make(chan struct{})}
 	fence := replica.NewFence(r)
 	client, server := pipe(t, fence)
 
@@ -116,5 +121,77 @@ func TestFence(t *testing.T) {
 
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// What was held up until this replica leads again does not get out: another one may have led
+// in between.
+func TestFence_AnotherTerm(t *testing.T) {
+	r := &right{held: true, term: 1, changed: make(chan struct{})}
+	fence := replica.NewFence(r)
+	client, server := pipe(t, fence)
+	idle, other := pipe(t, fence)
+
+	r.set(false, true)
+	r.set(true, true)
+
+	if n, err := client.Write([]byte("old")); err == nil || n != 0 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+
+	if got, err := io.ReadAll(server); len(got) > 0 {
+		t.Errorf("%q, %v", got, err)
+	}
+
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+
+	go func() { done <- fence.Run(ctx) }()
+
+	if _, err := other.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection of the last term is still there")
+	}
+
+	_ = idle.Close()
+
+	stop()
+
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Before the lease is given back, what the kernel holds is thrown away: the next one writes at
+// once.
+func TestFence_End(t *testing.T) {
+	r := &right{held: true, term: 1, changed: make(chan struct{})}
+	fence := replica.NewFence(r)
+	client, server := pipe(t, fence)
+
+	// The other side reads nothing, and the kernel takes what it can.
+	_ = client.SetWriteDeadline(time.Now().Add(time.Second))
+
+	sent := 0
+
+	for {
+		n, err := client.Write(make([]byte, 64<<10))
+		if sent += n; err != nil {
+			break
+		}
+	}
+
+	fence.End()
+
+	if got, err := io.Copy(io.Discard, server); err == nil || got == int64(sent) {
+		t.Errorf("%d of %d bytes arrived, %v", got, sent, err)
+	}
+
+	late, server := pipe(t, fence)
+	if n, err := late.Write([]byte("x")); err == nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+
+	if got, _ := io.ReadAll(server); len(got) > 0 {
+		t.Errorf("%q", got)
 	}
 }
