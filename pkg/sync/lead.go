@@ -72,8 +72,9 @@ func (e *Engine) standby(src *sourceState) string {
 		return ""
 	}
 
-	now, _ := e.Lead.Leadership()
+	// In this order: the next term may begin in between.
 	_, may := e.Lead.Until()
+	now, _ := e.Lead.Leadership()
 
 	switch {
 	case now.Reason != "":

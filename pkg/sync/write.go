@@ -58,12 +58,13 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 
 	defer e.flights.begin(t.Key)()
 
+	// The end comes first: after the check a paused process may be in its next term.
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), e.writeBy())
+	defer cancel()
+
 	if err := e.stillMay(t); err != nil {
 		return err
 	}
-
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), e.writeBy())
-	defer cancel()
 
 	err := verdict(t, change, e.send(ctx, change))
 	e.pulse.move()
