@@ -26,6 +26,9 @@ const (
 	envPodIP   = "POD_IP"
 )
 
+// fencedIdle is how long the connection for writes stays without any.
+const fencedIdle = 5 * time.Second
+
 // replicas is what this daemon has in common with others that follow the same sources. What
 // the configuration does not ask for is nil: then this one is alone, or remembers by itself.
 type replicas struct {
@@ -133,6 +136,9 @@ func (r *replicas) writer(reader *omni.Conn, how omni.ConnConfig) (state.State, 
 
 	// What the kernel holds back must not be delivered when another replica writes.
 	how.Wrap, how.KeepaliveTimeout = r.fence.Wrap, r.lease.Duration-r.lease.RenewDeadline
+	// After a term the fence lets no attempt to connect succeed. The next term must not begin
+	// in the backoff from that.
+	how.Idle = fencedIdle
 
 	var err error
 	if r.fenced, err = omni.Dial(how); err != nil {
@@ -161,7 +167,6 @@ func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 
 	if r.lease != nil {
 		group.Go(func() error { return r.fence.Run(ctx) })
-		group.Go(func() error { return whileLeading(r.reconnect)(ctx, engine) })
 		group.Go(func() error { return r.competeWhileReady(ctx, engine) })
 	}
 
@@ -176,15 +181,6 @@ func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 	})
 
 	return group.Wait()
-}
-
-// reconnect is for the beginning of a term: before, the fence let no attempt to connect
-// succeed, so the next one may be far away.
-func (r *replicas) reconnect(ctx context.Context, _ *sync.Engine) error {
-	r.fenced.Reconnect()
-	<-ctx.Done()
-
-	return nil
 }
 
 // competeWhileReady competes for the lease while this replica sees Omni: one that does not

@@ -41,6 +41,7 @@ const maxReceive = 256 << 20
 const (
 	defaultKeepalive        = 30 * time.Second
 	defaultKeepaliveTimeout = 10 * time.Second
+	defaultIdle             = 30 * time.Minute
 )
 
 // ConnConfig says how to reach an Omni and as whom.
@@ -64,6 +65,10 @@ type ConnConfig struct {
 	// A probe that is not answered within KeepaliveTimeout ends the connection, and with it the watches on it; so does
 	// data that the other side does not acknowledge. 0 means 10 s.
 	Keepalive, KeepaliveTimeout time.Duration
+
+	// Idle is the time without a call after which the connection is closed, and attempts to connect end with their
+	// backoff: the next call connects anew, at once. 0 means 30 minutes.
+	Idle time.Duration
 
 	// Wrap, if not nil, is put around every connection to Omni, below TLS and behind a proxy's handshake.
 	Wrap func(net.Conn) net.Conn
@@ -120,6 +125,7 @@ func Dial(cfg ConnConfig) (*Conn, error) {
 
 	cfg.Keepalive = cmp.Or(cfg.Keepalive, defaultKeepalive)
 	cfg.KeepaliveTimeout = cmp.Or(cfg.KeepaliveTimeout, defaultKeepaliveTimeout)
+	cfg.Idle = cmp.Or(cfg.Idle, defaultIdle)
 
 	options := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
@@ -128,6 +134,7 @@ func Dial(cfg ConnConfig) (*Conn, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceive), grpc.UseCompressor(gzip.Name)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: cfg.Keepalive, Timeout: cfg.KeepaliveTimeout}),
 		grpc.WithConnectParams(connectParams()),
+		grpc.WithIdleTimeout(cfg.Idle),
 		grpc.WithSharedWriteBuffer(true),
 		grpc.WithUserAgent(cfg.UserAgent),
 	}, cfg.DialOptions...)
@@ -169,10 +176,6 @@ func (c *Conn) State() state.State { return c.state }
 
 // Management asks Omni for kubeconfigs, talosconfigs and the like.
 func (c *Conn) Management() *management.Client { return c.management }
-
-// Reconnect tries again now, if the last attempt to connect failed: what was in its way is gone. Calls fail until the next
-// attempt, and that may be 10 s away.
-func (c *Conn) Reconnect() { c.conn.ResetConnectBackoff() }
 
 // Close ends the connection and every call on it.
 func (c *Conn) Close() error { return c.conn.Close() }

@@ -28,8 +28,8 @@ func (g gate) Write(b []byte) (int, error) {
 	return g.Conn.Write(b)
 }
 
-// After attempts to connect that failed, Reconnect is the end of waiting.
-func TestReconnect(t *testing.T) {
+// An idle connection forgets the attempts to connect that failed: the next call does not wait.
+func TestConnIdle(t *testing.T) {
 	t.Parallel()
 
 	server, err := embedded.New(embedded.Config{NoControllers: true})
@@ -52,7 +52,7 @@ func TestReconnect(t *testing.T) {
 
 	conn, err := omni.Dial(omni.ConnConfig{
 		Endpoint: server.Endpoint(), ServiceAccountKey: server.ServiceAccountKey(embedded.AccountOperator),
-		Wrap: func(c net.Conn) net.Conn {
+		Idle: 500 * time.Millisecond, Wrap: func(c net.Conn) net.Conn {
 			dials.Add(1)
 
 			return gate{c, &open}
@@ -73,7 +73,7 @@ func TestReconnect(t *testing.T) {
 	}
 
 	open.Store(true)
-	conn.Reconnect()
+	time.Sleep(1500 * time.Millisecond)
 
 	began := time.Now()
 	for conn.Check(ctx) != nil {
