@@ -225,6 +225,13 @@ func (e *Engine) notice(change omni.Change) {
 		if change.Cluster == "" {
 			e.queueStalled(src.Name)
 		}
+
+		// Of a cluster of another shard this is all there is to hear: it may be done with a
+		// MachineClass.
+		if key := (Key{src.Name, ""}); !e.Shard.Owns(change.Cluster) && e.board.get(key).stalled {
+			e.board.reopen(key)
+			e.queue.AddRateLimited(key)
+		}
 	}
 }
 
