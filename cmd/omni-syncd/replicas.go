@@ -37,6 +37,7 @@ type replicas struct {
 	suspensions *replica.Suspensions
 	endpoints   *replica.Endpoints
 
+	engine *sync.Engine
 	// fenced is the connection that carries nothing while another replica leads.
 	fenced *omni.Conn
 	over   chan struct{} // closed when the competition has ended
@@ -82,7 +83,7 @@ func joinReplicas(cfg *config.Config, shard sync.Shard, log *zap.Logger) (*repli
 	r.lease, err = replica.NewLease(replica.LeaseConfig{
 		Client: client.CoordinationV1(), Namespace: namespace, Name: election.Lease, Shard: shard, Replica: name,
 		Duration: time.Duration(election.LeaseDuration), RenewDeadline: time.Duration(election.RenewDeadline), RetryPeriod: time.Duration(election.RetryPeriod),
-		Logger: log,
+		Before: r.refresh, Logger: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes.leaderElection: %w", err)
@@ -160,6 +161,7 @@ func (r *replicas) lead() sync.Lead {
 // run keeps to what the replicas have in common, until ctx ends.
 func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 	group, ctx := errgroup.WithContext(ctx)
+	r.engine = engine
 
 	if r.suspensions != nil {
 		group.Go(func() error { return r.suspensions.Run(ctx, engine) })
@@ -181,6 +183,15 @@ func (r *replicas) run(ctx context.Context, engine *sync.Engine) error {
 	})
 
 	return group.Wait()
+}
+
+// refresh is what a new leader has to know of the last one.
+func (r *replicas) refresh(ctx context.Context) error {
+	if r.suspensions == nil {
+		return nil
+	}
+
+	return r.suspensions.Refresh(ctx, r.engine)
 }
 
 // competeWhileReady competes for the lease while this replica sees Omni: one that does not

@@ -69,11 +69,17 @@ const (
 func compete(t *testing.T, client *kubernetes.Clientset, namespace, name string, shard sync.Shard) (l *replica.Lease, stop func()) {
 	t.Helper()
 
+	return competeAfter(t, client, namespace, name, shard, nil)
+}
+
+func competeAfter(t *testing.T, client *kubernetes.Clientset, namespace, name string, shard sync.Shard, before func(context.Context) error) (l *replica.Lease, stop func()) {
+	t.Helper()
+
 	core, _ := observer.New(zap.DebugLevel)
 
 	l, err := replica.NewLease(replica.LeaseConfig{
 		Client: client.CoordinationV1(), Namespace: namespace, Name: "syncd", Shard: shard, Replica: name,
-		Duration: duration, RenewDeadline: deadline, RetryPeriod: retry, Logger: zap.New(core),
+		Duration: duration, RenewDeadline: deadline, RetryPeriod: retry, Before: before, Logger: zap.New(core),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,9 @@ type LeaseConfig struct {
 	RenewDeadline time.Duration
 	// RetryPeriod is the time between two tries to renew the lease or to take it.
 	RetryPeriod time.Duration
+	// Before, if not nil, is what has to succeed before this replica leads anew, while it has
+	// the lease already and nobody else writes. It is tried again until it does.
+	Before func(context.Context) error
 	// Logger is told who leads. It may be nil.
 	Logger *zap.Logger
 }
@@ -161,7 +164,7 @@ func (l *Lease) renewed(ctx context.Context, began time.Time) {
 	_, held := l.Until()
 
 	if !held {
-		if err := l.rivals.gone(ctx); err != nil {
+		if err := l.mayLead(ctx); err != nil {
 			l.tell(err)
 			l.become(sync.Leadership{Leader: l.identity, Reason: err.Error()})
 
@@ -187,6 +190,15 @@ func (l *Lease) renewed(ctx context.Context, began time.Time) {
 		l.set(sync.Leadership{Term: l.terms, Leader: l.identity})
 		l.Logger.Info("this replica leads", zap.String("lease", l.Name), zap.String("as", l.identity))
 	}
+}
+
+// mayLead says why a new term cannot begin although the lease is there.
+func (l *Lease) mayLead(ctx context.Context) error {
+	if err := l.rivals.gone(ctx); err != nil || l.Before == nil {
+		return err
+	}
+
+	return l.Before(ctx)
 }
 
 // seen takes note of who holds the lease according to Kubernetes. If that is another one

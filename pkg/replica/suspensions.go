@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	gosync "sync"
 	"time"
 
@@ -106,7 +107,13 @@ func (s *Suspensions) Run(ctx context.Context, engine Adopter) error {
 		}
 	}
 
-	_, err := factory.Core().V1().ConfigMaps().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+	informer := factory.Core().V1().ConfigMaps().Informer()
+
+	if err := informer.SetWatchErrorHandlerWithContext(s.failed()); err != nil {
+		return fmt.Errorf("watching the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
+	}
+
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: adopt, UpdateFunc: func(_, now any) { adopt(now) },
 		DeleteFunc: func(any) {
 			s.Logger.Warn("the ConfigMap that tells what is suspended was deleted; it stays suspended until a restart", zap.String("configmap", s.Name))
@@ -119,6 +126,36 @@ func (s *Suspensions) Run(ctx context.Context, engine Adopter) error {
 	factory.StartWithContext(klog.NewContext(ctx, logr.Discard()))
 	<-ctx.Done()
 	factory.Shutdown()
+
+	return nil
+}
+
+// failed returns what tells of a watch that fails, once.
+func (s *Suspensions) failed() cache.WatchErrorHandlerWithContext {
+	told := ""
+
+	return func(_ context.Context, _ *cache.Reflector, err error) {
+		expected := apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if text := err.Error(); !expected && text != told {
+			told = text
+			s.Logger.Warn("what other replicas suspend is not heard of now", zap.String("configmap", s.Name), zap.Error(err))
+		}
+	}
+}
+
+// Refresh puts in force what is kept now. Who takes the lead asks for it: the watch may lag
+// behind, and what the last leader suspended must not be written to.
+func (s *Suspensions) Refresh(ctx context.Context, engine Adopter) error {
+	kept, err := s.Client.CoreV1().ConfigMaps(s.Namespace).Get(ctx, s.Name, metav1.GetOptions{})
+
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil // as in Run
+	case err != nil:
+		return fmt.Errorf("reading what is suspended: %w", err)
+	}
+
+	engine.AdoptSuspensions(func() ([]sync.Suspension, bool) { return s.newer(kept) })
 
 	return nil
 }

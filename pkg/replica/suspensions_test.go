@@ -2,12 +2,15 @@ package replica_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	gosync "sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -177,4 +180,68 @@ func TestSuspensions_ByHand(t *testing.T) {
 		m.Data["suspended.json"] = `{"suspended": [{"source": "fleet", "by": "hand"}]}`
 	})
 	b.until(t, []sync.Suspension{{Source: "fleet", By: "hand"}})
+}
+
+// A new leader knows what the last one suspended also if its watch tells nothing: it asks
+// before it leads, and does not lead while it cannot.
+func TestSuspensions_BeforeLeading(t *testing.T) {
+	client, namespace := join(t)
+
+	first := replica.NewSuspensions(replica.SuspensionsConfig{Client: client, Namespace: namespace, Name: "suspensions"})
+	if err := first.Keep(suspended("one")); err != nil {
+		t.Fatal(err)
+	}
+
+	// It may not read this one.
+	blind := replica.NewSuspensions(replica.SuspensionsConfig{Client: client, Namespace: namespace, Name: "others"})
+	onBlind := &board{changed: make(chan struct{})}
+
+	a, stop := competeAfter(t, client, namespace, "a", sync.Shard{}, func(ctx context.Context) error { return blind.Refresh(ctx, onBlind) })
+
+	now := until(t, a, func(now sync.Leadership) bool { return now.Reason != "" || now.Term != 0 })
+	if _, ok := a.Until(); ok || !strings.HasPrefix(now.Reason, "reading what is suspended: ") {
+		t.Errorf("it may write: %t, %+v", ok, now)
+	}
+
+	stop()
+
+	next := replica.NewSuspensions(replica.SuspensionsConfig{Client: client, Namespace: namespace, Name: "suspensions"})
+	onNext := &board{changed: make(chan struct{})}
+
+	b, stop := competeAfter(t, client, namespace, "b", sync.Shard{}, func(ctx context.Context) error { return next.Refresh(ctx, onNext) })
+	defer stop()
+
+	until(t, b, leads)
+	onNext.until(t, suspended("one"))
+
+	if err := next.Keep(suspended("one", "two")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Somebody took the right to watch away, and that is told.
+func TestSuspensions_NoRightToWatch(t *testing.T) {
+	client, namespace := join(t)
+
+	core, logs := observer.New(zap.WarnLevel)
+	s := replica.NewSuspensions(replica.SuspensionsConfig{Client: client, Namespace: namespace, Name: "others", Logger: zap.New(core)})
+
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+
+	go func() { done <- s.Run(ctx, &board{changed: make(chan struct{})}) }()
+
+	for end := time.Now().Add(limit); logs.Len() == 0 && time.Now().Before(end); {
+		time.Sleep(retry)
+	}
+
+	stop()
+
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+
+	if all := logs.All(); len(all) == 0 || !strings.Contains(fmt.Sprint(all[0].ContextMap()["error"]), "forbidden") {
+		t.Errorf("%v", all)
+	}
 }
