@@ -200,9 +200,9 @@ func (r *replicas) refresh(ctx context.Context) error {
 // until close: the lease is needed until the last write has come back.
 func (r *replicas) competeWhileReady(ctx context.Context, engine *sync.Engine) error {
 	becomes := func(ready bool) bool {
-		_ = engine.WaitStatus(ctx, func(status sync.Status) bool { return status.Ready == ready }) // ctx says why it ended
+		err := engine.WaitStatus(ctx, func(status sync.Status) bool { return status.Ready == ready })
 
-		return ctx.Err() == nil
+		return err == nil && ctx.Err() == nil // Omni may be in sight when ctx ends
 	}
 
 	for becomes(true) {
