@@ -5,6 +5,7 @@ package helm
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
@@ -258,5 +260,51 @@ func TestChecksum(t *testing.T) {
 
 	if got := sum("--set", "config.retry.maxInterval=5m"); got == before {
 		t.Error("another retry.maxInterval does not start the pods again")
+	}
+}
+
+// Two releases never take each other's Secrets for their own, wherever they are installed: what
+// marks those is another one for each, and a label can hold it. Nor do their roles have the
+// same name.
+func TestReleasesApart(t *testing.T) {
+	seen := map[string]string{}
+
+	for _, at := range [][2]string{
+		{"a", "b"}, {"b", "a"}, {"a", "b-c"}, {"a-b", "c"}, {"omni", "omni-syncd"}, {"argo", "omni-syncd"},
+		{strings.Repeat("n", 63), strings.Repeat("r", 52) + "1"}, {strings.Repeat("n", 62) + "m", strings.Repeat("r", 53)}, {"n." + strings.Repeat("x", 20), strings.Repeat("r", 40)},
+	} {
+		args := append([]string{"template", at[1], chart, "--namespace", at[0], "--kube-version", "1.28.0", "--set", "fullnameOverride=" + at[1], "-f", "testdata/values/minimal.yaml"}, valuesOf("secrets-elsewhere")...)
+
+		out, failure := helm(t, args...)
+		if failure != "" {
+			t.Fatal(failure)
+		}
+
+		all := objects(t, out)
+		file, _, _ := unstructured.NestedString(one(t, all, "ConfigMap").Object, "data", "config.yaml")
+		instance := loads(t, file).Access.Secrets.Instance
+
+		if problems := validation.IsValidLabelValue(instance); instance == "" || len(problems) > 0 {
+			t.Errorf("%q: %v", instance, problems)
+		}
+
+		for _, object := range all {
+			if object.GetNamespace() == "default" {
+				instance += " " + object.GetName()
+			}
+		}
+
+		for _, key := range strings.Fields(instance) {
+			if before := seen[key]; before != "" && before != fmt.Sprint(at) {
+				t.Errorf("%v and %s both have %s", at, before, key)
+			}
+
+			seen[key] = fmt.Sprint(at)
+		}
+	}
+
+	out, failure := template(t, chart, namespace, valuesOf("secrets")...)
+	if failure != "" || !strings.Contains(out, "instance: fleet\n") {
+		t.Error("what was chosen is not kept: ", out, failure)
 	}
 }

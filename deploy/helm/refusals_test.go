@@ -20,8 +20,24 @@ func TestRefusals(t *testing.T) {
 		"no sources":             {[]string{"--set", "config.sources=null"}, []string{"config.sources: there is none"}},
 		"empty sources":          {[]string{"--set-json", "config.sources=[]"}, []string{"config.sources: there is none"}},
 		"all at once":            {[]string{"--set", "image.repository=,omni.endpoint=,replicas=2,shards=2"}, []string{"image.repository", "omni.endpoint", "replicas: with shards"}},
-		"plain http":             {[]string{"--set", "omni.endpoint=http://omni.example.com"}, []string{"/omni/endpoint", "https"}},
-		"a password in a URL":    {[]string{"--set", "omni.endpoint=https://me:secret@omni.example.com"}, []string{"/omni/endpoint"}},
+		"plain http":             {[]string{"--set", "omni.endpoint=http://omni.example.com"}, []string{"omni.endpoint: it has to be https://"}},
+		"no scheme":              {[]string{"--set", "omni.endpoint=omni.example.com"}, []string{"omni.endpoint: it has to be https://"}},
+		"a path behind Omni":     {[]string{"--set", "omni.endpoint=https://omni.example.com/omni"}, []string{"omni.endpoint: it has to be https://"}},
+		"a password in a URL":    {[]string{"--set", "omni.endpoint=https://me:secret@omni.example.com"}, []string{"omni.endpoint: it has to be https://"}},
+		"a URL for an image":     {[]string{"--set", "image.repository=https://registry.example.com/x"}, []string{"image.repository: leave out the https://"}},
+		"a tag in its place":     {[]string{"--set", "image.repository=registry.example.com:5000/x:v1"}, []string{"image.repository: put what stands behind the colon into image.tag"}},
+		"no tag":                 {[]string{"--set", "image.tag="}, []string{"image.tag: it is missing", "VERSION"}},
+		"no config":              {[]string{"--set-json", "config=null"}, []string{"missing property 'config'"}},
+		"no Omni":                {[]string{"--set-json", "omni=null"}, []string{"missing property 'omni'"}},
+		"a word for Secrets":     {[]string{"--set", "config.access.secrets=argocd"}, []string{"/config/access/secrets"}},
+		"nothing for Secrets":    {[]string{"--set-json", "config.access.secrets=null"}, []string{"/config/access/secrets"}},
+		"a word for a webhook":   {[]string{"--set", "config.sources[0].webhook=true"}, []string{"/config/sources/0/webhook"}},
+		"a Secret not mounted":   {[]string{"--set", "config.sources[0].git.tokenFile=/etc/omni-syncd/credentials/fleet-gti/token,credentials={fleet-git}"}, []string{"there is no fleet-gti in credentials"}},
+		"a password for Git":     {[]string{"--set", "config.sources[0].git.url=https://me:verysecret@git.example.com/x"}, []string{"config: there is a password in a URL", "tokenFile"}},
+		"a password for a proxy": {[]string{"--set", "config.sources[0].git.proxy.url=http://me:verysecret@proxy.example.com"}, []string{"config: there is a password in a URL"}},
+		"the key in an env":      {[]string{"--set", "extraEnv[0].name=OMNI_SERVICE_ACCOUNT_KEY,extraEnv[0].value=verysecret"}, []string{"extraEnv: leave out OMNI_SERVICE_ACCOUNT_KEY", "omni.existingSecret"}},
+		"all Secrets":            {[]string{"--set", "config.access.secrets.for=flux"}, []string{"config.access.secrets.namespace: name another one than the release's", "in omni is the key of Omni"}},
+		"all Secrets, by name":   {[]string{"--set", "config.access.secrets.namespace=omni"}, []string{"config.access.secrets.namespace: name another one"}},
 		"two CAs":                {[]string{"--set", "omni.ca.existingSecret=a,omni.ca.existingConfigMap=b"}, []string{"omni.ca: it has both"}},
 		"a misspelt key":         {[]string{"--set", "leaderElecton.enabled=true"}, []string{"leaderElecton"}},
 		"a misspelt inner key":   {[]string{"--set", "omni.endpiont=x"}, []string{"endpiont"}},
@@ -69,6 +85,10 @@ func TestRefusals(t *testing.T) {
 			out, failure := template(t, chart, namespace, c.args...)
 			if failure == "" {
 				t.Fatalf("it was rendered:\n%s", out)
+			}
+
+			if strings.Contains(failure, "verysecret") {
+				t.Errorf("it tells the secret:\n%s", failure)
 			}
 
 			for _, want := range c.want {

@@ -40,7 +40,12 @@
 {{- end }}
 {{- $_ := set $owned "api" $api }}
 {{- end }}
-{{- mergeOverwrite (deepCopy .Values.config) $owned | toYaml }}
+{{- $config := deepCopy .Values.config }}
+{{- $access := $config.access | default dict }}
+{{- if hasKey $access "secrets" }}
+{{- $_ := set $access.secrets "instance" ($access.secrets.instance | default (include "omni-syncd.instance" .)) }}
+{{- end }}
+{{- mergeOverwrite $config $owned | toYaml }}
 {{- end }}
 
 {{/* Is there a Service without a selector, whose endpoints the leader keeps? "" is no. */}}
@@ -59,9 +64,18 @@
 {{- $problems := list }}
 {{- if not $v.image.repository }}
 {{- $problems = append $problems "image.repository: it is missing; push what `make image` builds to your registry, and name it" }}
+{{- else if contains "://" $v.image.repository }}
+{{- $problems = append $problems "image.repository: leave out the https:// in front" }}
+{{- else if regexMatch ":[^/]*$" $v.image.repository }}
+{{- $problems = append $problems "image.repository: put what stands behind the colon into image.tag" }}
+{{- end }}
+{{- if and (not $v.image.tag) (not $v.image.digest) (eq .Chart.AppVersion "dev") }}
+{{- $problems = append $problems "image.tag: it is missing; this chart is of no release, so give the VERSION that your image was built and pushed with" }}
 {{- end }}
 {{- if not $v.omni.endpoint }}
 {{- $problems = append $problems "omni.endpoint: it is missing; give the URL of your Omni, such as https://example.omni.siderolabs.io" }}
+{{- else if not (regexMatch "^https://[^\\s/?#@]+/?$|^http://(127\\.0\\.0\\.1|localhost|\\[::1\\])(:[0-9]+)?/?$" $v.omni.endpoint) }}
+{{- $problems = append $problems "omni.endpoint: it has to be https:// and a host, with nothing behind that but a port, such as https://example.omni.siderolabs.io" }}
 {{- end }}
 {{- if not $v.omni.existingSecret }}
 {{- $problems = append $problems (printf "omni.existingSecret: it is missing; make a Secret with the service account's key, `kubectl -n %s create secret generic omni-syncd-omni --from-file=%s=FILE`, and name it" .Release.Namespace $v.omni.existingSecretKey) }}
@@ -82,6 +96,25 @@
 {{- if hasKey $v.config $key }}
 {{- $problems = append $problems (printf "config.%s: the chart fills it in; leave it out, and %s" $key $instead) }}
 {{- end }}
+{{- end }}
+{{- $text := toJson $v.config }}
+{{- if regexMatch "\"[A-Za-z0-9+.-]+://[^/\\s\"@]*:[^/\\s\"@]*@" $text }}
+{{- $problems = append $problems "config: there is a password in a URL, and it would stand in a ConfigMap and in Helm's history; put it into a Secret, name that in credentials, and its file in tokenFile or passwordFile" }}
+{{- end }}
+{{- range regexFindAll "\"/etc/omni-syncd/credentials/[^/\"]*" $text -1 | uniq }}
+{{- $secret := base . }}
+{{- if not (has $secret $v.credentials) }}
+{{- $problems = append $problems (printf "credentials: config names a file in /etc/omni-syncd/credentials/%s/, and there is no %s in credentials; add it, or correct the path" $secret $secret) }}
+{{- end }}
+{{- end }}
+{{- range $v.extraEnv }}
+{{- if eq .name "OMNI_SERVICE_ACCOUNT_KEY" }}
+{{- $problems = append $problems "extraEnv: leave out OMNI_SERVICE_ACCOUNT_KEY, since a value would stand in Helm's history; the key is that of omni.existingSecret" }}
+{{- end }}
+{{- end }}
+{{- $access := $v.config.access | default dict }}
+{{- if and $v.rbac.create (hasKey $access "secrets") (has ($access.secrets.namespace | default "") (list "" .Release.Namespace)) }}
+{{- $problems = append $problems (printf "config.access.secrets.namespace: name another one than the release's: rights on Secrets are for all Secrets of a namespace, and in %s is the key of Omni. For Argo CD it is Argo CD's own; install omni-syncd elsewhere" .Release.Namespace) }}
 {{- end }}
 {{- $api := $v.config.api | default dict }}
 {{- $filled := dict "listen" "api.enabled and api.port" "certFile" "api.tls.existingSecret" "keyFile" "api.tls.existingSecret" "tokensFile" "api.tokens.existingSecret" "clientCAFile" "api.clientCA.existingSecret" }}

@@ -15,6 +15,16 @@
 {{- $name | replace "." "-" | trunc 52 | trimSuffix "-" }}
 {{- end }}
 
+{{/* What no other release has, in whatever namespace it is; it is the value of a label. */}}
+{{- define "omni-syncd.instance" -}}
+{{- $whole := printf "%s.%s" .Release.Namespace (include "omni-syncd.fullname" .) }}
+{{- if gt (len $whole) 63 }}
+{{- printf "%s-%s" (trunc 54 $whole | trimAll "-.") (sha256sum $whole | trunc 8) }}
+{{- else }}
+{{- $whole }}
+{{- end }}
+{{- end }}
+
 {{- define "omni-syncd.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "omni-syncd.fullname" .) .Values.serviceAccount.name }}
