@@ -4,6 +4,7 @@ package helm
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -153,6 +154,9 @@ func TestTemplates(t *testing.T) {
 				t.Fatal(failure)
 			}
 
+			all := objects(t, out)
+			out = withoutDashboard(t, out)
+
 			golden := "testdata/rendered/" + name + ".yaml"
 			if *update {
 				if err := os.WriteFile(golden, []byte(out), 0o644); err != nil {
@@ -178,10 +182,88 @@ func TestTemplates(t *testing.T) {
 				t.Errorf("helm lint: %s%s", said, failure)
 			}
 
-			file, _, _ := unstructured.NestedString(one(t, objects(t, out), "ConfigMap").Object, "data", "config.yaml")
+			file, _, _ := unstructured.NestedString(one(t, all, "ConfigMap").Object, "data", "config.yaml")
 			loads(t, file)
 		})
 	}
+}
+
+// withoutDashboard says in place of the dashboard, which is long, which file it is.
+func withoutDashboard(t *testing.T, rendered string) string {
+	t.Helper()
+
+	text, err := os.ReadFile(chart + "/files/dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	indented := "    " + strings.ReplaceAll(strings.TrimSuffix(string(text), "\n"), "\n", "\n    ")
+
+	return strings.Replace(rendered, indented, "    (files/dashboard.json)", 1)
+}
+
+// The alerts and the dashboard that the chart brings come out of it as they are in its files.
+func TestMonitoring(t *testing.T) {
+	out, failure := template(t, chart, namespace, valuesOf("monitoring")...)
+	if failure != "" {
+		t.Fatal(failure)
+	}
+
+	all := objects(t, out)
+
+	var alerts, rendered any
+
+	text, err := os.ReadFile(chart + "/files/alerts.yaml")
+	if err == nil {
+		err = yaml.Unmarshal(text, &alerts)
+	}
+
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	rendered = one(t, all, "PrometheusRule").Object["spec"]
+	if groups, _, _ := unstructured.NestedSlice(one(t, all, "PrometheusRule").Object, "spec", "groups"); len(groups) == 0 || !cmp.Equal(normal(t, alerts), normal(t, rendered)) {
+		t.Errorf("files/alerts.yaml, -want +got:\n%s", cmp.Diff(normal(t, alerts), normal(t, rendered)))
+	}
+
+	dashboard, err := os.ReadFile(chart + "/files/dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	found := false
+
+	for _, object := range all {
+		if strings.HasSuffix(object.GetName(), "-dashboard") {
+			got, _, _ := unstructured.NestedString(object.Object, "data", "omni-syncd.json")
+			if d := cmp.Diff(strings.TrimSpace(string(dashboard)), strings.TrimSpace(got)); d != "" {
+				t.Errorf("files/dashboard.json, -want +got:\n%s", d)
+			}
+
+			found = json.Valid([]byte(got)) && object.GetLabels()["grafana_dashboard"] == "1"
+		}
+	}
+
+	if !found {
+		t.Error("there is no dashboard that the sidecar would find and Grafana read")
+	}
+}
+
+// normal returns what JSON makes of a value, in which numbers have one type.
+func normal(t *testing.T, value any) (same any) {
+	t.Helper()
+
+	text, err := json.Marshal(value)
+	if err == nil {
+		err = json.Unmarshal(text, &same)
+	}
+
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return same
 }
 
 // loads has the daemon's own loader read a configuration.

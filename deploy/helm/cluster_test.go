@@ -1,8 +1,6 @@
 package helm
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -264,35 +262,6 @@ func TestAdmittedCanFail(t *testing.T) {
 	}}
 	if err := c.create(t, monitor); err == nil || !strings.Contains(err.Error(), "porte") {
 		t.Error(err)
-	}
-}
-
-// The alerts and the dashboard that the chart brings are taken, too.
-func TestMonitoringAdmitted(t *testing.T) {
-	for file, value := range map[string]string{"alerts.yaml": "metrics.prometheusRule.enabled=true", "dashboard.json": "metrics.dashboard.enabled=true"} {
-		t.Run(file, func(t *testing.T) {
-			if _, err := os.Stat(filepath.Join(chart, "files", file)); errors.Is(err, fs.ErrNotExist) {
-				t.Skip("the chart has none")
-			}
-
-			c := connect(t)
-			namespace := c.restricted(t)
-
-			out, failure := template(t, chart, namespace, "--set", value)
-			if failure != "" {
-				t.Fatal(failure)
-			}
-
-			for _, object := range objects(t, out) {
-				if object.GetKind() != "PrometheusRule" && !strings.HasSuffix(object.GetName(), "-dashboard") {
-					continue
-				}
-
-				if err := c.create(t, object); err != nil {
-					t.Error(err)
-				}
-			}
-		})
 	}
 }
 

@@ -62,6 +62,7 @@ func TestRights(t *testing.T) {
 	for name, want := range map[string][][]string{
 		"minimal":           {lease, suspensions},
 		"ha":                {lease, suspensions},
+		"monitoring":        {lease, suspensions},
 		"alone":             {},
 		"alone-webhooks":    {suspensions},
 		"webhooks-tls":      {lease, suspensions, endpoints},
