@@ -304,12 +304,24 @@ sources:
 	c.start()
 	c.until("synced", func() bool { return bytes.Contains(c.log(), []byte("synced cluster=one")) })
 
-	ask := func(token string) (string, error) {
-		return c.exec("omni-syncd", "status", "--server", "https://127.0.0.1:"+port, "--ca-file", "ca.pem", "--token-file", c.write("token", token))
+	ask := func(token string, more ...string) (string, error) {
+		return c.exec(append([]string{"omni-syncd", "status", "--server", "https://127.0.0.1:" + port, "--ca-file", "ca.pem", "--token-file", c.write("token", token)}, more...)...)
 	}
 
 	if out, err := ask(viewer.TokenFor(t, "omni-syncd")); err != nil || !regexp.MustCompile(`one +Synced`).MatchString(out) {
 		t.Errorf("a viewer: %v: %s", err, out)
+	}
+
+	// Who may see one cluster asks for it by name, and cannot list.
+	narrow := c.cluster.Account(t, c.account.Namespace, "narrow")
+	narrow.Allow(t, "", rbacv1.PolicyRule{APIGroups: []string{"omni-syncd"}, Resources: []string{"clusters"}, Verbs: []string{"get"}, ResourceNames: []string{"one"}})
+
+	if out, err := ask(narrow.TokenFor(t, "omni-syncd"), "one"); err != nil || !strings.Contains(out, "Synced") {
+		t.Errorf("a viewer of one, by name: %v: %s", err, out)
+	}
+
+	if out, err := ask(narrow.TokenFor(t, "omni-syncd")); err == nil || !strings.Contains(out, "lacks the role viewer") {
+		t.Errorf("a viewer of one, the list: %v: %s", err, out)
 	}
 
 	nobody := c.cluster.Account(t, c.account.Namespace, "nobody")

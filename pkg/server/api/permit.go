@@ -66,23 +66,25 @@ type view struct {
 	visible map[string]int
 }
 
-// newView returns the view of whoever makes a request. Who may see nothing at all is denied.
-func newView(ctx context.Context) (*view, error) {
+// newView returns the view of whoever makes a request. Who may see nothing at all is denied,
+// and so is who may not see the cluster that the request is about, if it is about one.
+func newView(ctx context.Context, cluster string) (*view, error) {
 	v := &view{sources: map[string]sync.SourceStatus{}, targets: map[sync.Key]bool{}, visible: map[string]int{}}
 
 	caller, _ := auth.Of(ctx)
 
 	var err error
-	if v.sight, err = caller.Sight(ctx, auth.Viewer); err != nil {
+	if v.sight, err = caller.SightOf(ctx, auth.Viewer, cluster); err != nil {
 		return nil, notPermitted(err)
 	}
 
 	return v, nil
 }
 
-// seen returns the status as the caller of a request sees it.
-func (h *Handler) seen(ctx context.Context) (sync.Changes, error) {
-	v, err := newView(ctx)
+// seen returns the status as the caller of a request sees it. cluster is what the request is
+// about, or "".
+func (h *Handler) seen(ctx context.Context, cluster string) (sync.Changes, error) {
+	v, err := newView(ctx, cluster)
 	if err != nil {
 		return sync.Changes{}, err
 	}

@@ -25,7 +25,7 @@ type statusService struct{ *Handler }
 
 // ListSources returns all sources.
 func (s *statusService) ListSources(ctx context.Context, _ *connect.Request[v1.ListSourcesRequest]) (*connect.Response[v1.ListSourcesResponse], error) {
-	shown, err := newView(ctx)
+	shown, err := newView(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (s *statusService) ListClusters(ctx context.Context, req *connect.Request[v
 		}
 	}
 
-	all, err := s.seen(ctx)
+	all, err := s.seen(ctx, req.Msg.GetCluster())
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (s *statusService) replica() *v1.Replica {
 
 // WatchStatus sends everything and then changes.
 func (s *statusService) WatchStatus(ctx context.Context, _ *connect.Request[v1.WatchStatusRequest], stream *connect.ServerStream[v1.WatchStatusResponse]) error {
-	shown, err := newView(ctx)
+	shown, err := newView(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (s *statusService) awaitOrAsk(ctx context.Context, before auth.Sight, newer
 	defer ask.Stop()
 
 	for {
-		next, err := newView(ctx)
+		next, err := newView(ctx, "")
 		if err != nil {
 			return nil, err
 		}
