@@ -207,6 +207,8 @@ func (s *Secrets) Check(ctx context.Context, cluster string) (Room, error) {
 		}
 	case !s.ours(secret, cluster):
 		return Room{}, s.foreign(name)
+	case secret.Immutable != nil && *secret.Immutable: // the dry run changes nothing, and would pass
+		return Room{}, fmt.Errorf("the Secret %s/%s is immutable: delete it, and it is made anew", s.Namespace, name)
 	default:
 		if _, err := s.Client.Update(ctx, secret, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil && !apierrors.IsConflict(err) {
 			return Room{}, s.failed("update", name, err)

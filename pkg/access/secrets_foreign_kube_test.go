@@ -84,6 +84,36 @@ func TestKube_SecretsForeignCostsNoToken(t *testing.T) {
 	same(t, "told at each start", 2, recorded.FilterMessage("the configs of a cluster are not kept as they should be").Len())
 }
 
+// No token is made for a Secret of ours that somebody made immutable: it could not be put there.
+func TestKube_SecretsImmutableCostsNoToken(t *testing.T) {
+	t.Parallel()
+
+	h := newHome(t)
+	w := newWorkloads(t, h)
+	s := h.open(t, access.Flux, nil)
+	must(t, s.Put(t.Context(), "prod", usual("a")))
+	h.edit(t, "prod-kubeconfig", func(secret *corev1.Secret) { secret.Immutable = new(true) })
+
+	room, err := s.Check(t.Context(), "prod")
+	fails(t, err, "prod-kubeconfig", "immutable", "delete it")
+	same(t, "room", access.Room{}, room)
+
+	w.change(func() { w.clusters["prod"], w.clusters["test"] = nil, nil })
+
+	events := make(chan string, 1000)
+	stop := keep(t, access.KeeperConfig{
+		Store: toldSecrets{s, events}, Issuer: w, Engine: w, Kubeconfig: true, ServiceAccount: &access.ServiceAccount{User: "a", TTL: time.Hour},
+	})
+	await(t, events, "put test")
+	time.Sleep(2 * time.Second)
+	stop()
+	same(t, "tokens", []int{0, 1}, []int{w.count("prod"), w.count("test")})
+
+	// It goes with its cluster all the same.
+	must(t, s.Remove(t.Context(), "prod"))
+	same(t, "Secrets", []string{"test-kubeconfig"}, h.names(t))
+}
+
 // racing lets somebody else act in the moment before a write.
 type racing struct {
 	coreclient.SecretInterface
