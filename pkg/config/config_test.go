@@ -117,6 +117,7 @@ func TestParseProblems(t *testing.T) {
 		{"directory for nobody", "{access: {directory: {path: p, serviceAccount: {user: u}}}, sources: [{name: a, git: {url: x}}]}", "access.directory.serviceAccount: user and ttl are needed"},
 		{"directory without path", "{access: {directory: {}}, sources: [{name: a, git: {url: x}}]}", "access.directory.path: it is missing"},
 		{"secrets for nobody", "{access: {secrets: {for: helm, serviceAccount: {user: u, ttl: 1h}}}, sources: [{name: a, git: {url: x}}]}", `access.secrets.for: "helm" means nothing`},
+		{"secrets renewed all the time", "{access: {secrets: {for: flux, serviceAccount: {user: u, ttl: 10s}}}, sources: [{name: a, git: {url: x}}]}", "access.secrets.serviceAccount.ttl: 10s is too short: a token is made anew at half its time; the least is 1m0s"},
 		{"secrets without a token", "{access: {secrets: {for: flux}}, sources: [{name: a, git: {url: x}}]}", "access.secrets.serviceAccount: user and ttl are needed"},
 		{"secrets of one name", "{access: {secrets: {for: flux, name: x, serviceAccount: {user: u, ttl: 1h}}}, sources: [{name: a, git: {url: x}}]}", "{cluster} has to stand in it once"},
 		{"talosconfig for Argo CD", "{access: {secrets: {for: argocd, talosconfig: true, serviceAccount: {user: u, ttl: 1h}}}, sources: [{name: a, git: {url: x}}]}", "Argo CD has no use for it"},
