@@ -36,6 +36,8 @@ func TestRefusals(t *testing.T) {
 		"a password for Git":     {[]string{"--set", "config.sources[0].git.url=https://me:verysecret@git.example.com/x"}, []string{"config: there is a password in a URL", "tokenFile"}},
 		"a password for a proxy": {[]string{"--set", "config.sources[0].git.proxy.url=http://me:verysecret@proxy.example.com"}, []string{"config: there is a password in a URL"}},
 		"the key in an env":      {[]string{"--set", "extraEnv[0].name=OMNI_SERVICE_ACCOUNT_KEY,extraEnv[0].value=verysecret"}, []string{"extraEnv: leave out OMNI_SERVICE_ACCOUNT_KEY", "omni.existingSecret"}},
+		"a label of ours":        {[]string{"--set", `commonLabels.app\.kubernetes\.io/instance=x`}, []string{"commonLabels: app.kubernetes.io/instance is set by the chart"}},
+		"a label of our pods":    {[]string{"--set", `podLabels.app\.kubernetes\.io/name=x`}, []string{"podLabels: app.kubernetes.io/name is set by the chart"}},
 		"all Secrets":            {[]string{"--set", "config.access.secrets.for=flux"}, []string{"config.access.secrets.namespace: name another one than the release's", "in omni is the key of Omni"}},
 		"all Secrets, by name":   {[]string{"--set", "config.access.secrets.namespace=omni"}, []string{"config.access.secrets.namespace: name another one"}},
 		"two CAs":                {[]string{"--set", "omni.ca.existingSecret=a,omni.ca.existingConfigMap=b"}, []string{"omni.ca: it has both"}},

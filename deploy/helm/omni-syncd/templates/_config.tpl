@@ -97,6 +97,14 @@
 {{- $problems = append $problems (printf "config.%s: the chart fills it in; leave it out, and %s" $key $instead) }}
 {{- end }}
 {{- end }}
+{{- $taken := include "omni-syncd.labels" (merge (dict "Values" (omit $v "commonLabels")) (omit . "Values")) | fromYaml }}
+{{- range $where, $labels := dict "commonLabels" $v.commonLabels "podLabels" $v.podLabels }}
+{{- range $label, $_ := $labels }}
+{{- if hasKey $taken $label }}
+{{- $problems = append $problems (printf "%s: %s is set by the chart; leave it out" $where $label) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $text := toJson $v.config }}
 {{- if regexMatch "\"[A-Za-z0-9+.-]+://[^/\\s\"@]*:[^/\\s\"@]*@" $text }}
 {{- $problems = append $problems "config: there is a password in a URL, and it would stand in a ConfigMap and in Helm's history; put it into a Secret, name that in credentials, and its file in tokenFile or passwordFile" }}
