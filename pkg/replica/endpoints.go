@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -97,8 +99,9 @@ func (e *Endpoints) assert(ctx context.Context) error {
 		WithAddressType(family).
 		WithEndpoints(apply.Endpoint().WithAddresses(e.Address.Unmap().String()).WithConditions(apply.EndpointConditions().WithReady(true)))
 
-	for name, port := range e.Ports {
-		slice.WithPorts(apply.EndpointPort().WithName(name).WithPort(port))
+	// In an order: to the apiserver another one is a change, which it tells to every node.
+	for _, name := range slices.Sorted(maps.Keys(e.Ports)) {
+		slice.WithPorts(apply.EndpointPort().WithName(name).WithPort(e.Ports[name]))
 	}
 
 	// By force: it was the last leader's, which is the same program.
