@@ -55,7 +55,9 @@ func NewEndpoints(cfg EndpointsConfig) *Endpoints {
 }
 
 // Run keeps the EndpointSlice pointing here while this replica leads, until ctx ends, and
-// then returns nil. The next leader replaces it.
+// then returns nil. If it still leads then, it leaves the EndpointSlice empty: the address may
+// soon be somebody else's, and who leads next puts its own there. The lease has to be held
+// until Run returns.
 func (e *Endpoints) Run(ctx context.Context) error {
 	trouble := ""
 
@@ -67,7 +69,7 @@ func (e *Endpoints) Run(ctx context.Context) error {
 		if now.Term != 0 {
 			wait, said := assertEvery, ""
 
-			if err := e.assert(ctx); err != nil && ctx.Err() == nil {
+			if err := e.write(ctx, e.here()); err != nil && ctx.Err() == nil {
 				if wait, said = assertRetry, err.Error(); said != trouble {
 					e.Logger.Warn("those who ask the Service may not be led here", zap.String("service", e.Service), zap.Error(err))
 				}
@@ -78,6 +80,8 @@ func (e *Endpoints) Run(ctx context.Context) error {
 
 		select {
 		case <-ctx.Done():
+			e.leave()
+
 			return nil
 		case <-changed:
 		case <-again:
@@ -85,7 +89,24 @@ func (e *Endpoints) Run(ctx context.Context) error {
 	}
 }
 
-func (e *Endpoints) assert(ctx context.Context) error {
+// leave takes this replica out if it leads.
+func (e *Endpoints) leave() {
+	if _, ok := e.Lead.Until(); !ok {
+		return
+	}
+
+	if err := e.write(context.Background()); err != nil {
+		e.Logger.Warn("those who ask the Service are led here until another replica leads", zap.String("service", e.Service), zap.Error(err))
+	}
+}
+
+// here is this replica.
+func (e *Endpoints) here() *apply.EndpointApplyConfiguration {
+	return apply.Endpoint().WithAddresses(e.Address.Unmap().String()).WithConditions(apply.EndpointConditions().WithReady(true))
+}
+
+// write makes the EndpointSlice lead there and nowhere else.
+func (e *Endpoints) write(ctx context.Context, to ...*apply.EndpointApplyConfiguration) error {
 	ctx, cancel := context.WithTimeout(ctx, assertTimeout)
 	defer cancel()
 
@@ -97,7 +118,7 @@ func (e *Endpoints) assert(ctx context.Context) error {
 	slice := apply.EndpointSlice(e.Service, e.Namespace).
 		WithLabels(map[string]string{discoveryv1.LabelServiceName: e.Service, discoveryv1.LabelManagedBy: "omni-syncd"}).
 		WithAddressType(family).
-		WithEndpoints(apply.Endpoint().WithAddresses(e.Address.Unmap().String()).WithConditions(apply.EndpointConditions().WithReady(true)))
+		WithEndpoints(to...)
 
 	// In an order: to the apiserver another one is a change, which it tells to every node.
 	for _, name := range slices.Sorted(maps.Keys(e.Ports)) {

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"net/netip"
+	gosync "sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,13 @@ func TestEndpointsStayStill(t *testing.T) {
 		}
 	}
 
+	ctx, stop := context.WithCancel(t.Context())
+
+	var running gosync.WaitGroup
+
+	t.Cleanup(running.Wait)
+	t.Cleanup(stop)
+
 	version := ""
 
 	for range 16 { // each says it at once
@@ -45,14 +53,11 @@ func TestEndpointsStayStill(t *testing.T) {
 			Client: client.DiscoveryV1(), Namespace: namespace, Service: "api", Address: netip.MustParseAddr("192.0.2.1"), Ports: map[string]int32{"api": 8443, "webhooks": 9292}, Lead: lease,
 		})
 
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		err := e.Run(ctx)
+		running.Go(func() { _ = e.Run(ctx) }) // it returns nil
 
+		said, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		<-said.Done()
 		cancel()
-
-		if err != nil {
-			t.Fatal(err)
-		}
 
 		slice, err := admin.EndpointSlices(namespace).Get(t.Context(), "api", metav1.GetOptions{})
 		if apierrors.IsNotFound(err) && version == "" {

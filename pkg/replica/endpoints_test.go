@@ -3,6 +3,8 @@ package replica_test
 import (
 	"context"
 	"net/netip"
+	"slices"
+	gosync "sync"
 	"testing"
 	"time"
 
@@ -24,7 +26,7 @@ func TestEndpoints(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	start := func(name, address string) (l *replica.Lease, stop func()) {
+	start := func(name, address string) (l *replica.Lease, stop, end func()) {
 		l, stop = compete(t, client, namespace, name, sync.Shard{})
 		e := replica.NewEndpoints(replica.EndpointsConfig{
 			Client: client.DiscoveryV1(), Namespace: namespace, Service: "api", Address: netip.MustParseAddr(address), Ports: map[string]int32{"api": 8443, "webhooks": 9292}, Lead: l,
@@ -35,7 +37,7 @@ func TestEndpoints(t *testing.T) {
 
 		go func() { done <- e.Run(ctx) }()
 
-		t.Cleanup(func() {
+		end = gosync.OnceFunc(func() {
 			cancel()
 
 			if err := <-done; err != nil {
@@ -43,10 +45,12 @@ func TestEndpoints(t *testing.T) {
 			}
 		})
 
-		return l, stop
+		t.Cleanup(end)
+
+		return l, stop, end
 	}
 
-	leadsTo := func(address string) {
+	leadsTo := func(addresses ...string) {
 		t.Helper()
 
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -57,7 +61,7 @@ func TestEndpoints(t *testing.T) {
 
 		for {
 			slice, err := admin.EndpointSlices(namespace).Get(ctx, "api", metav1.GetOptions{})
-			if err == nil && len(slice.Endpoints) == 1 && slice.Endpoints[0].Addresses[0] == address {
+			if err == nil && slices.EqualFunc(slice.Endpoints, addresses, func(e discoveryv1.Endpoint, a string) bool { return e.Addresses[0] == a }) {
 				if slice.Labels[discoveryv1.LabelServiceName] != "api" || len(slice.Ports) != 2 {
 					t.Errorf("%v %v", slice.Labels, slice.Ports)
 				}
@@ -68,18 +72,24 @@ func TestEndpoints(t *testing.T) {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
-				t.Fatalf("it does not lead to %s: %v, %v", address, slice, err)
+				t.Fatalf("it does not lead to %s: %v, %v", addresses, slice, err)
 			}
 		}
 	}
 
-	a, stopA := start("a", "10.0.0.1")
+	a, stopA, endA := start("a", "10.0.0.1")
 	until(t, a, leads)
 
-	_, stopB := start("b", "10.0.0.2")
+	_, stopB, endB := start("b", "10.0.0.2")
 	defer stopB()
 
 	leadsTo("10.0.0.1")
+
+	// One that ends in order leaves nothing behind.
+	endA()
+	leadsTo()
 	stopA()
 	leadsTo("10.0.0.2")
+	endB()
+	leadsTo()
 }

@@ -16,6 +16,7 @@ import (
 	coordination "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/klog/v2"
 
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
@@ -281,21 +282,33 @@ func (l *Lease) GiveBack() {
 	ctx, cancel := context.WithTimeout(context.Background(), l.RenewDeadline/2)
 	defer cancel()
 
-	record, _, err := l.lock.Interface.Get(ctx)
-	if err != nil || record.HolderIdentity != l.identity {
-		return
-	}
+	ours := false
 
-	// The update carries the version that was just read.
-	record.HolderIdentity, record.LeaseDurationSeconds = "", 1
-	if err := l.lock.Interface.Update(ctx, *record); err != nil {
+	// More than once: a renewal that was cut off may land in between.
+	err := retry.OnError(retry.DefaultBackoff, func(error) bool { return ctx.Err() == nil }, func() error {
+		record, _, err := l.lock.Interface.Get(ctx)
+		if err != nil {
+			return err
+		}
+
+		if ours = record.HolderIdentity == l.identity; !ours {
+			return nil
+		}
+
+		// The update carries the version that was just read.
+		record.HolderIdentity, record.LeaseDurationSeconds = "", 1
+
+		return l.lock.Interface.Update(ctx, *record)
+	})
+
+	switch {
+	case apierrors.IsNotFound(err), err == nil && !ours:
+	case err != nil:
 		l.Logger.Warn("the lease is not given back, it expires", zap.String("lease", l.Name), zap.Error(err))
-
-		return
+	default:
+		l.become(sync.Leadership{})
+		l.Logger.Info("the lease is given back", zap.String("lease", l.Name))
 	}
-
-	l.become(sync.Leadership{})
-	l.Logger.Info("the lease is given back", zap.String("lease", l.Name))
 }
 
 // lock is client-go's lock on the Lease. It notes when a renewal was begun, which client-go
