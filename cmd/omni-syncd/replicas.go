@@ -234,7 +234,7 @@ func (r *replicas) retire() {
 }
 
 // whileLeading runs a part anew in each term in which this replica leads, and ends it with
-// the term.
+// the term. A part that ends by itself is the end of all.
 func whileLeading(run part) part {
 	return func(ctx context.Context, engine *sync.Engine) error {
 		for ctx.Err() == nil {
@@ -246,6 +246,7 @@ func whileLeading(run part) part {
 				if now.Term != 0 {
 					done <- run(term, engine)
 				} else {
+					<-term.Done()
 					done <- nil
 				}
 			}()
@@ -253,6 +254,10 @@ func whileLeading(run part) part {
 			select {
 			case <-ctx.Done():
 			case <-changed:
+			case err := <-done:
+				end()
+
+				return err
 			}
 
 			end()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/replica"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
@@ -59,4 +61,24 @@ func TestReplicas_CompeteOnce(t *testing.T) {
 
 	r.close()
 	<-r.over
+}
+
+// A part that fails ends the daemon, also if nobody ever takes the lead from it.
+func TestWhileLeading_Fails(t *testing.T) {
+	failed := errors.New("it fails")
+	engine := sync.New(sync.Config{Snapshot: omni.NewSnapshot(omni.SnapshotConfig{})})
+	done := make(chan error, 1)
+
+	go func() {
+		done <- whileLeading(func(context.Context, *sync.Engine) error { return failed })(t.Context(), engine)
+	}()
+
+	select {
+	case err := <-done:
+		if !errors.Is(err, failed) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody hears of it")
+	}
 }
