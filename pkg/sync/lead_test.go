@@ -105,6 +105,29 @@ func TestLead_StandsByAndTakesOver(t *testing.T) {
 	d.Until(t, func(s sync.Status) bool { return s.Synced() && s.Settled() })
 }
 
+// Who loses the lead while a suspension is kept cannot say that no write is begun any more.
+func TestLead_LostWhileSuspending(t *testing.T) {
+	l := newLead()
+	l.take(1)
+
+	d := daemon.Start(t, daemon.StartOmni(t, embedded.Config{NoControllers: true}), func(cfg *sync.Config, _ *omni.SnapshotConfig) {
+		cfg.Lead = l
+		cfg.KeepSuspended = func([]sync.Suspension) error {
+			l.lose()
+
+			return nil
+		}
+	})
+
+	if err := d.Suspend(sync.Suspension{Source: daemon.Source}); !errors.Is(err, sync.ErrStandby) {
+		t.Errorf("%v", err)
+	}
+
+	if len(d.Suspensions()) != 1 {
+		t.Error("what is kept is not in force")
+	}
+}
+
 // A lead that lapses in the middle of a phase stops what was not sent, and bounds what was.
 func TestLead_LapsesInTheMiddle(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})

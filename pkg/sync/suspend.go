@@ -73,6 +73,10 @@ func (e *Engine) Suspend(s Suspension) error {
 		e.Logger.Warn("a write that was under way did not come back yet", s.fields()...)
 	}
 
+	if err := e.mustLead(); err != nil {
+		return fmt.Errorf("it is remembered, but the lead was lost meanwhile, and a new leader may have begun a write before it heard of it: suspend it again to be sure (%w)", err)
+	}
+
 	e.Logger.Info("suspended", append(s.fields(), zap.String("by", s.By), zap.String("reason", s.Reason))...)
 
 	return nil
