@@ -70,8 +70,10 @@ func serveSSH(t testing.TB, kinds ...string) *sshServer {
 		}
 	}
 
-	config := fmt.Sprintf("AuthorizedKeysFile %s\nStrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\n"+
-		"PasswordAuthentication no\nKbdInteractiveAuthentication no\nLogLevel VERBOSE\nAllowTcpForwarding yes\n", filepath.Join(s.dir, "authorized_keys"))
+	// The shell is not to read the profile of whoever runs the tests: that may wait for a lock
+	// that a login that was cut off has left behind.
+	config := fmt.Sprintf("AuthorizedKeysFile %s\nSetEnv HOME=%s\nStrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\n"+
+		"PasswordAuthentication no\nKbdInteractiveAuthentication no\nLogLevel VERBOSE\nAllowTcpForwarding yes\n", filepath.Join(s.dir, "authorized_keys"), s.dir)
 	for _, kind := range kinds {
 		config += "HostKey " + s.hostKey(kind) + "\n"
 	}
