@@ -72,13 +72,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if or .Values.leaderElection.enabled .Values.suspensions.enabled (hasKey $api "kubernetes") (hasKey $access "secrets") }}true{{ end }}
 {{- end }}
 
-{{/* The names of the Leases, separated by spaces. */}}
+{{/* The names of the Leases, separated by spaces. With shards that of an undivided fleet is
+among them: who holds it while shards are introduced gives it back at its end. */}}
 {{- define "omni-syncd.leases" -}}
 {{- $base := include "omni-syncd.fullname" . }}
 {{- $shards := int .Values.shards }}
+{{- $base }}
 {{- if gt $shards 1 }}
-{{- range $i := until $shards }}{{ $base }}-{{ $i }}-of-{{ $shards }} {{ end }}
-{{- else }}{{ $base }}
+{{- range $i := until $shards }} {{ $base }}-{{ $i }}-of-{{ $shards }}{{ end }}
 {{- end }}
 {{- end }}
 
