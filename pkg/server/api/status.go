@@ -71,7 +71,11 @@ func (s *statusService) replica() *v1.Replica {
 	}
 
 	now, _ := s.Engine.Leadership()
-	part := &v1.Replica{Leads: now.Term != 0, Leader: text(now.Leader)}
+	part := &v1.Replica{Leads: now.Term != 0}
+
+	if now.Reason == "" { // else it holds the lease and waits: the clusters say for what
+		part.Leader = text(now.Leader)
+	}
 
 	if !shard.Whole() {
 		part.Shard, part.Shards = uint32(shard.Index), uint32(shard.Count) //nolint:gosec // few
