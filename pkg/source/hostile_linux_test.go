@@ -7,7 +7,9 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"os/exec"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
 	"github.com/go-git/go-git/v5/plumbing/object"
 
 	"github.com/omni-syncd/omni-syncd/pkg/template"
@@ -293,41 +296,24 @@ func zerosRepo(t *testing.T, size int64) *repo {
 	return r
 }
 
-// zeros stores a blob without holding it in memory.
+// zeros stores a blob of zeros, as git does: in a pack from 512 MiB on, and in a file of its
+// own below.
 func zeros(t *testing.T, r *repo, size int64) plumbing.Hash {
 	t.Helper()
 
-	file, err := os.CreateTemp(r.dir, "loose")
-	if err != nil {
+	name := filepath.Join(t.TempDir(), "zeros")
+	if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, size)); err != nil {
 		t.Fatal(err)
 	}
 
-	hash := sha1.New()
+	runGit(t, r.dir, "-c", "core.compression=1", "hash-object", "-w", "--no-filters", name)
 
-	deflate, err := zlib.NewWriterLevel(file, zlib.BestSpeed)
-	if err != nil {
+	hash := plumbing.NewHasher(plumbing.BlobObject, size)
+	if _, err := io.CopyN(hash, zeroReader{}, size); err != nil {
 		t.Fatal(err)
 	}
 
-	out := io.MultiWriter(hash, deflate)
-	fmt.Fprintf(out, "blob %d\x00", size)
-
-	if _, err = io.CopyN(out, zeroReader{}, size); err != nil {
-		t.Fatal(err)
-	}
-
-	if err = deflate.Close(); err != nil {
-		t.Fatal(err)
-	}
-
-	id := fmt.Sprintf("%x", hash.Sum(nil))
-	if err = os.MkdirAll(filepath.Join(r.dir, "objects", id[:2]), 0o700); err != nil {
-		t.Fatal(err)
-	}
-
-	rename(t, file.Name(), filepath.Join(r.dir, "objects", id[:2], id[2:]))
-
-	return plumbing.NewHash(id)
+	return hash.Sum()
 }
 
 type zeroReader struct{}
@@ -350,8 +336,11 @@ func deltaRepo(t *testing.T) *repo {
 		r       = newRepo(t, true)
 		pack    bytes.Buffer
 		entries []object.TreeEntry
+		// git index-pack would unpack all of it, which takes minutes.
+		index idxfile.Writer
 	)
 
+	index.OnHeader(chain + 1) //nolint:errcheck // it does not fail
 	pack.Write(binary.BigEndian.AppendUint32([]byte("PACK\x00\x00\x00\x02"), chain+1))
 
 	for i := range chain + 1 {
@@ -364,8 +353,14 @@ func deltaRepo(t *testing.T) *repo {
 			Name: fmt.Sprintf("%03d.yaml", i), Mode: filemode.Regular, Hash: plumbing.NewHash(fmt.Sprintf("%x", hash.Sum(nil))),
 		})
 
+		start := pack.Len()
+		add := func() {
+			index.Add(entries[i].Hash, uint64(start), crc32.ChecksumIEEE(pack.Bytes()[start:]))
+		}
+
 		if i == 0 {
 			packed(&pack, plumbing.BlobObject, size, nil, io.MultiReader(io.LimitReader(zeroReader{}, size-8), strings.NewReader("00000000")))
+			add()
 
 			continue
 		}
@@ -381,17 +376,23 @@ func deltaRepo(t *testing.T) *repo {
 		base := entries[i-1].Hash
 
 		packed(&pack, plumbing.REFDeltaObject, int64(len(delta)), base[:], bytes.NewReader(delta))
+		add()
 	}
 
 	sum := sha1.Sum(pack.Bytes())
 	pack.Write(sum[:])
+	index.OnFooter(sum) //nolint:errcheck // it does not fail
 
-	name := filepath.Join(r.dir, "objects", "pack", fmt.Sprintf("pack-%x.pack", sum))
-	if err := os.WriteFile(name, pack.Bytes(), 0o600); err != nil {
+	memory, err := index.Index()
+	if err != nil {
 		t.Fatal(err)
 	}
 
-	runGit(t, r.dir, "index-pack", name)
+	name := filepath.Join(r.dir, "objects", "pack", fmt.Sprintf("pack-%x", sum))
+	if err = errors.Join(os.WriteFile(name+".pack", pack.Bytes(), 0o600), writeIndex(name+".idx", memory)); err != nil {
+		t.Fatal(err)
+	}
+
 	r.commitTree("main", "deltas", r.tree(entries...))
 
 	return r

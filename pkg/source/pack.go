@@ -241,6 +241,8 @@ func completePack(file *os.File, bases []plumbing.Hash, from objectReader) error
 
 	var added uint32
 
+	entries := packEntries{w: file}
+
 	for _, id := range bases {
 		obj, err := from.get(id)
 		if err != nil {
@@ -253,7 +255,7 @@ func completePack(file *os.File, bases []plumbing.Hash, from objectReader) error
 			}
 		}
 
-		if err = writeObject(file, obj); err != nil {
+		if err = entries.write(obj); err != nil {
 			return err
 		}
 	}

@@ -22,13 +22,15 @@ func writePack(w io.Writer, objects []plumbing.Hash, get func(plumbing.Hash) (pl
 		return err
 	}
 
+	entries := packEntries{w: out}
+
 	for _, id := range objects {
 		obj, err := get(id)
 		if err != nil {
 			return fmt.Errorf("read object %s: %w", id, err)
 		}
 
-		if err = writeObject(out, obj); err != nil {
+		if err = entries.write(obj); err != nil {
 			return err
 		}
 	}
@@ -38,15 +40,32 @@ func writePack(w io.Writer, objects []plumbing.Hash, get func(plumbing.Hash) (pl
 	return err
 }
 
-// writeObject writes one object as it stands in a pack.
-func writeObject(w io.Writer, obj plumbing.EncodedObject) error {
-	if _, err := w.Write(packHeader(obj.Type(), obj.Size())); err != nil {
+// packEntries writes objects as they stand in a pack. One compressor does for all of
+// them: a new one takes more than a megabyte, and objects may be many and small.
+type packEntries struct {
+	w       io.Writer
+	deflate *zlib.Writer
+}
+
+// write refuses what receivePack would refuse, before it is compressed to be sent there.
+func (p *packEntries) write(obj plumbing.EncodedObject) error {
+	if obj.Size() > maxObjectSize {
+		return tooLarge(obj.Size())
+	}
+
+	if _, err := p.w.Write(packHeader(obj.Type(), obj.Size())); err != nil {
 		return err
 	}
 
-	deflate, err := zlib.NewWriterLevel(w, zlib.BestSpeed)
-	if err != nil {
-		return err
+	if p.deflate == nil {
+		deflate, err := zlib.NewWriterLevel(p.w, zlib.BestSpeed)
+		if err != nil {
+			return err
+		}
+
+		p.deflate = deflate
+	} else {
+		p.deflate.Reset(p.w)
 	}
 
 	r, err := obj.Reader()
@@ -54,9 +73,9 @@ func writeObject(w io.Writer, obj plumbing.EncodedObject) error {
 		return err
 	}
 
-	_, err = io.Copy(deflate, r)
+	_, err = io.Copy(p.deflate, r)
 
-	return errors.Join(err, r.Close(), deflate.Close())
+	return errors.Join(err, r.Close(), p.deflate.Close())
 }
 
 // packHeader is an object's type and size: four bits of the size beside the type,
