@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/keymutex"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
@@ -140,6 +141,8 @@ type Engine struct {
 	// flights are counted before it is asked whether a write may be made, so that whoever
 	// forbids it knows for whom to wait.
 	flights *flights
+	// naming lets one target at a time create or destroy under an ID.
+	naming keymutex.KeyMutex
 	// suspending lets one request change the suspensions at a time.
 	suspending sync.Mutex
 	// changes counts what changed in Omni and belongs to no cluster: what a refused
@@ -161,6 +164,7 @@ func New(cfg Config) *Engine {
 		blocked: newBlocked(),
 		journal: newJournal(cfg.History),
 		flights: newFlights(),
+		naming:  keymutex.NewHashed(4096), // so many that two writes hardly ever share one
 	}
 
 	if n := len(cfg.Suspended); n > 0 {

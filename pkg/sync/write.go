@@ -56,6 +56,15 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 		return &RetryError{Err: err}
 	}
 
+	// Omni's Destroy takes an ID and nothing else. Whoever waits for the ID to be free must not
+	// create between the last look at what is destroyed and its destruction.
+	if change.Action == diff.Create || change.Action == diff.Destroy {
+		id := diff.Name(change)
+
+		e.naming.LockKey(id)
+		defer e.naming.UnlockKey(id) //nolint:errcheck // it is nil
+	}
+
 	defer e.flights.begin(t.Key)()
 
 	// The end comes first: after the check a paused process may be in its next term.
@@ -173,8 +182,8 @@ func (e *Engine) send(ctx context.Context, change *diff.Change) error {
 
 // stillThere asks Omni whether a resource still is the one that its destruction was
 // planned from. A teardown carries no version, and between the plan and now another
-// source may have taken the resource over (G1, G5). A version proves nothing: after an
-// older database was restored the same one can carry other marks.
+// source may have taken the resource over, or another target made it anew (G1, G5). A version
+// proves nothing: after an older database was restored the same one can carry other marks.
 func (e *Engine) stillThere(ctx context.Context, planned resource.Resource) error {
 	now, err := e.State.Get(ctx, planned.Metadata())
 
@@ -183,11 +192,22 @@ func (e *Engine) stillThere(ctx context.Context, planned resource.Resource) erro
 		return nil // destroy finds that out, too
 	case err != nil:
 		return err
-	case diff.SourceOf(now) == diff.SourceOf(planned) && diff.IsFleet(now) == diff.IsFleet(planned):
+	case diff.SourceOf(now) == diff.SourceOf(planned) && diff.IsFleet(now) == diff.IsFleet(planned) && sameLife(now.Metadata(), planned.Metadata()):
 		return nil
 	default:
 		return &RetryError{Err: fmt.Errorf("%s changed hands meanwhile", diff.Name(planned)), Expected: true}
 	}
+}
+
+// sameLife reports whether what Omni has now may be what was seen before, and not another one
+// that was made under the same ID since: no teardown is ever taken back.
+func sameLife(now, seen *resource.Metadata) bool {
+	if seen.Phase() == resource.PhaseTearingDown && now.Phase() != seen.Phase() {
+		return false
+	}
+
+	// What we made ourselves and the watch has not shown yet has no time.
+	return seen.Created().IsZero() || seen.Created().Equal(now.Created())
 }
 
 // unlock takes the lock that came from Git off a machine that is about to leave.
