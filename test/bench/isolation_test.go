@@ -14,6 +14,7 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 	"github.com/omni-syncd/omni-syncd/test/daemon"
+	"github.com/omni-syncd/omni-syncd/test/fleet"
 
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 )
@@ -35,7 +36,7 @@ talos: {version: v1.12.0}
 ---
 kind: ControlPlane
 machines: [%s]
-`, name, edit, machineID(9000, machine))}
+`, name, edit, fleet.MachineID(9000, machine))}
 }
 
 // BenchmarkIsolation is a commit that touches 160 clusters, alone and beside 20 that hang
@@ -46,7 +47,7 @@ func BenchmarkIsolation(b *testing.B) {
 }
 
 func isolation(b *testing.B, stuck, refused int) {
-	o := newOmni(b)
+	o := startFar(b, 0, embedded.Config{})
 	d := daemon.Start(b, o.Omni, func(c *sync.Config, _ *livestate.SnapshotConfig) { c.Sources[0].MaxDelete = stuck })
 
 	files := func(edit int, withStuck bool) fstest.MapFS {
@@ -88,9 +89,8 @@ func isolation(b *testing.B, stuck, refused int) {
 		edit++
 		next := files(edit, false)
 
-		o.count(b, func() {
-			untilOthersAre(b, d, d.Feed(next))
-		})
+		took := o.spend(func() { untilOthersAre(b, d, d.Feed(next)) })
+		b.ReportMetric(float64(took.RPCs), "RPCs")
 	}
 
 	// They are what they are meant to be.

@@ -22,6 +22,7 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/server/webhook"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
+	"github.com/omni-syncd/omni-syncd/test/fleet"
 )
 
 // A repository of some size: what git has to look through.
@@ -29,7 +30,10 @@ const (
 	pushFiles   = 10_000 // a hundred of them are templates
 	pushCommits = 5_000
 	pushSecret  = "a secret of the benchmark"
+	clusters    = 100
 )
+
+var pushFleet = fleet.New(fleet.Config{Clusters: clusters, Machines: 10})
 
 // BenchmarkPushToRender is what follows a push of a commit that changes one template: the
 // server's webhook, the look, the fetch, and the targets of the source rendered anew.
@@ -80,7 +84,7 @@ func BenchmarkPushToRender(b *testing.B) {
 
 	b.Run("git-fetch-and-worktree", func(b *testing.B) {
 		dir := b.TempDir()
-		run(b, dir, "git", "clone", "-q", "--bare", "--depth", "1", server.url, "clone")
+		command(b, dir, nil, "git", "clone", "-q", "--bare", "--depth", "1", server.url, "clone")
 		clone := filepath.Join(dir, "clone")
 
 		for b.Loop() {
@@ -91,8 +95,8 @@ func BenchmarkPushToRender(b *testing.B) {
 			b.StartTimer()
 
 			tree := filepath.Join(dir, fmt.Sprint("tree-", pushed))
-			run(b, clone, "git", "fetch", "-q", "--depth", "1", "origin", "+refs/heads/main:refs/heads/main")
-			run(b, clone, "git", "worktree", "add", "-q", "--detach", tree, "main")
+			command(b, clone, nil, "git", "fetch", "-q", "--depth", "1", "origin", "+refs/heads/main:refs/heads/main")
+			command(b, clone, nil, "git", "worktree", "add", "-q", "--detach", tree, "main")
 		}
 	})
 }
@@ -191,14 +195,14 @@ func bigRepository(b *testing.B) string {
 	b.Helper()
 
 	dir := filepath.Join(b.TempDir(), "fleet.git")
-	run(b, "", "git", "init", "-q", "--bare", "--initial-branch=main", dir)
+	command(b, "", nil, "git", "init", "-q", "--bare", "--initial-branch=main", dir)
 
 	var stream bytes.Buffer
 
 	stream.WriteString("reset refs/heads/main\n")
-	commit(&stream, "first", "")
+	pushed(&stream, "first", "")
 
-	for name, file := range fleet(0) {
+	for name, file := range pushFleet.Files {
 		write(&stream, name, file.Data)
 	}
 
@@ -211,12 +215,12 @@ func bigRepository(b *testing.B) string {
 	}
 
 	for n := 1; n < pushCommits; n++ {
-		commit(&stream, fmt.Sprint("change ", n), "")
+		pushed(&stream, fmt.Sprint("change ", n), "")
 		other(n*7919%(pushFiles-clusters), n)
 	}
 
-	fastImport(b, dir, stream.Bytes())
-	run(b, dir, "git", "repack", "-adq")
+	command(b, dir, &stream, "git", "fast-import", "--quiet", "--force")
+	command(b, dir, nil, "git", "repack", "-adq")
 
 	return dir
 }
@@ -227,37 +231,15 @@ func push(b *testing.B, repository string, n int) {
 
 	var stream bytes.Buffer
 
-	commit(&stream, fmt.Sprint("push ", n), "from refs/heads/main^0\n")
-	write(&stream, "clusters/000.yaml", fleet(n)["clusters/000.yaml"].Data)
-	fastImport(b, repository, stream.Bytes())
+	pushed(&stream, fmt.Sprint("push ", n), "from refs/heads/main^0\n")
+	write(&stream, fleet.Path(0), pushFleet.With(0, n).Files[fleet.Path(0)].Data)
+	command(b, repository, &stream, "git", "fast-import", "--quiet", "--force")
 }
 
-func commit(stream *bytes.Buffer, message, from string) {
+func pushed(stream *bytes.Buffer, message, from string) {
 	fmt.Fprintf(stream, "commit refs/heads/main\ncommitter Jane <jane@example.com> 1767322800 +0000\ndata %d\n%s\n%s", len(message), message, from)
 }
 
 func write(stream *bytes.Buffer, name string, data []byte) {
 	fmt.Fprintf(stream, "M 100644 inline %s\ndata %d\n%s\n", name, len(data), data)
-}
-
-func fastImport(b *testing.B, dir string, stream []byte) {
-	b.Helper()
-
-	cmd := exec.CommandContext(b.Context(), "git", "fast-import", "--quiet", "--force")
-	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stream)
-
-	if out, err := cmd.CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
-	}
-}
-
-func run(b *testing.B, dir string, name string, args ...string) {
-	b.Helper()
-
-	cmd := exec.CommandContext(b.Context(), name, args...)
-	cmd.Dir = dir
-
-	if out, err := cmd.CombinedOutput(); err != nil {
-		b.Fatalf("%s %v: %v: %s", name, args, err, out)
-	}
 }

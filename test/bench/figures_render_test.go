@@ -1,0 +1,84 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	upstream "github.com/siderolabs/omni/client/pkg/template"
+
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+	"github.com/omni-syncd/omni-syncd/test/fleet"
+)
+
+func size(clusters, machines int) string { return fmt.Sprintf("%d × %d", clusters, machines) }
+
+// rendered finds and renders a revision.
+func rendered(tb testing.TB, renderer *render.Renderer, revision source.Revision) []*render.Target {
+	tb.Helper()
+
+	set, problems := template.Find(revision.FS, template.Scope{})
+	targets, refused := renderer.Render(tb.Context(), set)
+
+	if len(problems)+len(refused) > 0 {
+		tb.Fatal(problems, refused)
+	}
+
+	return targets
+}
+
+// upstreamRender does what omnictl does with each template before it talks to Omni. It resolves
+// files from the folder that it runs in, so the template names them from there.
+func upstreamRender(tb testing.TB, f *fleet.Fleet, clusters int) {
+	tb.Helper()
+
+	root := upstreamRoot(tb, f)
+
+	for c := range clusters {
+		t, err := upstream.Load(bytes.NewReader(upstreamText(f, c)), upstream.WithRoot(root))
+		check(tb, err)
+		check(tb, t.Validate())
+		_, err = t.Translate()
+		check(tb, err)
+	}
+}
+
+// renderFigures is templates to resources, without an Omni.
+func renderFigures(tb testing.TB, r *report) {
+	f := fleet.New(fleet.Config{Clusters: *large, Machines: largeMachines})
+	repository := newRepository(tb, f.Files)
+
+	clone := taken(func() { repository.fetch(tb) })
+	r.add(tb, figure{Name: "clone", Fleet: size(*large, largeMachines), Ours: clone})
+
+	revision := repository.fetch(tb)
+	renderer := render.New()
+	cold := least(3, func() measure {
+		renderer = render.New()
+
+		return taken(func() { rendered(tb, renderer, revision) })
+	})
+	theirs := taken(func() { upstreamRender(tb, f, *large) })
+
+	r.add(tb, figure{
+		Name: "render, cold", Fleet: size(*large, largeMachines), Ours: cold, Upstream: &theirs,
+		Goal: "at most half of upstream's time", Met: cold.Wall*2 <= theirs.Wall,
+	})
+
+	unchanged := least(5, func() measure { return taken(func() { rendered(tb, renderer, revision) }) })
+	r.add(tb, figure{
+		Name: "render, unchanged revision", Fleet: size(*large, largeMachines), Ours: unchanged, Upstream: &theirs,
+		Goal: "under 50 ms", Met: unchanged.Wall.Milliseconds() < 50,
+	})
+
+	edit := 0
+	one := least(5, func() measure {
+		edit++
+		next := repository.next(tb, f.With(0, edit).Files)
+
+		return taken(func() { rendered(tb, renderer, next) })
+	})
+	r.add(tb, figure{Name: "render, one template changed", Fleet: size(*large, largeMachines), Ours: one, Upstream: &theirs})
+}
