@@ -61,8 +61,9 @@ type Renderer struct {
 	mu       sync.Mutex
 	rendered map[string]*result // by digest
 
-	// The targets last looked at for conflicts between them, and what came of it.
+	// The targets last looked at for conflicts between them, what they claim, and what came of it.
 	compared  []*Target
+	claims    claims
 	usable    []*Target
 	conflicts template.Problems
 }
@@ -84,7 +85,7 @@ func New() *Renderer {
 		panic(fmt.Sprintf("render: the dictionary built into Omni's client is broken: %v", err))
 	}
 
-	return &Renderer{rendered: map[string]*result{}}
+	return &Renderer{rendered: map[string]*result{}, claims: newClaims()}
 }
 
 // Render renders everything in the set that has no problems yet, on all cores. The targets are sorted by name. What
@@ -175,8 +176,13 @@ func (r *Renderer) collect(set *template.Set, fleetKey string, results []*result
 	r.rendered = rendered
 
 	if !slices.Equal(targets, r.compared) {
+		r.claims.replace(r.compared, targets)
 		r.compared = targets
-		r.usable, r.conflicts = withoutConflicts(targets)
+		r.usable, r.conflicts = targets, nil
+
+		if r.claims.twice > 0 {
+			r.usable, r.conflicts = withoutConflicts(targets)
+		}
 	}
 
 	problems = append(problems, r.conflicts...)

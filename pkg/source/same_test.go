@@ -111,7 +111,8 @@ func TestSameIn(t *testing.T) {
 	}
 }
 
-// Whatever is edited: if it is said to be the same, reading it again finds the same.
+// Whatever is edited: if it is said to be the same, reading it again finds the same. What is
+// found with the help of the revision before is what is found without.
 func TestSameInRandomly(t *testing.T) {
 	for kind, revisions := range map[string]func(files ...map[string]string) []fs.FS{"git": gitTrees(t), "dir": dirTrees(t)} {
 		t.Run(kind, func(t *testing.T) {
@@ -143,6 +144,26 @@ func TestSameInRandomly(t *testing.T) {
 
 				set, problems := template.Find(trees[0], scope)
 				again, problemsAgain := template.Find(trees[1], scope)
+				first := foundIn(set, problems)
+
+				// Twice: what was kept is kept on.
+				next, problemsNext := set.Next(trees[1], scope)
+				third, problemsThird := next.Next(trees[1], scope)
+
+				for _, got := range []string{foundIn(next, problemsNext), foundIn(third, problemsThird)} {
+					if want := foundIn(again, problemsAgain); got != want {
+						t.Fatalf("seed %d, scope %+v: after\n%q\nin\n%q\nis found\n%s\nand not\n%s", seed, scope, before, after, got, want)
+					}
+				}
+
+				back, problemsBack := third.Next(trees[0], scope)
+				if got := foundIn(back, problemsBack); got != first {
+					t.Fatalf("seed %d, scope %+v: back from\n%q\nto\n%q\nis found\n%s\nand not\n%s", seed, scope, after, before, got, first)
+				}
+
+				if now := foundIn(set, problems); now != first {
+					t.Fatalf("seed %d: the first set was changed from\n%s\nto\n%s", seed, first, now)
+				}
 
 				if !set.SameIn(trees[1], scope) {
 					continue

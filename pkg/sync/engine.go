@@ -194,8 +194,8 @@ func (e *Engine) Run(ctx context.Context) error {
 				}
 
 				if src.touchedBy(revision) {
-					set, problems := template.Find(revision.FS, src.Scope) // template
-					targets, refused := src.renderer.Render(ctx, set)      // render
+					set, problems := src.set().Next(revision.FS, src.Scope) // template
+					targets, refused := src.renderer.Render(ctx, set)       // render
 					src.read = &reading{set, targets, append(problems, refused...)}
 				}
 

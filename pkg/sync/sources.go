@@ -40,6 +40,15 @@ type reading struct {
 	problems template.Problems
 }
 
+// set is what was found in the last revision; nil before the first.
+func (src *sourceState) set() *template.Set {
+	if src.read == nil {
+		return nil
+	}
+
+	return src.read.set
+}
+
 // touchedBy reports whether a revision may differ from the last one in anything that
 // templates are made of. A commit elsewhere in the repository is told by the digests of
 // folders: nothing is read or rendered for it.

@@ -50,7 +50,7 @@ func (s *Set) CheckAnnotations(prefix string, known map[string][]string) Problem
 	}
 
 	for _, t := range s.Templates {
-		for _, doc := range t.docs {
+		for _, doc := range t.documents().list {
 			check(t.Path, meantKind(doc), field(doc, "annotations"))
 		}
 	}

@@ -23,8 +23,8 @@ const (
 	kindMachine      = "Machine"
 )
 
-// readFile decides what a YAML file is and puts it where it belongs.
-func (f *finder) readFile(name string) {
+// parseFile decides what a YAML file is and puts it where it belongs.
+func (f *finder) parseFile(name string) {
 	data, err := readBounded(f.fsys, name, MaxTemplateSize)
 	if errors.Is(err, errTooLarge) {
 		if what := looksLike(data); what != "" {

@@ -33,6 +33,7 @@ type Set struct {
 	Manifests []*Manifest // sorted by path, then by place in the file
 
 	seen *seen // what it was made from, for SameIn
+	kept kept  // for Next
 }
 
 // Find reads everything in the scope. It never fails as a whole: what could be read is in the Set (never nil), what
@@ -41,9 +42,13 @@ type Set struct {
 //
 // Reading stays inside fsys. Symbolic links are followed by the rules of fsys, so a file system that must not be left
 // has to see to that itself (os.Root does, os.DirFS does not).
-func Find(fsys fs.FS, scope Scope) (*Set, Problems) {
-	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), references: map[string]reference{}, seen: newSeen(fsys, scope)}
-	f.set.seen = f.seen
+func Find(fsys fs.FS, scope Scope) (*Set, Problems) { return (*Set)(nil).Next(fsys, scope) }
+
+// Next is Find in another revision of the source that s was found in; s may be nil. It finds the same, but neither
+// reads nor parses a file again that is the same in both, by the digests of the file system ([Digester]).
+func (s *Set) Next(fsys fs.FS, scope Scope) (*Set, Problems) {
+	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), seen: newSeen(fsys, scope), before: s.reusable()}
+	f.set.seen, f.set.kept = f.seen, newKept()
 	f.walkRoot()
 	f.set.crossCheck()
 
@@ -60,7 +65,7 @@ func Find(fsys fs.FS, scope Scope) (*Set, Problems) {
 	// A file that a template refers to holds whatever the cluster needs. That it looks like a broken template means
 	// nothing.
 	for _, suspect := range f.suspects {
-		if _, referred := f.references[suspect.File]; !referred {
+		if _, referred := f.set.kept.references[suspect.File]; !referred {
 			f.problems = append(f.problems, suspect)
 		}
 	}
@@ -78,9 +83,9 @@ type finder struct {
 	problems Problems
 	suspects Problems // files that look like a broken template, unless a template refers to them
 
-	entries    int                  // files and folders seen so far
-	references map[string]reference // files that templates refer to, read once, by clean path
-	seen       *seen
+	entries int // files and folders seen so far
+	seen    *seen
+	before  kept // what another revision held
 }
 
 func (f *finder) problem(file, format string, args ...any) {

@@ -3,6 +3,7 @@ package template
 import (
 	"io/fs"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +20,7 @@ import (
 func (t *Template) At(kind, name string, keys ...string) Position {
 	var first *yaml.Node
 
-	for _, doc := range t.docs {
+	for _, doc := range t.documents().list {
 		if scalar(field(doc, "kind")) != kind {
 			continue
 		}
@@ -94,6 +95,9 @@ var consequences = regexp.MustCompile(`^template should contain|is not used in c
 func (t *Template) LocateRest(err error, lost bool) Problems {
 	var problems Problems
 
+	docs := t.documents()
+	defer runtime.KeepAlive(docs) // nodes are told apart by where they are in memory
+
 	seen := map[string]int{}
 
 	for _, c := range flatten(err) {
@@ -101,7 +105,7 @@ func (t *Template) LocateRest(err error, lost bool) Problems {
 			continue
 		}
 
-		s := search{docs: t.docs}
+		s := search{docs: docs.list}
 		inlinePatch := false
 		words := make([]string, 0, len(c.contexts)+1)
 

@@ -39,8 +39,8 @@ func (t *Template) LocateDocument(index int, err error) Problems {
 	}
 
 	position := at.position(1, 1)
-	if index < len(t.docs) {
-		position = positionOf(t.Path, descend(t.docs[index], "kind"))
+	if docs := t.documents().list; index < len(docs) {
+		position = positionOf(t.Path, descend(docs[index], "kind"))
 	}
 
 	message, rule := advise(message)
@@ -148,14 +148,15 @@ type rewritten struct {
 }
 
 func (t *Template) newDocument(index int) rewritten {
-	r := rewritten{t: t, text: newSource(t.inlined)}
+	inlined := t.Inlined()
+	r := rewritten{t: t, text: newSource(inlined)}
 
-	upstream, err := decodeAll(t.inlined)
+	upstream, err := decodeAll(inlined)
 	if err != nil || index >= len(upstream) {
 		return r
 	}
 
-	ours, err := parse(t.inlined)
+	ours, err := parse(inlined)
 	if err != nil || index >= len(ours) {
 		return r
 	}

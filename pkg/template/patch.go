@@ -70,12 +70,14 @@ func (t *Template) patchOf(item, node *yaml.Node) patch {
 
 // inlinedContent returns the content that the file of an entry was replaced by.
 func (t *Template) inlinedContent(item *yaml.Node) *string {
-	inlined, err := parse(t.inlined)
-	if err != nil || len(inlined) != len(t.docs) {
+	docs := t.documents().list
+
+	inlined, err := parse(t.Inlined())
+	if err != nil || len(inlined) != len(docs) {
 		return nil
 	}
 
-	for i, doc := range t.docs {
+	for i, doc := range docs {
 		list := field(doc, "patches")
 		if list == nil {
 			continue

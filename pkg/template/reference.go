@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -49,10 +50,10 @@ var (
 //
 // The text is edited in place rather than written anew from its nodes: everything that is not a reference reaches
 // upstream exactly as it was written.
-func (f *finder) inline(t *Template, digest hash.Hash) {
+func (f *finder) inline(t *Template, docs []*yaml.Node, digest hash.Hash) {
 	total := 0
 
-	for _, doc := range t.docs {
+	for _, doc := range docs {
 		for _, s := range spots[scalar(field(doc, "kind"))] {
 			list, anchored := doc, false
 
@@ -74,8 +75,7 @@ func (f *finder) inline(t *Template, digest hash.Hash) {
 	}
 
 	if total > MaxInlineSize {
-		t.problem(t.docs[0], "the files this template refers to are larger than %d MiB together: use fewer or smaller ones", MaxInlineSize>>20)
-		t.inlined = nil
+		t.problem(docs[0], "the files this template refers to are larger than %d MiB together: use fewer or smaller ones", MaxInlineSize>>20)
 
 		return
 	}
@@ -86,10 +86,8 @@ func (f *finder) inline(t *Template, digest hash.Hash) {
 		}
 	}
 
-	t.inlined = t.source.data
-	if len(t.edits) > 0 {
-		t.inlined = t.source.apply(t.edits)
-	}
+	t.whole = true
+	slices.SortFunc(t.edits, func(a, b edit) int { return a.start - b.start })
 }
 
 const notPlain = "omni-syncd cannot follow this file: write it as `file: <path>` in the entry itself, on one line, without anchors, aliases or tags"
@@ -104,6 +102,7 @@ func (f *finder) inlineEntry(t *Template, s spot, item *yaml.Node, name string, 
 	}
 
 	ref := f.reference(t.Path, name)
+	t.references = append(t.references, usedReference{name, ref})
 	feed(digest, s.what, name, ref.fault, string(ref.digest[:]))
 
 	*total += ref.size
@@ -248,14 +247,15 @@ func (f *finder) reference(from, name string) reference {
 		return reference{fault: fmt.Sprintf("file %q leaves the source: only files inside of it can be used; name the repository as the source and this folder as its path, or move the file", name)}
 	}
 
-	ref, known := f.references[clean]
-	if !known {
+	known, read := f.set.kept.references[clean]
+	if !read {
 		f.seen.reference(f.root, clean)
 
-		ref = f.readReference(clean)
-		f.references[clean] = ref
+		known = f.knownReference(clean)
+		f.set.kept.references[clean] = known
 	}
 
+	ref := known.reference
 	if ref.fault != "" {
 		ref.fault = fmt.Sprintf("file %q %s", name, ref.fault)
 	}

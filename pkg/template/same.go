@@ -41,6 +41,15 @@ func (s *seen) failed(err error) {
 	}
 }
 
+// digest returns what the file system says of a name; false if it says nothing, or something could not be read.
+func (s *seen) digest(name string) (string, bool) {
+	if s.fsys == nil {
+		return "", false
+	}
+
+	return s.fsys.Digest(name)
+}
+
 // name notes a name that Find looked at.
 func (s *seen) name(name string) {
 	if s.fsys == nil {

@@ -132,10 +132,8 @@ type edit struct {
 	text       string
 }
 
-// apply makes the edits, which must not overlap, and sorts them.
+// apply makes the edits, which must be sorted and not overlap.
 func (s source) apply(edits []edit) []byte {
-	slices.SortFunc(edits, func(a, b edit) int { return a.start - b.start })
-
 	var (
 		out  bytes.Buffer
 		done int

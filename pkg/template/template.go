@@ -7,6 +7,8 @@ import (
 	"hash"
 	"io"
 	"slices"
+	"sync"
+	"weak"
 
 	"gopkg.in/yaml.v3"
 )
@@ -27,12 +29,49 @@ type Template struct {
 	// problems is never applied.
 	Problems Problems
 
-	source  source
-	docs    []*yaml.Node
-	edits   []edit
-	inlined []byte
+	source source
+	parsed *parsed
+	edits  []edit // sorted; with them made it is what upstream gets
+	whole  bool   // it may be handed to upstream
 
-	machines []machine
+	machines   []machine
+	references []usedReference
+}
+
+// parsed is the documents of a text, for whoever asks where something is in it. As nodes a fleet takes several times
+// the memory that its resources take, and hardly anybody asks: the garbage collector has them back.
+type parsed struct {
+	data []byte
+
+	mu   sync.Mutex
+	docs weak.Pointer[documents]
+}
+
+type documents struct{ list []*yaml.Node }
+
+// documents returns the nodes of the text, the same ones while somebody holds them.
+func (p *parsed) documents() *documents {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	if docs := p.docs.Value(); docs != nil {
+		return docs
+	}
+
+	list, _ := parse(p.data) // it could be parsed once
+	docs := &documents{list}
+	p.docs = weak.Make(docs)
+
+	return docs
+}
+
+// documents returns the documents of the template.
+func (t *Template) documents() *documents {
+	if t.parsed == nil {
+		return &documents{}
+	}
+
+	return t.parsed.documents()
 }
 
 // machine is a machine that a template takes for its cluster.
@@ -47,10 +86,19 @@ type machine struct {
 //
 // A reference that could not be read is replaced by an empty object, so that upstream can judge the rest of the
 // template; Problems is not empty then.
-func (t *Template) Inlined() []byte { return t.inlined }
+func (t *Template) Inlined() []byte {
+	switch {
+	case !t.whole:
+		return nil
+	case len(t.edits) == 0:
+		return t.source.data
+	default:
+		return t.source.apply(t.edits)
+	}
+}
 
 func (f *finder) addTemplate(name string, data []byte, docs []*yaml.Node) {
-	t := &Template{Path: name, source: newSource(data), docs: docs}
+	t := &Template{Path: name, source: newSource(data), parsed: &parsed{data: data}}
 	f.set.Templates = append(f.set.Templates, t)
 
 	digest := sha256.New()
@@ -65,8 +113,8 @@ func (f *finder) addTemplate(name string, data []byte, docs []*yaml.Node) {
 	// A key that is set twice can be decoded all the same, to find what else is wrong.
 	t.Problems = checkShape(name, docs)
 	if !slices.ContainsFunc(t.Problems, func(p Problem) bool { return p.Rule == RuleLimit }) {
-		f.inline(t, digest)
-		t.collectMachines()
+		f.inline(t, docs, digest)
+		t.collectMachines(docs)
 	}
 
 	t.Digest = hex.EncodeToString(digest.Sum(nil))
@@ -84,8 +132,8 @@ func (t *Template) problem(n *yaml.Node, format string, args ...any) {
 	t.Problems = append(t.Problems, Problemf(positionOf(t.Path, n), format, args...))
 }
 
-func (t *Template) collectMachines() {
-	for _, doc := range t.docs {
+func (t *Template) collectMachines(docs []*yaml.Node) {
+	for _, doc := range docs {
 		if kind := scalar(field(doc, "kind")); kind != kindControlPlane && kind != kindWorkers {
 			continue
 		}

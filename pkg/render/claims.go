@@ -1,0 +1,54 @@
+package render
+
+import "hash/maphash"
+
+// claims counts how often each resource is described, so that a new revision costs what it changes: only if one may be
+// described twice does somebody have to look which. Resources are told apart by a hash of their key; two of the same
+// hash cost a look for nothing.
+type claims struct {
+	seed   maphash.Seed
+	counts map[uint64]int32
+	twice  int // hashes that are counted more than once
+}
+
+func newClaims() claims { return claims{seed: maphash.MakeSeed(), counts: map[uint64]int32{}} }
+
+// replace counts the targets that are new and no longer those that are not among them.
+func (c *claims) replace(previous, next []*Target) {
+	stay := make(map[*Target]bool, len(next))
+	for _, t := range next {
+		stay[t] = true
+	}
+
+	for _, t := range previous {
+		if stay[t] {
+			delete(stay, t)
+		} else {
+			c.count(t, -1)
+		}
+	}
+
+	for t := range stay {
+		c.count(t, +1)
+	}
+}
+
+func (c *claims) count(t *Target, by int32) {
+	for _, r := range t.Resources {
+		hash := maphash.Comparable(c.seed, keyOf(r.Metadata()))
+		before := c.counts[hash]
+
+		switch now := before + by; {
+		case now == 0:
+			delete(c.counts, hash)
+
+			continue
+		case before == 1 && now == 2:
+			c.twice++
+		case before == 2 && now == 1:
+			c.twice--
+		}
+
+		c.counts[hash] = before + by
+	}
+}
