@@ -106,9 +106,17 @@ helm: ## Build helm and helm-docs into bin/helm
 test-chart: helm ## Test the Helm chart, also against the kube-apiserver of `make test-kube` (UPDATE=1 writes its README and what it renders)
 	OMNI_SYNCD_TEST_HELM=$(HELM) $(if $(wildcard $(KUBE)),OMNI_SYNCD_TEST_KUBE=$(KUBE)) go test -race -count=1 ./deploy/helm $(if $(UPDATE),-update)
 
+.PHONY: test-costs
+test-costs: ## Fail if a fleet or a change costs more requests or memory than it did
+	go test -count=1 -run '^TestCosts$$' ./test/bench
+
 .PHONY: bench
-bench: ## Compare with upstream's own code: wall time and RPCs (BENCH=regexp)
-	go test -run '^$$' -bench '$(BENCH)' -benchtime 5x -timeout 30m ./test/bench ./pkg/source
+bench: ## Measure a large fleet beside upstream's own code: a table, and bench.json (CLUSTERS=…, LARGEST=…)
+	go test -count=1 -v -timeout 60m -run '^TestReport$$' ./test/bench -report $(CURDIR)/bench.json -commit $(VERSION) -clusters $(or $(CLUSTERS),1000) -largest $(or $(LARGEST),3000)
+
+.PHONY: bench-parts
+bench-parts: ## Run the benchmarks of single parts (BENCH=regexp)
+	go test -run '^$$' -bench '$(BENCH)' -benchtime 5x -timeout 30m ./test/bench ./pkg/source ./pkg/omni ./pkg/render
 
 .PHONY: chaos
 chaos: ## Let go of everything at once, for long (SEED=…, STEPS=… or DURATION=…; 2000 steps)

@@ -55,6 +55,18 @@ func (x *index) list(typ resource.Type) []resource.Resource {
 	return sorted(x.types[typ], cmp.Compare)
 }
 
+func (x *index) where(typ resource.Type, match func(resource.Resource) bool) []resource.Resource {
+	matching := map[resource.ID]resource.Resource{}
+
+	for id, r := range x.types[typ] {
+		if match(r) {
+			matching[id] = r
+		}
+	}
+
+	return sorted(matching, cmp.Compare)
+}
+
 func (x *index) cluster(name string) []resource.Resource {
 	return sorted(x.clusters[name], ref.compare)
 }

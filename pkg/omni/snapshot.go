@@ -125,6 +125,15 @@ func (s *Snapshot) List(typ resource.Type) []resource.Resource {
 	return s.index.list(typ)
 }
 
+// Where returns the resources of a type that match, sorted by ID. match is called for all of them and must not block;
+// where few of many match this is much cheaper than List.
+func (s *Snapshot) Where(typ resource.Type, match func(resource.Resource) bool) []resource.Resource {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+
+	return s.index.where(typ, match)
+}
+
 // Cluster returns the Cluster of this name and everything that carries its label, sorted by type and ID. It costs what
 // that cluster costs, however many others there are. KernelArgs carry no cluster label: ask [Snapshot.Get] for them.
 func (s *Snapshot) Cluster(name string) []resource.Resource {

@@ -76,7 +76,7 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 	}
 
 	// KernelArgs carry no cluster label: they are found by their machine's ID.
-	for _, r := range e.Snapshot.Cluster(t.Target) {
+	for _, r := range live {
 		if r.Metadata().Type() == omni.MachineSetNodeType {
 			add(omni.KernelArgsType, r.Metadata().ID())
 		}
@@ -108,12 +108,9 @@ func (e *Engine) liveFleet(t *target) []resource.Resource {
 	var live []resource.Resource
 
 	for _, kind := range render.Kinds() {
-		for _, r := range e.Snapshot.List(kind.Type) {
-			ours := diff.SourceOf(r) == t.Source && diff.IsFleet(r)
-			if ours || wanted[ref{r.Metadata().Type(), r.Metadata().ID()}] {
-				live = append(live, r)
-			}
-		}
+		live = append(live, e.Snapshot.Where(kind.Type, func(r resource.Resource) bool {
+			return diff.IsFleet(r) && diff.SourceOf(r) == t.Source || wanted[ref{r.Metadata().Type(), r.Metadata().ID()}]
+		})...)
 	}
 
 	return live

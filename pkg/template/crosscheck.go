@@ -38,15 +38,41 @@ func (s *Set) crossCheckMachines() {
 		machine
 	}
 
-	byID := map[string][]use{}
+	machines := 0
+	for _, t := range s.Templates {
+		machines += len(t.machines)
+	}
+
+	var (
+		users = make(map[string]*Template, machines) // whoever names a machine first
+		byID  = map[string][]use{}                   // those that somebody else names, too
+	)
+
+	// Machine IDs are UUIDs: the same in upper and lower case.
+	for _, t := range s.Templates {
+		for _, m := range t.machines {
+			id := strings.ToLower(m.id)
+
+			switch first, named := users[id]; {
+			case !named:
+				users[id] = t
+			case first != t:
+				byID[id] = nil
+			}
+		}
+	}
+
+	if len(byID) == 0 {
+		return
+	}
 
 	for _, t := range s.Templates {
 		for _, m := range t.machines {
-			// Machine IDs are UUIDs: the same in upper and lower case.
 			id := strings.ToLower(m.id)
+			uses, shared := byID[id]
 
 			// Twice in one template is upstream's to judge.
-			if uses := byID[id]; len(uses) == 0 || uses[len(uses)-1].by != t {
+			if shared && (len(uses) == 0 || uses[len(uses)-1].by != t) {
 				byID[id] = append(uses, use{t, m})
 			}
 		}

@@ -59,6 +59,7 @@ var allowed = map[string][]string{
 	"test/chaos":        {},
 	"test/failover":     {},
 	"test/conformance":  {},
+	"test/fleet":        {},
 	"test/gitea":        {},
 	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync", "test/secrets"},
 	"test/kube":         {},

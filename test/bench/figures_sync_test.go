@@ -55,7 +55,7 @@ func readFigures(tb testing.TB, r *report) {
 	f := fleet.New(fleet.Config{Clusters: *large, Machines: largeMachines})
 	repository := newRepository(tb, f.Files)
 	revision := repository.fetch(tb)
-	targets := rendered(tb, render.New(), revision)
+	targets := rendered(tb, revision)
 
 	for _, rtt := range rtts {
 		o := startFar(tb, rtt, embedded.Config{})
@@ -162,7 +162,7 @@ func changeFigures(tb testing.TB, r *report) {
 		f          = fleet.New(fleet.Config{Clusters: *large, Machines: largeMachines})
 		repository = newRepository(tb, f.Files)
 		first      = repository.fetch(tb)
-		targets    = rendered(tb, render.New(), first)
+		targets    = rendered(tb, first)
 		edit       = 0
 	)
 

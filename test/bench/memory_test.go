@@ -14,7 +14,6 @@ import (
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
-	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/test/daemon"
 	"github.com/omni-syncd/omni-syncd/test/fleet"
 )
@@ -53,7 +52,7 @@ func measureMemory(tb testing.TB, clusters int) (m memory) {
 	f := fleet.New(fleet.Config{Clusters: clusters, Machines: largeMachines})
 	repository := newRepository(tb, f.Files)
 	o := startFar(tb, 0, embedded.Config{})
-	resources := seed(tb, o.Omni, rendered(tb, render.New(), repository.fetch(tb)))
+	resources := seed(tb, o.Omni, rendered(tb, repository.fetch(tb)))
 
 	cmd := exec.CommandContext(tb.Context(), os.Args[0], "-test.run=^TestMemoryChild$") //nolint:gosec // this program
 	cmd.Env = append(os.Environ(), "BENCH_CHILD_OMNI="+o.Endpoint(), "BENCH_CHILD_REPOSITORY="+repository.dir,

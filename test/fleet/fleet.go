@@ -5,7 +5,6 @@ package fleet
 import (
 	"bytes"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"testing/fstest"
@@ -20,7 +19,7 @@ type Config struct {
 	Machines int
 	// Varied makes clusters of all sizes up to twice Machines, of several versions, with
 	// workers of a machine class in every fourth. Without it all are alike, and every cluster
-	// is 6 + 3·Machines resources: 156 with 50 machines.
+	// is 6 + 3·Machines resources (156 with 50 machines) if it has workers.
 	Varied bool
 	// Seed chooses among the varied fleets.
 	Seed uint64
@@ -80,9 +79,6 @@ func (f *Fleet) replaced(path string, content *fstest.MapFile) *Fleet {
 
 	return &Fleet{Files: files, cfg: f.cfg}
 }
-
-// Write copies the files into an empty folder.
-func (f *Fleet) FS() fs.FS { return f.Files }
 
 func sharedPatch(edit int) *fstest.MapFile {
 	return file(`machine:
