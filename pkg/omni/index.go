@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -19,8 +20,14 @@ type Change struct {
 // index holds the resources of all kinds, found by type and ID and by cluster. The Snapshot's lock guards it.
 type index struct {
 	types    map[resource.Type]map[resource.ID]resource.Resource
-	clusters map[string]map[ref]resource.Resource
+	clusters map[string]*members
 	machines map[resource.ID]string // machine ID → its cluster, from the MachineSetNodes
+}
+
+// members are the resources of a cluster. They are asked for several times in every pass, and sorted once.
+type members struct {
+	byRef  map[ref]resource.Resource
+	sorted atomic.Pointer[[]resource.Resource] // nil after a change
 }
 
 type ref struct {
@@ -40,7 +47,7 @@ func (a ref) compare(b ref) int {
 func newIndex() *index {
 	return &index{
 		types:    map[resource.Type]map[resource.ID]resource.Resource{},
-		clusters: map[string]map[ref]resource.Resource{},
+		clusters: map[string]*members{},
 		machines: map[resource.ID]string{},
 	}
 }
@@ -68,7 +75,19 @@ func (x *index) where(typ resource.Type, match func(resource.Resource) bool) []r
 }
 
 func (x *index) cluster(name string) []resource.Resource {
-	return sorted(x.clusters[name], ref.compare)
+	m := x.clusters[name]
+	if m == nil {
+		return nil
+	}
+
+	list := m.sorted.Load()
+	if list == nil {
+		all := sorted(m.byRef, ref.compare)
+		list = &all
+		m.sorted.Store(list) // others who read may do the same at this moment
+	}
+
+	return slices.Clip(*list)
 }
 
 // sorted sorts the keys, which is cheaper than asking each resource for its metadata again and again.
@@ -129,7 +148,14 @@ func (x *index) link(r resource.Resource) {
 	set(x.types, at.typ, at.id, r)
 
 	if cluster != "" {
-		set(x.clusters, cluster, at, r)
+		m := x.clusters[cluster]
+		if m == nil {
+			m = &members{byRef: map[ref]resource.Resource{}}
+			x.clusters[cluster] = m
+		}
+
+		m.byRef[at] = r
+		m.sorted.Store(nil)
 
 		if at.typ == omni.MachineSetNodeType {
 			x.machines[at.id] = cluster
@@ -143,7 +169,13 @@ func (x *index) unlink(r resource.Resource) {
 	unset(x.types, at.typ, at.id)
 
 	if cluster != "" {
-		unset(x.clusters, cluster, at)
+		m := x.clusters[cluster]
+		delete(m.byRef, at)
+		m.sorted.Store(nil)
+
+		if len(m.byRef) == 0 {
+			delete(x.clusters, cluster)
+		}
 
 		if at.typ == omni.MachineSetNodeType {
 			delete(x.machines, at.id)
@@ -194,15 +226,15 @@ func sameFinalizers(a, b *resource.Metadata) bool {
 	return slices.Equal(slices.Sorted(slices.Values(*a.Finalizers())), slices.Sorted(slices.Values(*b.Finalizers())))
 }
 
-func set[K, L comparable](m map[K]map[L]resource.Resource, k K, l L, r resource.Resource) {
+func set(m map[resource.Type]map[resource.ID]resource.Resource, k resource.Type, l resource.ID, r resource.Resource) {
 	if m[k] == nil {
-		m[k] = map[L]resource.Resource{}
+		m[k] = map[resource.ID]resource.Resource{}
 	}
 
 	m[k][l] = r
 }
 
-func unset[K, L comparable](m map[K]map[L]resource.Resource, k K, l L) {
+func unset(m map[resource.Type]map[resource.ID]resource.Resource, k resource.Type, l resource.ID) {
 	delete(m[k], l)
 
 	if len(m[k]) == 0 {

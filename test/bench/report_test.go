@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// The report is made by `make bench`; without its flag TestReport is skipped.
+// The report is made by `make bench`, and a part of it by its PART: without its flag TestReport
+// is skipped.
 var (
 	reportTo = flag.String("report", "", "write the report to this file as JSON, and as a table to the terminal")
 	large    = flag.Int("clusters", 1000, "clusters of the large fleet, of 50 machines each")
@@ -171,10 +172,13 @@ func TestReport(t *testing.T) {
 	r := &report{Commit: *commit, Machine: machine(), Go: runtime.Version(), Time: time.Now().UTC().Truncate(time.Second)}
 
 	// Each begins with a process as small as it can be.
-	for _, stage := range []func(testing.TB, *report){
-		renderFigures, readFigures, changeFigures, syncFigures, memoryFigures,
+	for _, stage := range []struct {
+		name    string
+		measure func(testing.TB, *report)
+	}{
+		{"render", renderFigures}, {"read", readFigures}, {"change", changeFigures}, {"sync", syncFigures}, {"memory", memoryFigures},
 	} {
-		stage(t, r)
+		t.Run(stage.name, func(t *testing.T) { stage.measure(t, r) })
 		debug.FreeOSMemory()
 	}
 
