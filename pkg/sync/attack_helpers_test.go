@@ -67,6 +67,33 @@ func watchFor(t *testing.T, o *daemon.Omni, md *resource.Metadata, what string, 
 	}
 }
 
+// sees waits until a daemon knows of a resource that somebody else made: on a busy machine its
+// watch lags, and what it has not seen it tries to make.
+func sees(t *testing.T, d *daemon.Daemon, typ resource.Type, id resource.ID) {
+	t.Helper()
+
+	changed := make(chan struct{}, 1)
+	cancel := d.Snapshot.Subscribe(func(omni.Change) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	defer cancel()
+
+	for timeout := time.After(patience); ; {
+		if _, ok := d.Snapshot.Get(typ, id); ok {
+			return
+		}
+
+		select {
+		case <-changed:
+		case <-timeout:
+			t.Fatalf("%s %s is not seen", typ, id)
+		}
+	}
+}
+
 // hold makes the first matching call wait until release is called; hit is closed when it has arrived.
 func hold(t *testing.T, o *daemon.Omni, match embedded.Match) (hit <-chan struct{}, release func()) {
 	t.Helper()

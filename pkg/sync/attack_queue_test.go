@@ -183,6 +183,7 @@ func TestG4_MachineMovesBetweenSources(t *testing.T) {
 	two := daemon.Start(t, o, func(cfg *sync.Config, _ *omni.SnapshotConfig) { cfg.Sources[0].Name = "two" })
 	one.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machine(1), machine(2))})
 	two.Apply(t, fstest.MapFS{"b.yaml": cluster("b", "1.34.3", machine(3))})
+	sees(t, two, omnires.MachineSetNodeType, machine(2))
 
 	// The new owner comes first: it must wait, not fight.
 	before := o.Calls()
