@@ -135,7 +135,8 @@ func (s *Snapshot) Where(typ resource.Type, match func(resource.Resource) bool) 
 }
 
 // Cluster returns the Cluster of this name and everything that carries its label, sorted by type and ID. It costs what
-// that cluster costs, however many others there are. The list is shared: append to it, and change nothing in it. KernelArgs carry no cluster label: ask [Snapshot.Get] for them.
+// that cluster costs, however many others there are. The list is shared: append to it, and change nothing in it.
+// KernelArgs carry no cluster label: ask [Snapshot.Get] for them.
 func (s *Snapshot) Cluster(name string) []resource.Resource {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -52,10 +52,6 @@ func (e *Engine) writeAll(ctx context.Context, t *target, phase []diff.Change) e
 // replica may write after that. On success the Snapshot holds the result, although its watch
 // lags behind.
 func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) error {
-	if err := ctx.Err(); err != nil {
-		return &RetryError{Err: err}
-	}
-
 	// Omni's Destroy takes an ID and nothing else. Whoever waits for the ID to be free must not
 	// create between the last look at what is destroyed and its destruction.
 	if change.Action == diff.Create || change.Action == diff.Destroy {
@@ -63,6 +59,10 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 
 		e.naming.LockKey(id)
 		defer e.naming.UnlockKey(id) //nolint:errcheck // it is nil
+	}
+
+	if err := ctx.Err(); err != nil {
+		return &RetryError{Err: err}
 	}
 
 	defer e.flights.begin(t.Key)()
