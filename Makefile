@@ -111,7 +111,7 @@ test-costs: ## Fail if a fleet or a change costs more requests or memory than it
 	go test -count=1 -run '^TestCosts$$' ./test/bench
 
 .PHONY: bench
-bench: ## Measure a large fleet beside upstream's own code: a table, and bench.json (CLUSTERS=…, LARGEST=…, PART=render|read|change|sync|memory)
+bench: ## Measure a large fleet beside upstream's own code: a table, and bench.json (CLUSTERS=…, LARGEST=…, PART=render|read|change|push|sync|growth)
 	go test -count=1 -v -timeout 60m -run '^TestReport$$/$(PART)' ./test/bench -report $(CURDIR)/bench.json -commit $(VERSION) -clusters $(or $(CLUSTERS),1000) -largest $(or $(LARGEST),3000)
 
 .PHONY: bench-parts

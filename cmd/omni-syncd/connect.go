@@ -131,7 +131,9 @@ func drive(ctx context.Context, conn *omni.Conn, cfg sync.Config, parts ...part)
 		cfg.State = conn.State()
 	}
 
-	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: conn.State(), Kinds: sync.Kinds(), Logger: logger(cfg.Logger)})
+	live := sync.SnapshotConfig(conn.State())
+	live.Logger = logger(cfg.Logger)
+	cfg.Snapshot = omni.NewSnapshot(live)
 	engine := sync.New(cfg)
 
 	ctx, stop := context.WithCancel(ctx)

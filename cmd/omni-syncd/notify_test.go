@@ -89,7 +89,7 @@ func start(t *testing.T, n *notifier, cfg sync.Config, src one, read bool) (stop
 	t.Helper()
 
 	cfg.Workers, cfg.State = 1, state.WrapCore(namespaced.NewState(inmem.Build))
-	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: cfg.State, Kinds: sync.Kinds(), Logger: zap.NewNop()})
+	cfg.Snapshot = omni.NewSnapshot(sync.SnapshotConfig(cfg.State))
 	cfg.Sources = []sync.SourceConfig{{Name: "s", Source: src, Scope: template.Scope{}}}
 	engine := sync.New(cfg)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -39,7 +39,7 @@ func (f *clientFlags) showMarked(cmd *cobra.Command, source string, cluster *str
 	ctx, stop := context.WithTimeout(cmd.Context(), callTimeout)
 	defer stop()
 
-	snapshot := omni.NewSnapshot(omni.SnapshotConfig{State: conn.State(), Kinds: sync.Kinds()})
+	snapshot := omni.NewSnapshot(sync.SnapshotConfig(conn.State()))
 
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return snapshot.Run(running) })

@@ -28,6 +28,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/omni-syncd/omni-syncd/test/binary"
 )
 
 const podIP = "192.0.2.9"
@@ -261,19 +263,13 @@ func TestPod(t *testing.T) {
 		t.Skip("it changes its root directory and its user, and needs to be root on Linux for that")
 	}
 
-	binary := filepath.Join(t.TempDir(), "omni-syncd")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, "../../cmd/omni-syncd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := binary.Static(t)
 
 	for name, more := range map[string][]string{
 		"replicas": {"--set", "replicas=2"},
 		"shards":   {"--set", "shards=1"},
 	} {
-		t.Run(name, func(t *testing.T) { c.runPod(t, binary, name, more) })
+		t.Run(name, func(t *testing.T) { c.runPod(t, program, name, more) })
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/test/binary"
 )
 
 // patience bounds every wait.
@@ -82,10 +83,7 @@ type liveFleet struct {
 func startFleet(t *testing.T) *liveFleet {
 	t.Helper()
 
-	f := &liveFleet{daemon: freeAddress(t), hooks: freeAddress(t), dir: t.TempDir()}
-
-	f.binary = filepath.Join(f.dir, "omni-syncd")
-	run(t, "", "go", "build", "-o", f.binary, "../../cmd/omni-syncd")
+	f := &liveFleet{daemon: freeAddress(t), hooks: freeAddress(t), dir: t.TempDir(), binary: binary.Static(t)}
 
 	var err error
 	if f.omni, err = embedded.New(embedded.Config{HealthyMachines: true}); err != nil {

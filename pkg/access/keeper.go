@@ -218,7 +218,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 // has told that, nothing is known to be missing.
 func (k *Keeper) recall(ctx context.Context) bool {
 	for {
-		clusters, err := k.Store.List(ctx)
+		clusters, err := k.list(ctx)
 		if err == nil {
 			for _, cluster := range clusters {
 				k.knownAs(cluster).filled = true
@@ -236,6 +236,13 @@ func (k *Keeper) recall(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+func (k *Keeper) list(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+
+	return k.Store.List(ctx)
 }
 
 // follow queues the clusters that may have changed.

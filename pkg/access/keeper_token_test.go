@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	gosync "sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,6 +111,33 @@ func (f *full) empty() {
 	defer f.mu.Unlock()
 
 	f.free = true
+}
+
+// hung is a store that once does not answer what it keeps.
+type hung struct {
+	access.Store
+
+	asked atomic.Bool
+}
+
+func (h *hung) List(ctx context.Context) ([]string, error) {
+	if h.asked.CompareAndSwap(false, true) {
+		<-ctx.Done()
+
+		return nil, ctx.Err()
+	}
+
+	return h.Store.List(ctx)
+}
+
+// Nothing is kept before the store has said what it holds: one that does not answer is asked again.
+func TestKeeper_StoreHangs(t *testing.T) {
+	inBubbleWith(t, func(cfg *access.KeeperConfig) { cfg.Store = &hung{Store: cfg.Store} }, func(t *testing.T, s *script, path string, recorded *observer.ObservedLogs) {
+		s.change(func() { s.clusters["a"] = nil })
+		pass(10 * time.Minute)
+		same(t, "told", 1, recorded.FilterLevelExact(zap.ErrorLevel).Len())
+		same(t, "files", map[string]string{"a.kubeconfig": "a1"}, files(t, path))
+	})
 }
 
 // A store that fails is tried again with the token that there is.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 )
 
 // API is where the daemon is asked and told.
@@ -89,12 +90,24 @@ type AccessDirectory struct {
 	ServiceAccount *ServiceAccount `yaml:"serviceAccount"`
 }
 
-// ServiceAccount is whom the tokens of a directory are for; `access.serviceAccounts` has to
+// ServiceAccount is whom the tokens of a directory, or of Secrets, are for; `access.serviceAccounts` has to
 // allow it.
 type ServiceAccount struct {
 	User   string   `yaml:"user"`
 	Groups []string `yaml:"groups"`
 	TTL    Duration `yaml:"ttl"`
+}
+
+// minTokenTTL is the least time to live of a token that is kept. Nobody can revoke it, and for each cluster one is made
+// in half of that.
+const minTokenTTL = time.Minute
+
+func (a *ServiceAccount) checkTTL(key string) error {
+	if ttl := time.Duration(a.TTL); ttl < minTokenTTL {
+		return fmt.Errorf("%s.ttl: %s is too short: a token is made anew at half its time; the least is %s", key, ttl, minTokenTTL)
+	}
+
+	return nil
 }
 
 // check says what is wrong with the API; paths and grants are looked at when they are used.
@@ -153,8 +166,12 @@ func (a *Access) check() []error {
 		problems = append(problems, errors.New("access.directory.path: it is missing"))
 	}
 
-	if d.ServiceAccount != nil && (d.ServiceAccount.User == "" || d.ServiceAccount.TTL <= 0) {
+	if account := d.ServiceAccount; account != nil && (account.User == "" || account.TTL <= 0) {
 		problems = append(problems, errors.New("access.directory.serviceAccount: user and ttl are needed"))
+	} else if account != nil {
+		if err := account.checkTTL("access.directory.serviceAccount"); err != nil {
+			problems = append(problems, err)
+		}
 	}
 
 	return problems

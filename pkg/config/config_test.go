@@ -115,6 +115,7 @@ func TestParseProblems(t *testing.T) {
 		{"OIDC without grants", "{api: {listen: ':1', certFile: c, keyFile: k, oidc: {issuer: i, audience: a}}, sources: [{name: a, git: {url: x}}]}", "api.oidc.grants: there is none"},
 		{"tokens without limit", "{access: {serviceAccounts: {users: [a], groups: [b]}}, sources: [{name: a, git: {url: x}}]}", "maxTTL and users are needed"},
 		{"directory for nobody", "{access: {directory: {path: p, serviceAccount: {user: u}}}, sources: [{name: a, git: {url: x}}]}", "access.directory.serviceAccount: user and ttl are needed"},
+		{"directory renewed all the time", "{access: {directory: {path: p, serviceAccount: {user: u, ttl: 10s}}}, sources: [{name: a, git: {url: x}}]}", "access.directory.serviceAccount.ttl: 10s is too short: a token is made anew at half its time; the least is 1m0s"},
 		{"directory without path", "{access: {directory: {}}, sources: [{name: a, git: {url: x}}]}", "access.directory.path: it is missing"},
 		{"secrets for nobody", "{access: {secrets: {for: helm, serviceAccount: {user: u, ttl: 1h}}}, sources: [{name: a, git: {url: x}}]}", `access.secrets.for: "helm" means nothing`},
 		{"secrets renewed all the time", "{access: {secrets: {for: flux, serviceAccount: {user: u, ttl: 10s}}}, sources: [{name: a, git: {url: x}}]}", "access.secrets.serviceAccount.ttl: 10s is too short: a token is made anew at half its time; the least is 1m0s"},

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"strings"
-	"time"
 )
 
 // AccessSecrets are Secrets of the Kubernetes cluster that the daemon runs in, see
@@ -34,10 +33,6 @@ const (
 	Flux   = "flux"
 )
 
-// minSecretTTL is the least time to live of a token in a Secret. Nobody can revoke it, and
-// for each cluster one is made in half of that.
-const minSecretTTL = time.Minute
-
 // check says what is wrong; names and labels are looked at when they are used.
 func (s *AccessSecrets) check() []error {
 	if s == nil {
@@ -66,8 +61,8 @@ func (s *AccessSecrets) check() []error {
 
 	if a := s.ServiceAccount; a == nil || a.User == "" || a.TTL <= 0 {
 		complain("access.secrets.serviceAccount: user and ttl are needed: a controller has no browser to log in with")
-	} else if ttl := time.Duration(a.TTL); ttl < minSecretTTL {
-		complain("access.secrets.serviceAccount.ttl: %s is too short: a token is made anew at half its time; the least is %s", ttl, minSecretTTL)
+	} else if err := a.checkTTL("access.secrets.serviceAccount"); err != nil {
+		problems = append(problems, err)
 	}
 
 	return problems

@@ -96,34 +96,43 @@ type computation struct {
 	plan  *Plan
 }
 
-// converge plans what makes the live twin of want equal to it.
-func (c *computation) converge(want resource.Resource) {
-	want = marked(want, c.Source, c.Path, c.fleet)
-
-	have, exists := c.live[refOf(want)]
+// converge plans what makes the live twin of a desired resource equal to it.
+func (c *computation) converge(desired resource.Resource) {
+	have, exists := c.live[refOf(desired)]
+	want := marked(desired, c.Source, c.Path, c.fleet)
 
 	switch {
-	case c.parentTearingDown(want):
+	case c.parentTearingDown(desired):
 		// Reported once, for the parent.
 	case !exists:
-		c.change(Change{Action: Create, New: want})
+		c.change(Change{Action: Create, New: with(want, desired)})
 	case have.Metadata().Owner() != "":
 		c.conflict(have, "it is owned by Omni's "+have.Metadata().Owner())
 	case SourceOf(have) != "" && SourceOf(have) != c.Source && !c.mayTake(SourceOf(have)):
 		c.conflict(have, "it is managed by the source "+SourceOf(have))
-	case !c.fleet && want.Metadata().Type() != omni.KernelArgsType && clusterOf(have) != clusterOf(want):
+	case !c.fleet && want.Type() != omni.KernelArgsType && clusterOf(have) != clusterOf(desired):
 		c.elsewhere(have)
 	case isTearingDown(have):
 		c.vanish(have)
-	case machineSetOf(have) != machineSetOf(want):
+	case machineSetOf(have) != machineSetOf(desired):
 		c.replace(have)
 	default:
 		merge(want, have, c.fleet)
 
-		if action := compare(have, want); action != "" {
-			c.change(Change{Action: action, Old: have, New: want, Fields: Fields(have, want)})
+		if action := compare(have, want, desired); action != "" {
+			r := with(want, desired)
+			c.change(Change{Action: action, Old: have, New: r, Fields: Fields(have, r)})
 		}
 	}
+}
+
+// with returns a copy of a desired resource with other metadata. Nothing else copies a spec: in most passes nothing
+// changes, and the specs are most of a fleet.
+func with(md *resource.Metadata, desired resource.Resource) resource.Resource {
+	r := desired.DeepCopy()
+	*r.Metadata() = md.Copy()
+
+	return r
 }
 
 // elsewhere handles a desired resource that lives in another cluster. If it is ours
@@ -350,14 +359,14 @@ func beingDestroyed(r resource.Resource) string {
 	return "it is being destroyed"
 }
 
-// compare returns what kind of change leads from have to want; "" if there is none.
-// Version, timestamps, phase, owner and finalizers are the server's and do not count.
-func compare(have, want resource.Resource) Action {
-	sameLabels := maps.Equal(have.Metadata().Labels().Raw(), want.Metadata().Labels().Raw())
-	haveNotes, wantNotes := have.Metadata().Annotations().Raw(), want.Metadata().Annotations().Raw()
+// compare returns what kind of change leads from have to the metadata want and the spec of desired; "" if there is
+// none. Version, timestamps, phase, owner and finalizers are the server's and do not count.
+func compare(have resource.Resource, want *resource.Metadata, desired resource.Resource) Action {
+	sameLabels := maps.Equal(have.Metadata().Labels().Raw(), want.Labels().Raw())
+	haveNotes, wantNotes := have.Metadata().Annotations().Raw(), want.Annotations().Raw()
 
 	switch {
-	case !sameLabels || !livestate.EqualSpec(have, want):
+	case !sameLabels || !livestate.EqualSpec(have, desired):
 		return Update
 	case maps.Equal(haveNotes, wantNotes):
 		return ""

@@ -58,14 +58,14 @@ func hasAnnotation(r resource.Resource, key string) bool {
 	return ok
 }
 
-// marked returns a copy of a desired resource with the marks of its source.
-func marked(desired resource.Resource, source, path string, fleet bool) resource.Resource {
-	r := desired.DeepCopy()
+// marked returns a copy of the metadata of a desired resource with the marks of its source.
+func marked(desired resource.Resource, source, path string, fleet bool) *resource.Metadata {
+	md := desired.Metadata().Copy()
 
-	r.Metadata().Annotations().Do(func(annotations kvutils.TempKV) {
+	md.Annotations().Do(func(annotations kvutils.TempKV) {
 		annotations.Set(MarkSource, source)
 
-		if path != "" && r.Metadata().Type() == omni.ClusterType {
+		if path != "" && md.Type() == omni.ClusterType {
 			annotations.Set(MarkPath, path)
 		}
 
@@ -74,7 +74,7 @@ func marked(desired resource.Resource, source, path string, fleet bool) resource
 			annotations.Set(MarkApplied, applied(desired))
 		}
 
-		if fleet || r.Metadata().Type() == omni.ClusterType {
+		if fleet || md.Type() == omni.ClusterType {
 			annotations.Set(MarkGitOps, gitOpsTool)
 		}
 
@@ -83,17 +83,17 @@ func marked(desired resource.Resource, source, path string, fleet bool) resource
 		}
 	})
 
-	return r
+	return &md
 }
 
-// merge makes want, a marked copy of a desired resource, what has to be written over
+// merge makes to, the marked metadata of a desired resource, what has to be written over
 // live: metadata that the server owns comes from live, and so do the labels and
 // annotations that Omni keeps for itself and that a template cannot express.
 //
 // Labels and annotations that other people put on a fleet resource are kept too;
 // those of a cluster's resources are the template's, as in omnictl.
-func merge(want, live resource.Resource, fleet bool) {
-	from, to := live.Metadata(), want.Metadata()
+func merge(to *resource.Metadata, live resource.Resource, fleet bool) {
+	from := live.Metadata()
 
 	to.SetVersion(from.Version())
 	to.SetCreated(from.Created())
@@ -111,7 +111,8 @@ func merge(want, live resource.Resource, fleet bool) {
 	})
 
 	// A lock that Git once set and no longer sets is taken away; any other lock stays (G8).
-	unlock := hasAnnotation(live, MarkLocked) && !hasAnnotation(want, omni.MachineLocked)
+	_, locked := to.Annotations().Get(omni.MachineLocked)
+	unlock := hasAnnotation(live, MarkLocked) && !locked
 
 	to.Annotations().Do(func(annotations kvutils.TempKV) {
 		keepMissing(annotations, from.Annotations().Raw(), func(key string) bool {
@@ -149,7 +150,10 @@ func applied(desired resource.Resource) string {
 
 // appliedTo returns what MarkApplied of a live resource names; nothing if somebody broke it.
 func appliedTo(live resource.Resource) map[string]bool {
-	value, _ := live.Metadata().Annotations().Get(MarkApplied)
+	value, ok := live.Metadata().Annotations().Get(MarkApplied)
+	if !ok {
+		return nil
+	}
 
 	var keys []string
 	if err := json.Unmarshal([]byte(value), &keys); err != nil {

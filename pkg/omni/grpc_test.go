@@ -95,7 +95,7 @@ func TestSnapshotOverGRPC(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	s := NewSnapshot(SnapshotConfig{State: conn.State(), Kinds: labKinds})
+	s := NewSnapshot(SnapshotConfig{State: conn.State(), Kinds: labKinds, Tag: patchPhase})
 	f := follow(s, labKinds)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

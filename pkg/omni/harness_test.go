@@ -92,14 +92,15 @@ func (f *follower) take() []string {
 }
 
 // same is the one check of all faults: the snapshot is what the server holds, version by version, its clusters are what
-// the labels say, and nobody who follows the changes missed one.
+// the labels say, its tags what the phases say, and nobody who follows the changes missed one.
 func same(t *testing.T, s *Snapshot, f *follower, server []resource.Resource) {
 	t.Helper()
 
-	want, clusters := map[ref]resource.Resource{}, map[string]int{}
+	want, clusters, tags := map[ref]resource.Resource{}, map[string]int{}, map[string]int{}
 	for _, r := range server {
 		want[ref{r.Metadata().Type(), r.Metadata().ID()}] = r
 		clusters[clusterOf(r.Metadata())]++
+		tags[patchPhase(r)]++
 	}
 
 	held := 0
@@ -123,19 +124,8 @@ func same(t *testing.T, s *Snapshot, f *follower, server []resource.Resource) {
 		t.Errorf("%d held, %d there", held, len(want))
 	}
 
-	delete(clusters, "")
-
-	for name, n := range clusters {
-		if got := s.Cluster(name); len(got) != n || !slices.IsSortedFunc(got, func(a, b resource.Resource) int {
-			return strings.Compare(a.Metadata().Type()+"/"+a.Metadata().ID(), b.Metadata().Type()+"/"+b.Metadata().ID())
-		}) {
-			t.Errorf("cluster %s: %d held in order, %d there", name, len(got), n)
-		}
-	}
-
-	if len(s.index.clusters) != len(clusters) {
-		t.Errorf("%d clusters held, %d there", len(s.index.clusters), len(clusters))
-	}
+	checkGroups(t, "clusters", s.index.clusters, s.Cluster, clusters)
+	checkGroups(t, "tags", s.index.tags, s.Tagged, tags)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -149,6 +139,34 @@ func same(t *testing.T, s *Snapshot, f *follower, server []resource.Resource) {
 			t.Errorf("a follower was not told: has seen %v, there is %v", r, w)
 		}
 	}
+}
+
+// checkGroups holds groups of the index against how many resources each must have.
+func checkGroups(t *testing.T, what string, held groups, list func(string) []resource.Resource, want map[string]int) {
+	t.Helper()
+
+	delete(want, "")
+
+	for name, n := range want {
+		if got := list(name); len(got) != n || !slices.IsSortedFunc(got, func(a, b resource.Resource) int {
+			return strings.Compare(a.Metadata().Type()+"/"+a.Metadata().ID(), b.Metadata().Type()+"/"+b.Metadata().ID())
+		}) {
+			t.Errorf("%s, %s: %d held in order, %d there", what, name, len(got), n)
+		}
+	}
+
+	if len(held) != len(want) {
+		t.Errorf("%s: %d held, %d there", what, len(held), len(want))
+	}
+}
+
+// patchPhase is what the snapshots of these tests tag: patches change it under the same ID.
+func patchPhase(r resource.Resource) string {
+	if r.Metadata().Type() != omni.ConfigPatchType {
+		return ""
+	}
+
+	return r.Metadata().Phase().String()
 }
 
 // bench is a snapshot of a lab in the process, inside a synctest bubble.
@@ -167,7 +185,7 @@ func inBubble(t *testing.T, cfg SnapshotConfig, test func(b *bench)) {
 
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab()
-		cfg.State, cfg.Kinds = state.WrapCore(l), labKinds
+		cfg.State, cfg.Kinds, cfg.Tag = state.WrapCore(l), labKinds, patchPhase
 		s := NewSnapshot(cfg)
 		ctx, cancel := context.WithCancel(t.Context())
 		b := &bench{T: t, lab: l, follower: follow(s, labKinds), snapshot: s, own: state.WrapCore(l), stop: cancel}

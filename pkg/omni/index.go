@@ -17,17 +17,71 @@ type Change struct {
 	Cluster string // empty if it belongs to none
 }
 
-// index holds the resources of all kinds, found by type and ID and by cluster. The Snapshot's lock guards it.
+// index holds the resources of all kinds, found by type and ID, by cluster and by tag. The Snapshot's lock guards it.
 type index struct {
+	tag func(resource.Resource) string
+
 	types    map[resource.Type]map[resource.ID]resource.Resource
-	clusters map[string]*members
+	clusters groups
+	tags     groups
 	machines map[resource.ID]string // machine ID → its cluster, from the MachineSetNodes
 }
 
-// members are the resources of a cluster. They are asked for several times in every pass, and sorted once.
+// groups are resources by the name of something that they belong to, such as a cluster.
+type groups map[string]*members
+
+// members are the resources of a group. They are asked for several times in every pass, and sorted once.
 type members struct {
 	byRef  map[ref]resource.Resource
 	sorted atomic.Pointer[[]resource.Resource] // nil after a change
+}
+
+// put adds a resource; a group without a name is none.
+func (g groups) put(name string, at ref, r resource.Resource) {
+	if name == "" {
+		return
+	}
+
+	m := g[name]
+	if m == nil {
+		m = &members{byRef: map[ref]resource.Resource{}}
+		g[name] = m
+	}
+
+	m.byRef[at] = r
+	m.sorted.Store(nil)
+}
+
+// remove takes out a resource that is in the group.
+func (g groups) remove(name string, at ref) {
+	if name == "" {
+		return
+	}
+
+	m := g[name]
+	delete(m.byRef, at)
+	m.sorted.Store(nil)
+
+	if len(m.byRef) == 0 {
+		delete(g, name)
+	}
+}
+
+// list returns the resources of a group, sorted by type and ID.
+func (g groups) list(name string) []resource.Resource {
+	m := g[name]
+	if m == nil {
+		return nil
+	}
+
+	list := m.sorted.Load()
+	if list == nil {
+		all := sorted(m.byRef, ref.compare)
+		list = &all
+		m.sorted.Store(list) // others who read may do the same at this moment
+	}
+
+	return slices.Clip(*list)
 }
 
 type ref struct {
@@ -44,10 +98,12 @@ func (a ref) compare(b ref) int {
 	return cmp.Compare(a.id, b.id)
 }
 
-func newIndex() *index {
+func newIndex(tag func(resource.Resource) string) *index {
 	return &index{
+		tag:      tag,
 		types:    map[resource.Type]map[resource.ID]resource.Resource{},
-		clusters: map[string]*members{},
+		clusters: groups{},
+		tags:     groups{},
 		machines: map[resource.ID]string{},
 	}
 }
@@ -60,34 +116,6 @@ func (x *index) get(typ resource.Type, id resource.ID) (resource.Resource, bool)
 
 func (x *index) list(typ resource.Type) []resource.Resource {
 	return sorted(x.types[typ], cmp.Compare)
-}
-
-func (x *index) where(typ resource.Type, match func(resource.Resource) bool) []resource.Resource {
-	matching := map[resource.ID]resource.Resource{}
-
-	for id, r := range x.types[typ] {
-		if match(r) {
-			matching[id] = r
-		}
-	}
-
-	return sorted(matching, cmp.Compare)
-}
-
-func (x *index) cluster(name string) []resource.Resource {
-	m := x.clusters[name]
-	if m == nil {
-		return nil
-	}
-
-	list := m.sorted.Load()
-	if list == nil {
-		all := sorted(m.byRef, ref.compare)
-		list = &all
-		m.sorted.Store(list) // others who read may do the same at this moment
-	}
-
-	return slices.Clip(*list)
 }
 
 // sorted sorts the keys, which is cheaper than asking each resource for its metadata again and again.
@@ -146,20 +174,11 @@ func (x *index) link(r resource.Resource) {
 	at, cluster := ref{r.Metadata().Type(), r.Metadata().ID()}, clusterOf(r.Metadata())
 
 	set(x.types, at.typ, at.id, r)
+	x.clusters.put(cluster, at, r)
+	x.tags.put(x.tag(r), at, r)
 
-	if cluster != "" {
-		m := x.clusters[cluster]
-		if m == nil {
-			m = &members{byRef: map[ref]resource.Resource{}}
-			x.clusters[cluster] = m
-		}
-
-		m.byRef[at] = r
-		m.sorted.Store(nil)
-
-		if at.typ == omni.MachineSetNodeType {
-			x.machines[at.id] = cluster
-		}
+	if cluster != "" && at.typ == omni.MachineSetNodeType {
+		x.machines[at.id] = cluster
 	}
 }
 
@@ -167,19 +186,11 @@ func (x *index) unlink(r resource.Resource) {
 	at, cluster := ref{r.Metadata().Type(), r.Metadata().ID()}, clusterOf(r.Metadata())
 
 	unset(x.types, at.typ, at.id)
+	x.clusters.remove(cluster, at)
+	x.tags.remove(x.tag(r), at)
 
-	if cluster != "" {
-		m := x.clusters[cluster]
-		delete(m.byRef, at)
-		m.sorted.Store(nil)
-
-		if len(m.byRef) == 0 {
-			delete(x.clusters, cluster)
-		}
-
-		if at.typ == omni.MachineSetNodeType {
-			delete(x.machines, at.id)
-		}
+	if cluster != "" && at.typ == omni.MachineSetNodeType {
+		delete(x.machines, at.id)
 	}
 }
 

@@ -113,7 +113,7 @@ func TestOwnWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			v := &view{kind: Kind{Type: omni.ConfigPatchType}, index: newIndex(), own: map[resource.ID]*ownWrite{}}
+			v := &view{kind: Kind{Type: omni.ConfigPatchType}, index: newIndex(patchPhase), own: map[resource.ID]*ownWrite{}}
 			shadow := map[Change]resource.Resource{} // what somebody who only follows the changes has seen last
 
 			for i, do := range test.steps {
@@ -160,7 +160,7 @@ func TestIndex(t *testing.T) {
 	t.Parallel()
 
 	var (
-		x    = newIndex()
+		x    = newIndex(patchPhase)
 		then = time.Unix(1_000, 0)
 	)
 
@@ -173,7 +173,7 @@ func TestIndex(t *testing.T) {
 	}
 
 	clusterIDs := func(name string) (ids []string) {
-		for _, r := range x.cluster(name) {
+		for _, r := range x.clusters.list(name) {
 			ids = append(ids, r.Metadata().ID())
 		}
 
@@ -239,7 +239,7 @@ func TestIndex(t *testing.T) {
 	x.remove(omni.ClusterType, "a")
 	x.remove(omni.ConfigPatchType, "free")
 
-	if len(x.types)+len(x.clusters)+len(x.machines) != 0 {
-		t.Errorf("an empty index holds on to %v %v %v", x.types, x.clusters, x.machines)
+	if len(x.types)+len(x.clusters)+len(x.tags)+len(x.machines) != 0 {
+		t.Errorf("an empty index holds on to %v %v %v %v", x.types, x.clusters, x.tags, x.machines)
 	}
 }

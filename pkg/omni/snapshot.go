@@ -25,6 +25,10 @@ type SnapshotConfig struct {
 	// Kinds is what to hold, each type once.
 	Kinds []Kind
 
+	// Tag names a set that a resource belongs to, for [Snapshot.Tagged]; "" is none. It is asked once for each version
+	// of a resource, must not block, and may look at metadata only. Optional.
+	Tag func(resource.Resource) string
+
 	// Relist is how often each kind is read anew as a safety net, give or take a quarter. 0 means 10 minutes.
 	Relist time.Duration
 
@@ -59,6 +63,10 @@ func NewSnapshot(cfg SnapshotConfig) *Snapshot {
 		cfg.Relist = 10 * time.Minute
 	}
 
+	if cfg.Tag == nil {
+		cfg.Tag = func(resource.Resource) string { return "" }
+	}
+
 	if cfg.StaleAfter == 0 {
 		cfg.StaleAfter = time.Minute
 	}
@@ -70,7 +78,7 @@ func NewSnapshot(cfg SnapshotConfig) *Snapshot {
 	s := &Snapshot{
 		cfg:         cfg,
 		watchers:    map[resource.Type]*watcher{},
-		index:       newIndex(),
+		index:       newIndex(cfg.Tag),
 		waiting:     make(chan struct{}),
 		subscribers: map[int]func(Change){},
 	}
@@ -125,13 +133,13 @@ func (s *Snapshot) List(typ resource.Type) []resource.Resource {
 	return s.index.list(typ)
 }
 
-// Where returns the resources of a type that match, sorted by ID. match is called for all of them and must not block;
-// where few of many match this is much cheaper than List.
-func (s *Snapshot) Where(typ resource.Type, match func(resource.Resource) bool) []resource.Resource {
+// Tagged returns the resources that [SnapshotConfig].Tag gave a name, sorted by type and ID. It costs what these cost,
+// however many others there are. The list is shared, as that of [Snapshot.Cluster].
+func (s *Snapshot) Tagged(tag string) []resource.Resource {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 
-	return s.index.where(typ, match)
+	return s.index.tags.list(tag)
 }
 
 // Cluster returns the Cluster of this name and everything that carries its label, sorted by type and ID. It costs what
@@ -141,7 +149,7 @@ func (s *Snapshot) Cluster(name string) []resource.Resource {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 
-	return s.index.cluster(name)
+	return s.index.clusters.list(name)
 }
 
 // Put takes a resource that our own Create or Update just returned, with the version it got, so that the next look sees

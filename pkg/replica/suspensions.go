@@ -226,6 +226,10 @@ func (s *Suspensions) Keep(all []sync.Suspension) error {
 	case err != nil:
 		return fmt.Errorf("reading the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
 	case kept.Data[suspensionsKey] != s.data:
+		if _, err := s.decode(kept); err != nil {
+			return err // trying again would not help
+		}
+
 		return errors.New("another replica changed what is suspended at the same moment: try again")
 	}
 

@@ -171,6 +171,10 @@ func TestSuspensions_ByHand(t *testing.T) {
 		m.Data["suspended.json"] = "{"
 	})
 
+	if err := s.Keep(suspended("three")); err == nil || !strings.Contains(err.Error(), "mend it") {
+		t.Errorf("a ConfigMap that nobody can read was replaced, or it was said to try again: %v", err)
+	}
+
 	broken := replica.NewSuspensions(replica.SuspensionsConfig{Client: client, Namespace: namespace, Name: "suspensions"})
 	if _, err := broken.Load(t.Context()); err == nil || !strings.Contains(err.Error(), "suspended.json") {
 		t.Errorf("what cannot be read: %v", err)

@@ -104,7 +104,7 @@ func hold(ctx context.Context, held state.State, source string, t *render.Target
 
 // plan runs an engine until it has planned everything.
 func (r *Review) plan(ctx context.Context, cfg Config) error {
-	cfg.Snapshot = omni.NewSnapshot(omni.SnapshotConfig{State: cfg.State, Kinds: Kinds()})
+	cfg.Snapshot = omni.NewSnapshot(SnapshotConfig(cfg.State))
 	engine := New(cfg)
 
 	ctx, stop := context.WithCancel(ctx)

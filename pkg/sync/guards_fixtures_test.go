@@ -3,7 +3,6 @@ package sync
 import (
 	"errors"
 	"io/fs"
-	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
@@ -22,7 +21,7 @@ import (
 func idleEngine() *Engine {
 	return New(Config{
 		Sources:  []SourceConfig{{Name: "s", Source: idle{}}},
-		Snapshot: omni.NewSnapshot(omni.SnapshotConfig{Relist: time.Hour, Kinds: Kinds()}),
+		Snapshot: omni.NewSnapshot(SnapshotConfig(nil)),
 	})
 }
 

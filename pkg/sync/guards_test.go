@@ -73,7 +73,7 @@ func TestG10_RevisionAfterReady(t *testing.T) {
 // An engine that starts with a snapshot that was read before hears of it all the same.
 func TestReadyBeforeTheStart(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
-	snapshot := omni.NewSnapshot(omni.SnapshotConfig{State: o.Conn.State(), Kinds: sync.Kinds()})
+	snapshot := omni.NewSnapshot(sync.SnapshotConfig(o.Conn.State()))
 
 	ctx, cancel := context.WithCancel(t.Context())
 	group, ctx := errgroup.WithContext(ctx)

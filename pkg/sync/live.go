@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
@@ -13,7 +14,25 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
-// Kinds is what the Snapshot of an [Engine] has to hold: everything that omni-syncd may
+// SnapshotConfig is how the Snapshot of an [Engine] is to be set up: it holds [Kinds], and tags the fleet resources of
+// each source with the source's name. The state's watches must not resume by themselves.
+func SnapshotConfig(st state.State) omnisnapshot.SnapshotConfig {
+	ours := map[resource.Type]bool{}
+	for _, kind := range render.Kinds() {
+		ours[kind.Type] = true
+	}
+
+	return omnisnapshot.SnapshotConfig{State: st, Kinds: Kinds(), Tag: func(r resource.Resource) string {
+		// A mark on what omni-syncd never writes is somebody's mistake.
+		if !diff.IsFleet(r) || !ours[r.Metadata().Type()] {
+			return ""
+		}
+
+		return diff.SourceOf(r)
+	}}
+}
+
+// Kinds is what the Snapshot of an [Engine] holds: everything that omni-syncd may
 // write, and what it reads to judge health and what Omni would refuse.
 func Kinds() []omnisnapshot.Kind {
 	var kinds []omnisnapshot.Kind
@@ -57,61 +76,64 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 		return e.liveFleet(t), nil
 	}
 
-	live := e.Snapshot.Cluster(t.Target)
-	have := make(map[ref]bool, len(live))
-
-	for _, r := range live {
-		have[ref{r.Metadata().Type(), r.Metadata().ID()}] = true
-	}
-
-	add := func(typ resource.Type, id resource.ID) {
-		if have[ref{typ, id}] {
-			return
-		}
-
-		if r, ok := e.Snapshot.Get(typ, id); ok {
-			have[ref{typ, id}] = true
-			live = append(live, r)
-		}
-	}
+	l := e.looking(e.Snapshot.Cluster(t.Target))
 
 	// KernelArgs carry no cluster label: they are found by their machine's ID.
-	for _, r := range live {
+	for _, r := range l.live {
 		if r.Metadata().Type() == omni.MachineSetNodeType {
-			add(omni.KernelArgsType, r.Metadata().ID())
+			l.add(omni.KernelArgsType, r.Metadata().ID())
 		}
 	}
 
-	// The twin of a desired resource may live in another cluster, or in none.
-	if t.desired != nil {
-		for _, r := range t.desired.Resources {
-			add(r.Metadata().Type(), r.Metadata().ID())
-		}
-	}
+	l.addTwins(t)
+	t.live = l.live
 
-	t.live = live
-
-	return live, nil
+	return l.live, nil
 }
 
 // liveFleet collects the fleet resources that carry the source's mark, and the twins of
 // those that it describes.
 func (e *Engine) liveFleet(t *target) []resource.Resource {
-	wanted := map[ref]bool{}
+	l := e.looking(e.Snapshot.Tagged(t.Source))
+	l.addTwins(t)
 
-	if t.desired != nil {
-		for _, r := range t.desired.Resources {
-			wanted[ref{r.Metadata().Type(), r.Metadata().ID()}] = true
-		}
+	return l.live
+}
+
+// look collects live resources, each once.
+type look struct {
+	snapshot *omnisnapshot.Snapshot
+	live     []resource.Resource
+	have     map[ref]bool
+}
+
+func (e *Engine) looking(live []resource.Resource) *look {
+	l := &look{snapshot: e.Snapshot, live: live, have: make(map[ref]bool, len(live))}
+	for _, r := range live {
+		l.have[ref{r.Metadata().Type(), r.Metadata().ID()}] = true
 	}
 
-	var live []resource.Resource
+	return l
+}
 
-	for _, kind := range render.Kinds() {
-		live = append(live, e.Snapshot.Where(kind.Type, func(r resource.Resource) bool {
-			return diff.IsFleet(r) && diff.SourceOf(r) == t.Source || wanted[ref{r.Metadata().Type(), r.Metadata().ID()}]
-		})...)
+func (l *look) add(typ resource.Type, id resource.ID) {
+	if l.have[ref{typ, id}] {
+		return
 	}
 
-	return live
+	if r, ok := l.snapshot.Get(typ, id); ok {
+		l.have[ref{typ, id}] = true
+		l.live = append(l.live, r)
+	}
+}
+
+// addTwins adds what has the type and ID of a desired resource: it may live in another cluster, or in none.
+func (l *look) addTwins(t *target) {
+	if t.desired == nil {
+		return
+	}
+
+	for _, r := range t.desired.Resources {
+		l.add(r.Metadata().Type(), r.Metadata().ID())
+	}
 }

@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	"test/architecture": {},
 	"test/authority":    {},
 	"test/bench":        {},
+	"test/binary":       {},
 	"test/chaos":        {},
 	"test/failover":     {},
 	"test/conformance":  {},

@@ -126,37 +126,37 @@ func renderer(ctx context.Context, rendered chan<- string) func(source.Revision,
 }
 
 // newAnnouncer returns a function that sends the webhook of a push.
-func newAnnouncer(b *testing.B, poke func()) func(n int) {
-	b.Helper()
+func newAnnouncer(tb testing.TB, poke func()) func(n int) {
+	tb.Helper()
 
-	secret := filepath.Join(b.TempDir(), "secret")
-	check(b, os.WriteFile(secret, []byte(pushSecret), 0o600))
+	secret := filepath.Join(tb.TempDir(), "secret")
+	check(tb, os.WriteFile(secret, []byte(pushSecret), 0o600))
 
 	handler, err := webhook.New(webhook.Config{
 		Hooks:  map[string]webhook.Hook{"fleet": {Provider: webhook.Generic, SecretFile: secret, Ref: "refs/heads/main", Poke: poke}},
 		Limits: webhook.Limits{SourceRate: 1000, SourceBurst: 1000},
 	})
-	check(b, err)
+	check(tb, err)
 
 	hooks := httptest.NewServer(handler)
-	b.Cleanup(hooks.Close)
+	tb.Cleanup(hooks.Close)
 
 	return func(n int) {
 		body := fmt.Appendf(nil, `{"ref": "refs/heads/main", "push": %d}`, n)
 		mac := hmac.New(sha256.New, []byte(pushSecret))
 		mac.Write(body)
 
-		req, err := http.NewRequestWithContext(b.Context(), http.MethodPost, hooks.URL+"/hooks/fleet", bytes.NewReader(body))
-		check(b, err)
+		req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, hooks.URL+"/hooks/fleet", bytes.NewReader(body))
+		check(tb, err)
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("X-Signature", "sha256="+hex.EncodeToString(mac.Sum(nil)))
 
 		res, err := hooks.Client().Do(req)
-		check(b, err)
-		check(b, res.Body.Close())
+		check(tb, err)
+		check(tb, res.Body.Close())
 
 		if res.StatusCode != http.StatusAccepted {
-			b.Fatal(res.Status)
+			tb.Fatal(res.Status)
 		}
 	}
 }
@@ -167,11 +167,11 @@ type gitServer struct {
 	looked atomic.Int64 // when the first request since it was set to 0 arrived, in Unix nanoseconds
 }
 
-func newGitServer(b *testing.B, repository string) *gitServer {
-	b.Helper()
+func newGitServer(tb testing.TB, repository string) *gitServer {
+	tb.Helper()
 
 	path, err := exec.Command("git", "--exec-path").Output()
-	check(b, err)
+	check(tb, err)
 
 	backend := &cgi.Handler{
 		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"),
@@ -183,7 +183,7 @@ func newGitServer(b *testing.B, repository string) *gitServer {
 		s.looked.CompareAndSwap(0, time.Now().UnixNano())
 		backend.ServeHTTP(w, r)
 	}))
-	b.Cleanup(server.Close)
+	tb.Cleanup(server.Close)
 
 	s.url = server.URL + "/" + filepath.Base(repository)
 

@@ -87,7 +87,7 @@ func Start(tb testing.TB, o *Omni, change func(*sync.Config, *omni.SnapshotConfi
 	group, ctx := errgroup.WithContext(ctx)
 	d := &Daemon{feed: NewFeed(), cancel: cancel, group: group}
 
-	live := omni.SnapshotConfig{State: o.Conn.State(), Kinds: sync.Kinds()}
+	live := sync.SnapshotConfig(o.Conn.State())
 	cfg := sync.Config{
 		State: o.Conn.State(), RetryMin: 10 * time.Millisecond, Grace: 10 * time.Millisecond, HealthSettle: 10 * time.Millisecond,
 		Sources: []sync.SourceConfig{{Name: Source, Source: d.feed, Prune: true, MaxDelete: 1}},

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/test/binary"
 )
 
 const template = `{kind: Cluster, name: gitea, kubernetes: {version: %s}, talos: {version: v1.12.0}}
@@ -51,9 +51,9 @@ func testDaemon(t *testing.T, s *server) {
 	})
 
 	token := s.newToken(t, "daemon", "read:repository")
-	binary := build(t)
+	program := binary.Static(t)
 
-	validate := exec.CommandContext(t.Context(), binary, "validate", r.ssh(), "--path", "clusters",
+	validate := exec.CommandContext(t.Context(), program, "validate", r.ssh(), "--path", "clusters",
 		"--ssh-key-file", r.deployKey(t), "--ssh-known-hosts", knownHosts(t, s.ssh, s.hostKey(t)))
 	if out, err := validate.CombinedOutput(); err != nil {
 		t.Errorf("validate: %v: %s", err, out)
@@ -69,7 +69,7 @@ sources:
     webhook: {provider: gitea, secretFile: %q}
 `, r.url(), file(t, token), s.caFile, file(t, secret)))
 
-	address := run(t, binary, config, server, token, secret)
+	address := run(t, program, config, server, token, secret)
 	r.newHook(t, "gitea", "json", "http://"+address+"/hooks/fleet", secret)
 
 	waitForKubernetes(t, server.State(), "1.34.3")
@@ -81,18 +81,6 @@ sources:
 
 	waitForKubernetes(t, server.State(), "1.35.0")
 	t.Logf("in Omni %s after the push", time.Since(pushed).Round(time.Millisecond))
-}
-
-// build returns the binary, built from this tree.
-func build(t *testing.T) string {
-	t.Helper()
-
-	binary := filepath.Join(t.TempDir(), "omni-syncd")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/omni-syncd/omni-syncd/cmd/omni-syncd").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-
-	return binary
 }
 
 // run runs the daemon until the test ends, and returns where it listens for webhooks.
