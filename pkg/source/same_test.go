@@ -185,6 +185,43 @@ func TestSameInRandomly(t *testing.T) {
 	}
 }
 
+// Machines are not looked at again when no template names a new one: two that come to name the same one are found all the
+// same, and so is that they no longer do.
+func TestNextMachines(t *testing.T) {
+	named := func(cluster, machines string) string {
+		return strings.Replace(clusterFile(cluster, "p"), "machines: []", "machines: ["+machines+"]", 1)
+	}
+	steps := []map[string]string{
+		{"p": "a: b\n", "a.yaml": named("a", "m1"), "b.yaml": named("b", "m2")},
+		{"p": "a: b\n", "a.yaml": named("a", "m1"), "b.yaml": named("b", "m2, m1")},                               // one takes another's
+		{"p": "a: c\n", "a.yaml": named("a", "m1"), "b.yaml": named("b", "m2, m1")},                               // and still has it
+		{"p": "a: c\n", "b.yaml": named("b", "m2, m1")},                                                           // the other gives way
+		{"p": "a: c\n", "b.yaml": named("b", "m2, m1"), "c.yaml": named("c", "M1")},                               // a new one takes it
+		{"p": "a: c\n", "b.yaml": named("b", "m2"), "c.yaml": named("c", "m1")},                                   // it is let go
+		{"p": "a: c\n", "b.yaml": named("b", "m2"), "d.yaml": named("c", "m1")},                                   // a file is renamed
+		{"p": "a: c\n", "b.yaml": named("b", "m2"), "c.yaml": "a: b\n", "d.yaml": named("c", "m1")},               // one that holds no template
+		{"p": "a: c\n", "b.yaml": named("b", "m2"), "c.yaml": named("e", "m2"), "d.yaml": named("c", "m1")},       // and then one
+		{"p": "a: c\n", "b.yaml": named("b", "m1"), "c.yaml": named("e", "m2"), "d.yaml": named("c", "m3, m4")},   // they change places
+		{"p": "a: c\n", "b.yaml": named("b", "m1"), "c.yaml": named("e", "m2"), "d.yaml": named("c", "m4, m1")},   // not all of them
+		{"p": "a: c\n", "b.yaml": named("b", "m1"), "c.yaml": named("e", "m2"), "d.yaml": named("c", "m4, m4")},   // twice in one
+		{"p": "a: c\n", "b.yaml": named("b", "m1"), "c.yaml": named("e", "m2"), "e.yaml@": "c.yaml", "g": "link"}, // one file by two names
+	}
+
+	var set *template.Set
+
+	for i, tree := range gitTrees(t)(steps...) {
+		want, wantProblems := template.Find(tree, template.Scope{})
+
+		var problems template.Problems
+
+		set, problems = set.Next(tree, template.Scope{})
+
+		if got, want := foundIn(set, problems), foundIn(want, wantProblems); got != want {
+			t.Errorf("step %d: found\n%s\nand not\n%s", i, got, want)
+		}
+	}
+}
+
 func pick(random *rand.Rand, from ...string) string { return from[random.IntN(len(from))] }
 
 // edit changes one file of a small tree in which everything refers to everything.
@@ -209,6 +246,7 @@ func edit(random *rand.Rand, files map[string]string) {
 		name, content = dir+pick(random, "l", "x.yaml", "y.yaml", "p", "b")+"@", names()
 	default:
 		name, content = dir+pick(random, "x.yaml", "y.yaml", "z.yaml"), clusterFile(pick(random, "one", "two", "three"), names())
+		content = strings.Replace(content, "machines: []", "machines: "+pick(random, "[]", "[m1]", "[m2]", "[M1, m3]", "[m2, m2]"), 1)
 	}
 
 	// A name is one thing only, and what is above it are folders.

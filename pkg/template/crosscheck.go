@@ -6,10 +6,13 @@ import (
 
 // crossCheck finds what is wrong between files. Of two that claim the same thing nobody can say which is meant, so
 // each gets a problem that names the other, and neither is applied until one of them gives way.
-func (s *Set) crossCheck() {
+//
+// To know that no two templates name one machine spares looking at all machines.
+func (s *Set) crossCheck(apart bool) {
 	s.crossCheckClusters()
-	s.crossCheckMachines()
 	s.crossCheckManifests()
+
+	s.kept.apart = apart || s.crossCheckMachines()
 }
 
 func (s *Set) crossCheckClusters() {
@@ -32,7 +35,8 @@ func (s *Set) crossCheckClusters() {
 	}
 }
 
-func (s *Set) crossCheckMachines() {
+// crossCheckMachines reports whether no two templates name one machine.
+func (s *Set) crossCheckMachines() (apart bool) {
 	type use struct {
 		by *Template
 		machine
@@ -63,7 +67,7 @@ func (s *Set) crossCheckMachines() {
 	}
 
 	if len(byID) == 0 {
-		return
+		return true
 	}
 
 	for _, t := range s.Templates {
@@ -87,6 +91,8 @@ func (s *Set) crossCheckMachines() {
 			}
 		}
 	}
+
+	return false
 }
 
 func (s *Set) crossCheckManifests() {

@@ -50,7 +50,7 @@ func (s *Set) Next(fsys fs.FS, scope Scope) (*Set, Problems) {
 	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), seen: newSeen(fsys, scope), before: s.reusable()}
 	f.set.seen, f.set.kept = f.seen, newKept()
 	f.walkRoot()
-	f.set.crossCheck()
+	f.set.crossCheck(f.stillApart())
 
 	for _, t := range f.set.Templates {
 		t.Problems = t.Problems.Sorted()

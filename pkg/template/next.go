@@ -6,6 +6,7 @@ import "slices"
 type kept struct {
 	files      map[string]*keptFile     // by path; every YAML file of the scope
 	references map[string]keptReference // files that templates refer to, read once, by clean path
+	apart      bool                     // no two templates name one machine
 }
 
 // keptFile is what came of one file, before it was held against others.
@@ -85,6 +86,40 @@ func (f *finder) sameReferences(t *Template) bool {
 	}
 
 	return true
+}
+
+// stillApart reports whether no two templates name one machine, without looking at all of them: nobody did before, and
+// nobody names one that its file did not name before.
+func (f *finder) stillApart() bool {
+	templates := 0
+
+	for name, file := range f.set.kept.files {
+		if file.template == nil {
+			continue
+		}
+
+		templates++
+
+		if old := f.before.files[name]; old != file && !file.template.namesOnly(old) {
+			return false
+		}
+	}
+
+	return f.before.apart && templates == len(f.set.Templates) // nothing is known of files without a digest
+}
+
+// namesOnly reports whether a template names only machines that its file named before.
+func (t *Template) namesOnly(old *keptFile) bool {
+	if old == nil || old.template == nil {
+		return len(t.machines) == 0
+	}
+
+	named := make(map[string]bool, len(old.template.machines))
+	for _, m := range old.template.machines {
+		named[m.id] = true
+	}
+
+	return !slices.ContainsFunc(t.machines, func(m machine) bool { return !named[m.id] })
 }
 
 func (f *finder) add(file *keptFile) {
