@@ -106,7 +106,7 @@ const (
 	lookAgain = time.Minute
 	// gather is how long changes of the engine are gathered.
 	gather = 100 * time.Millisecond
-	// storeTimeout bounds a call to the store.
+	// storeTimeout bounds a call to the store, as far as that heeds its context: a disk cannot be hurried.
 	storeTimeout = 30 * time.Second
 )
 

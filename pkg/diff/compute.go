@@ -126,8 +126,8 @@ func (c *computation) converge(desired resource.Resource) {
 	}
 }
 
-// with returns a copy of a desired resource with other metadata. Nothing else copies a spec: in most passes nothing
-// changes, and the specs are most of a fleet.
+// with returns a copy of a desired resource with other metadata. Only what is to be written is copied: in most passes
+// nothing is, and the specs are most of a fleet.
 func with(md *resource.Metadata, desired resource.Resource) resource.Resource {
 	r := desired.DeepCopy()
 	*r.Metadata() = md.Copy()

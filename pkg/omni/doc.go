@@ -6,7 +6,7 @@
 // kubeconfigs and talosconfigs, [Conn.Check] tells early, in one line, why an Omni cannot be used.
 //
 // [Snapshot] holds a copy of every resource of some kinds by watching them, so that a pass that has nothing to do
-// makes no call at all. It answers by type and ID and by cluster, and it tells subscribers which cluster changed.
+// makes no call at all. It answers by type and ID, by cluster and by tag, and it tells subscribers which cluster changed.
 //
 // # What a snapshot promises
 //

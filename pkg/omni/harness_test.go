@@ -124,8 +124,12 @@ func same(t *testing.T, s *Snapshot, f *follower, server []resource.Resource) {
 		t.Errorf("%d held, %d there", held, len(want))
 	}
 
-	checkGroups(t, "clusters", s.index.clusters, s.Cluster, clusters)
-	checkGroups(t, "tags", s.index.tags, s.Tagged, tags)
+	s.mu.RLock()
+	heldClusters, heldTags := len(s.index.clusters), len(s.index.tags)
+	s.mu.RUnlock()
+
+	checkGroups(t, "clusters", heldClusters, s.Cluster, clusters)
+	checkGroups(t, "tags", heldTags, s.Tagged, tags)
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -141,8 +145,8 @@ func same(t *testing.T, s *Snapshot, f *follower, server []resource.Resource) {
 	}
 }
 
-// checkGroups holds groups of the index against how many resources each must have.
-func checkGroups(t *testing.T, what string, held groups, list func(string) []resource.Resource, want map[string]int) {
+// checkGroups holds groups of the index, so many, against how many resources each must have.
+func checkGroups(t *testing.T, what string, held int, list func(string) []resource.Resource, want map[string]int) {
 	t.Helper()
 
 	delete(want, "")
@@ -155,8 +159,8 @@ func checkGroups(t *testing.T, what string, held groups, list func(string) []res
 		}
 	}
 
-	if len(held) != len(want) {
-		t.Errorf("%s: %d held, %d there", what, len(held), len(want))
+	if held != len(want) {
+		t.Errorf("%s: %d held, %d there", what, held, len(want))
 	}
 }
 

@@ -25,8 +25,8 @@ type SnapshotConfig struct {
 	// Kinds is what to hold, each type once.
 	Kinds []Kind
 
-	// Tag names a set that a resource belongs to, for [Snapshot.Tagged]; "" is none. It is asked once for each version
-	// of a resource, must not block, and may look at metadata only. Optional.
+	// Tag names a set that a resource belongs to, for [Snapshot.Tagged]; "" is none. It must always say the same of the
+	// same resource, from its metadata alone, and must neither block nor call the Snapshot. Optional.
 	Tag func(resource.Resource) string
 
 	// Relist is how often each kind is read anew as a safety net, give or take a quarter. 0 means 10 minutes.

@@ -118,7 +118,7 @@ func startFar(tb testing.TB, rtt time.Duration, cfg embedded.Config) *far {
 	return f
 }
 
-// spent is what something took on the way to Omni.
+// spent is what something took on the way to Omni, both ways.
 type spent struct {
 	RPCs  int   `json:"rpcs"`
 	Bytes int64 `json:"bytes"`

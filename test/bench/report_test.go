@@ -142,7 +142,7 @@ func (m measure) String() string {
 	}
 
 	if m.RPCs > 0 {
-		parts = append(parts, fmt.Sprintf("%d RPCs", m.RPCs))
+		parts = append(parts, fmt.Sprintf("%d RPCs", m.RPCs), kibibytes(m.Bytes)+" on the way")
 	}
 
 	return strings.Join(parts, ", ")
@@ -159,6 +159,14 @@ func short(d time.Duration) string {
 	default:
 		return d.Round(time.Microsecond).String()
 	}
+}
+
+func kibibytes(n int64) string {
+	if n >= 1<<20 {
+		return mebibytes(uint64(n))
+	}
+
+	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 }
 
 func mebibytes(n uint64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Static builds omni-syncd of this tree as `make build` does, and returns its path. All that is built without the race
-// detector is built in this one way: another would compile every dependency once more, minutes on a new machine.
+// Static builds omni-syncd of this tree as `make build` does, and returns its path. It is also how
+// .ci/run builds all that is not raced: another way would compile every dependency once more, minutes on a new machine.
 func Static(tb testing.TB) string {
 	tb.Helper()
 
