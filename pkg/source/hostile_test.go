@@ -90,7 +90,7 @@ func TestHostileTrees(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRepo(t, true)
-			st := &store{dir: r.dir, objects: openObjects(r.dir)}
+			st := newStore(r.dir)
 			rev := Revision{FS: newGitTree(st, test.tree(r), time.Time{})}
 
 			var got error
@@ -207,7 +207,7 @@ func TestLongLinks(t *testing.T) {
 	var entries []object.TreeEntry
 
 	root := r.files(files)
-	st := &store{dir: r.dir, objects: openObjects(r.dir)}
+	st := newStore(r.dir)
 
 	entries, err := readTree(st, root)
 	if err != nil {

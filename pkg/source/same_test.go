@@ -278,7 +278,7 @@ func foundIn(set *template.Set, problems template.Problems) string {
 // gitTrees returns a function that stores trees in a repository and serves each.
 func gitTrees(t *testing.T) func(files ...map[string]string) []fs.FS {
 	r := newRepo(t, true)
-	st := &store{dir: r.dir, objects: openObjects(r.dir)}
+	st := newStore(r.dir)
 
 	return func(files ...map[string]string) (trees []fs.FS) {
 		for _, f := range files {
