@@ -37,9 +37,10 @@ func (i fileInfo) Same(other fs.FileInfo) bool {
 // dirEntry is a node under its name in a folder. The two differ for a link that is
 // listed as the file it points to.
 type dirEntry struct {
-	tree *tree
-	name string
-	node *node
+	tree   *tree
+	name   string
+	node   *node
+	linked bool // a link stands here, although node may be the file that it leads to
 }
 
 func (e *dirEntry) Name() string               { return e.name }
@@ -47,6 +48,10 @@ func (e *dirEntry) IsDir() bool                { return e.node.mode.IsDir() }
 func (e *dirEntry) Type() fs.FileMode          { return e.node.mode.Type() }
 func (e *dirEntry) Info() (fs.FileInfo, error) { return e.tree.stat(e.name, e.node) }
 func (e *dirEntry) String() string             { return fs.FormatDirEntry(e) }
+
+// Digest stands for the content, as [tree.Digest] does, without the way to it. With Linked it makes a template.Entry.
+func (e *dirEntry) Digest() string { return e.tree.content.digest(e.node) }
+func (e *dirEntry) Linked() bool   { return e.linked }
 
 type openFile struct {
 	*bytes.Reader

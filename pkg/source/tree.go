@@ -263,7 +263,7 @@ func (t *tree) entriesOf(n *node, name string) ([]fs.DirEntry, error) {
 
 	entries := make([]fs.DirEntry, len(nodes))
 	for i, child := range nodes {
-		entries[i] = &dirEntry{tree: t, name: child.name, node: t.listed(name, child)}
+		entries[i] = &dirEntry{tree: t, name: child.name, node: t.listed(name, child), linked: child.mode.Type() == fs.ModeSymlink}
 	}
 
 	return entries, nil

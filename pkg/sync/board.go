@@ -225,17 +225,13 @@ func (b *board) remove(t *target) bool {
 
 // keys returns the targets of a source.
 func (b *board) keys(source string) []Key {
-	return b.filter(func(r *record) bool { return r.Source == source })
-}
-
-func (b *board) filter(match func(*record) bool) []Key {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
 	var keys []Key
 
-	for key, r := range b.targets {
-		if match(&r) {
+	for key := range b.targets {
+		if key.Source == source {
 			keys = append(keys, key)
 		}
 	}

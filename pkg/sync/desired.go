@@ -193,9 +193,7 @@ func (e *Engine) affected(src *sourceState, previous, next *desired) []Key {
 		}
 
 		key := Key{src.Name, name}
-		if known := e.board.get(key); known.Sync == Synced && known.Settled && !changed(previous.targets[name], t) {
-			e.board.carryOver(key, next.revision)
-		} else {
+		if changed(previous.targets[name], t) || !e.board.carryOver(key, next.revision) {
 			e.board.pending(key, t.Path, next.revision)
 			keys = append(keys, key)
 		}
@@ -306,8 +304,8 @@ func (e *Engine) queueRemoved(src *sourceState) {
 func (e *Engine) removedClusters(src *sourceState, d *desired) []resource.Resource {
 	var removed []resource.Resource
 
-	for _, cluster := range e.Snapshot.List(omni.ClusterType) {
-		if diff.SourceOf(cluster) == src.Name && !d.wants(cluster.Metadata().ID()) {
+	for _, cluster := range e.Snapshot.Tagged(clustersOf(src.Name)) {
+		if !d.wants(cluster.Metadata().ID()) {
 			removed = append(removed, cluster)
 		}
 	}

@@ -199,7 +199,22 @@ func TestStatus_OnlyTheAwaitedRevisionSettles(t *testing.T) {
 		}
 
 		b.pending(key, "a.yaml", "3")
-		b.carryOver(key, "4")
+
+		if b.carryOver(key, "4") {
+			t.Errorf("%s: a revision changes nothing for a target that is at work", name)
+		}
+
+		end(b, pass("3"))
+
+		if done := b.carryOver(key, "4"); done != (name == "synced") {
+			t.Errorf("%s: that a revision changes nothing for it: %v", name, done)
+		} else if !done {
+			continue
+		}
+
+		if r := b.get(key); r.Revision != "4" || !r.Settled {
+			t.Errorf("%s: a revision was carried over, and it is %+v", name, r.TargetStatus)
+		}
 
 		if end(b, pass("4")); !b.get(key).Settled {
 			t.Errorf("%s: a revision that was carried over is awaited", name)

@@ -14,8 +14,8 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
-// SnapshotConfig is how the Snapshot of an [Engine] is to be set up: it holds [Kinds], and tags the fleet resources of
-// each source with the source's name. The state's watches must not resume by themselves.
+// SnapshotConfig is how the Snapshot of an [Engine] is to be set up: it holds [Kinds], and tags the clusters and the fleet
+// resources of each source. The state's watches must not resume by themselves.
 func SnapshotConfig(st state.State) omnisnapshot.SnapshotConfig {
 	ours := map[resource.Type]bool{}
 	for _, kind := range render.Kinds() {
@@ -23,14 +23,22 @@ func SnapshotConfig(st state.State) omnisnapshot.SnapshotConfig {
 	}
 
 	return omnisnapshot.SnapshotConfig{State: st, Kinds: Kinds(), Tag: func(r resource.Resource) string {
-		// A mark on what omni-syncd never writes is somebody's mistake.
-		if !diff.IsFleet(r) || !ours[r.Metadata().Type()] {
+		switch source := diff.SourceOf(r); {
+		case source == "" || !ours[r.Metadata().Type()]:
+			return "" // a mark on what omni-syncd never writes is somebody's mistake
+		case r.Metadata().Type() == omni.ClusterType:
+			return clustersOf(source)
+		case diff.IsFleet(r):
+			return fleetOf(source)
+		default:
 			return ""
 		}
-
-		return diff.SourceOf(r)
 	}}
 }
+
+// The tags of a source.
+func clustersOf(source string) string { return "clusters of " + source }
+func fleetOf(source string) string    { return "fleet of " + source }
 
 // Kinds is what the Snapshot of an [Engine] holds: everything that omni-syncd may
 // write, and what it reads to judge health and what Omni would refuse.
@@ -94,7 +102,7 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 // liveFleet collects the fleet resources that carry the source's mark, and the twins of
 // those that it describes.
 func (e *Engine) liveFleet(t *target) []resource.Resource {
-	l := e.looking(e.Snapshot.Tagged(t.Source))
+	l := e.looking(e.Snapshot.Tagged(fleetOf(t.Source)))
 	l.addTwins(t)
 
 	return l.live

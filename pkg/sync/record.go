@@ -2,6 +2,7 @@ package sync
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
@@ -70,9 +71,15 @@ func (b *board) pending(key Key, path, revision string) {
 	})
 }
 
-// carryOver notes that a revision changes nothing for a target.
-func (b *board) carryOver(key Key, revision string) {
-	b.update(key, func(r *record) { r.Revision, r.synced, r.awaited = revision, revision, "" })
+// carryOver notes that a revision changes nothing for a target, if the target is at rest and Synced, and reports that.
+func (b *board) carryOver(key Key, revision string) (done bool) {
+	b.update(key, func(r *record) {
+		if done = r.Sync == Synced && r.Settled; done {
+			r.Revision, r.synced = revision, revision
+		}
+	})
+
+	return done
 }
 
 // planned takes the newest plan of a target.
@@ -193,7 +200,7 @@ func (b *board) refuse(key Key, signature, why string) {
 
 // stalled returns the targets of a source that Omni refused.
 func (b *board) stalled(source string) []Key {
-	return b.filter(func(r *record) bool { return r.Source == source && r.stalled })
+	return slices.DeleteFunc(b.keys(source), func(key Key) bool { return !b.get(key).stalled })
 }
 
 // reopen notes that something changed that a target may have waited for: it is no longer

@@ -142,13 +142,17 @@ func (f *finder) walk(dir string, parents []fs.FileInfo) {
 			return
 		}
 
-		name := path.Join(dir, entry.Name())
+		name := entry.Name()
+		if dir != "." {
+			name = dir + "/" + name
+		}
+
 		if strings.HasPrefix(entry.Name(), "..") || f.excluded(name) {
 			continue // names that begin with ".." are Kubernetes' own, in a mounted ConfigMap
 		}
 
 		if !entry.IsDir() {
-			f.seen.link(name)
+			f.seen.link(name, entry)
 		}
 
 		f.visit(name, entry, parents)
@@ -161,7 +165,7 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
 
 	if !entry.IsDir() && mode&fs.ModeSymlink == 0 {
 		if mode.IsRegular() && yamlFile && f.included(name) {
-			f.readFile(name)
+			f.readFile(name, entry)
 		}
 
 		return
@@ -182,7 +186,7 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
 		}
 	case info.Mode().IsRegular():
 		if yamlFile && f.included(name) {
-			f.readFile(name)
+			f.readFile(name, entry)
 		}
 	case !info.IsDir() || strings.HasPrefix(entry.Name(), "."):
 	case slices.ContainsFunc(parents, func(parent fs.FileInfo) bool { return sameFolder(parent, info) }):

@@ -1,6 +1,9 @@
 package template
 
-import "slices"
+import (
+	"io/fs"
+	"slices"
+)
 
 // kept is what the next revision can do with, if the file system says that it is still so.
 type kept struct {
@@ -42,8 +45,8 @@ func (s *Set) reusable() kept {
 }
 
 // readFile adds what a YAML file holds to the Set.
-func (f *finder) readFile(name string) {
-	digest, told := f.seen.digest(name)
+func (f *finder) readFile(name string, listed fs.DirEntry) {
+	digest, told := f.seen.file(name, listed)
 	if old := f.before.files[name]; told && old != nil && old.digest == digest && f.sameReferences(old.template) {
 		f.add(old)
 		f.set.kept.files[name] = old

@@ -19,6 +19,18 @@ type Digester interface {
 	Digest(name string) (text string, ok bool)
 }
 
+// Entry is what the directory entries of a [Digester] may implement: it spares asking for each file by its name.
+type Entry interface {
+	fs.DirEntry
+
+	// Digest returns a text for the content of what is listed. Where two revisions list a file and return the same
+	// text, it holds the same bytes.
+	Digest() string
+
+	// Linked reports whether it is a symbolic link, also if it is listed as the file that this leads to.
+	Linked() bool
+}
+
 // seen is what a call of Find depends on: the folder of the scope as a whole, and what is not below it or is reached
 // through a symbolic link, by name. Find asks a file system for nothing else, so the same texts mean the same Set.
 type seen struct {
@@ -50,6 +62,15 @@ func (s *seen) digest(name string) (string, bool) {
 	return s.fsys.Digest(name)
 }
 
+// file returns what the file system says of a file that it listed under a name; false as in digest.
+func (s *seen) file(name string, listed fs.DirEntry) (string, bool) {
+	if entry, ok := listed.(Entry); ok && s.fsys != nil && entry.Type().IsRegular() {
+		return entry.Digest(), true
+	}
+
+	return s.digest(name)
+}
+
 // name notes a name that Find looked at.
 func (s *seen) name(name string) {
 	if s.fsys == nil {
@@ -64,7 +85,11 @@ func (s *seen) name(name string) {
 }
 
 // link notes a name below the root if it is a symbolic link.
-func (s *seen) link(name string) {
+func (s *seen) link(name string, listed fs.DirEntry) {
+	if entry, ok := listed.(Entry); ok && !entry.Linked() {
+		return
+	}
+
 	if s.isLink(name) {
 		s.name(name)
 	}
