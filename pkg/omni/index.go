@@ -19,7 +19,7 @@ type Change struct {
 
 // index holds the resources of all kinds, found by type and ID, by cluster and by tag. The Snapshot's lock guards it.
 type index struct {
-	tag func(resource.Resource) string
+	tag func(resource.Resource) string // may be nil
 
 	types    map[resource.Type]map[resource.ID]resource.Resource
 	clusters groups
@@ -175,7 +175,7 @@ func (x *index) link(r resource.Resource) {
 
 	set(x.types, at.typ, at.id, r)
 	x.clusters.put(cluster, at, r)
-	x.tags.put(x.tag(r), at, r)
+	x.tags.put(x.tagOf(r), at, r)
 
 	if cluster != "" && at.typ == omni.MachineSetNodeType {
 		x.machines[at.id] = cluster
@@ -187,11 +187,19 @@ func (x *index) unlink(r resource.Resource) {
 
 	unset(x.types, at.typ, at.id)
 	x.clusters.remove(cluster, at)
-	x.tags.remove(x.tag(r), at)
+	x.tags.remove(x.tagOf(r), at)
 
 	if cluster != "" && at.typ == omni.MachineSetNodeType {
 		delete(x.machines, at.id)
 	}
+}
+
+func (x *index) tagOf(r resource.Resource) string {
+	if x.tag == nil {
+		return ""
+	}
+
+	return x.tag(r)
 }
 
 // change names the cluster of a resource as it stands now. A resource without the cluster label whose ID is that of a

@@ -63,10 +63,6 @@ func NewSnapshot(cfg SnapshotConfig) *Snapshot {
 		cfg.Relist = 10 * time.Minute
 	}
 
-	if cfg.Tag == nil {
-		cfg.Tag = func(resource.Resource) string { return "" }
-	}
-
 	if cfg.StaleAfter == 0 {
 		cfg.StaleAfter = time.Minute
 	}
@@ -134,8 +130,13 @@ func (s *Snapshot) List(typ resource.Type) []resource.Resource {
 }
 
 // Tagged returns the resources that [SnapshotConfig].Tag gave a name, sorted by type and ID. It costs what these cost,
-// however many others there are. The list is shared, as that of [Snapshot.Cluster].
+// however many others there are. The list is shared, as that of [Snapshot.Cluster]. It panics without a Tag: whoever
+// decides by what is tagged must not take that for nothing.
 func (s *Snapshot) Tagged(tag string) []resource.Resource {
+	if s.cfg.Tag == nil {
+		panic("omni snapshot: Tagged without SnapshotConfig.Tag")
+	}
+
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 

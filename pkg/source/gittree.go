@@ -109,8 +109,16 @@ func (g gitContent) damage(what string, id plumbing.Hash, err error) error {
 }
 
 // digest is the object's hash, which Git made of the content. The mode tells folders,
-// files and submodules apart.
-func (g gitContent) digest(n *node) string { return "git:" + n.mode.String() + ":" + n.hash.String() }
+// files and submodules apart. What cannot be opened is not what can be, though it has the same
+// bytes under another name.
+func (g gitContent) digest(n *node) string {
+	text := "git:" + n.mode.String() + ":" + n.hash.String()
+	if n.problem != nil {
+		text += ":" + n.problem.Error()
+	}
+
+	return text
+}
 
 // readTree reads the entries of one folder.
 func readTree(from objectReader, id plumbing.Hash) ([]object.TreeEntry, error) {

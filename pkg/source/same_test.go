@@ -207,9 +207,28 @@ func TestNextMachines(t *testing.T) {
 		{"p": "a: c\n", "b.yaml": named("b", "m1"), "c.yaml": named("e", "m2"), "e.yaml@": "c.yaml", "g": "link"}, // one file by two names
 	}
 
+	nextFinds(t, steps...)
+}
+
+// A link that leads from one file to another of the same bytes was taken for unchanged, though the other one cannot be
+// opened.
+func TestNextUnreadable(t *testing.T) {
+	text := clusterFile("a", "p")
+
+	nextFinds(t,
+		map[string]string{"p": "a: b\n", "a.yaml@": "one", "one": text, "two\x01": text},
+		map[string]string{"p": "a: b\n", "a.yaml@": "two\x01", "one": text, "two\x01": text},
+		map[string]string{"p": "a: b\n", "a.yaml@": "one", "one": text, "two\x01": text},
+	)
+}
+
+// nextFinds holds what is found in trees, one after the other, against what is found in each alone.
+func nextFinds(t *testing.T, trees ...map[string]string) {
+	t.Helper()
+
 	var set *template.Set
 
-	for i, tree := range gitTrees(t)(steps...) {
+	for i, tree := range gitTrees(t)(trees...) {
 		want, wantProblems := template.Find(tree, template.Scope{})
 
 		var problems template.Problems
@@ -228,7 +247,7 @@ func pick(random *rand.Rand, from ...string) string { return from[random.IntN(le
 func edit(random *rand.Rand, files map[string]string) {
 	dir := pick(random, "", "a/", "a/b/", "b/", "b/a/", ".h/", "a/.h/")
 	names := func() string {
-		return pick(random, "..", "../..", ".", "b", "../b", "../a", "l", "../l", "a/l", "x.yaml", "../x.yaml", "../b/y.yaml", "p", "../p", "b/../p", ".h", ".h/p", "l/p", "l/l/p", "/p")
+		return pick(random, "..", "../..", ".", "b", "../b", "../a", "l", "../l", "a/l", "x.yaml", "../x.yaml", "../b/y.yaml", "x\x01.yaml", "p", "../p", "b/../p", ".h", ".h/p", "l/p", "l/l/p", "/p")
 	}
 
 	if len(files) > 0 && random.IntN(4) == 0 {
@@ -244,6 +263,8 @@ func edit(random *rand.Rand, files map[string]string) {
 		name, content = dir+"p", pick(random, "machine: {}\n", "a: b\n", "\xff", pointer)
 	case 1, 2:
 		name, content = dir+pick(random, "l", "x.yaml", "y.yaml", "p", "b")+"@", names()
+	case 3:
+		name, content = dir+"x\x01.yaml", clusterFile("one", "p") // cannot be opened
 	default:
 		name, content = dir+pick(random, "x.yaml", "y.yaml", "z.yaml"), clusterFile(pick(random, "one", "two", "three"), names())
 		content = strings.Replace(content, "machines: []", "machines: "+pick(random, "[]", "[m1]", "[m2]", "[M1, m3]", "[m2, m2]"), 1)

@@ -55,8 +55,7 @@ type Config struct {
 	Sources []SourceConfig
 	// State is where changes are written to.
 	State state.State
-	// Snapshot is what plans are made from; somebody else runs it. It is set up as [SnapshotConfig] says: without the tags
-	// no fleet resource that left Git would be found.
+	// Snapshot is what plans are made from, set up as [SnapshotConfig] says; somebody else runs it.
 	Snapshot *omni.Snapshot
 	// Lead says whether this engine may write; nil: it always may, there is no other one.
 	Lead Lead

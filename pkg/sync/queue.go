@@ -100,6 +100,11 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 
 	e.report(t, err)
 
+	// A revision that came meanwhile and changes nothing for the target was noted before this pass noted its own.
+	if e.superseded(t) {
+		e.queue.Add(key)
+	}
+
 	if key.Target == "" && t.from.fleetPending.CompareAndSwap(true, false) {
 		e.queueSource(t.src)
 	}

@@ -24,6 +24,42 @@ func (idle) Watch(ctx context.Context, _ func(source.Revision, error)) error {
 	return nil
 }
 
+// A revision that changes nothing for a target came while a pass over it was under way. The pass wrote its own, older
+// revision over it, and nothing brought the target back.
+func TestNewerWins_InTheStatus(t *testing.T) {
+	e, key := idleEngine(), Key{"s", "a"}
+	src, targets := e.sources.get("s"), []*render.Target{{Name: "a", Digest: "1"}}
+
+	accept := func(revision string) {
+		e.accept(src, source.Revision{ID: revision}, &reading{set: &template.Set{}, targets: targets})
+	}
+	pass := func(meanwhile func()) {
+		next, _ := e.queue.Get()
+		e.process(t.Context(), next, func(seen *target) error {
+			meanwhile()
+			e.board.planned(seen, &diff.Plan{})
+
+			return nil
+		})
+		e.queue.Done(next)
+	}
+
+	accept("1")
+	pass(func() {})
+	e.queue.Add(key) // something changed in Omni
+	pass(func() { accept("2") })
+
+	if e.queue.Len() == 0 {
+		t.Fatalf("nothing is queued, and the status is %+v", e.board.get(key).TargetStatus)
+	}
+
+	pass(func() {})
+
+	if r := e.board.get(key); r.Revision != "2" || r.synced != "2" || !r.Settled || e.queue.Len() != 0 {
+		t.Errorf("%d are queued, and the status is %+v", e.queue.Len(), r.TargetStatus)
+	}
+}
+
 // Newer wins: a plan is not applied if a newer revision or configuration came since it
 // was made, however short the time between the look at the target and its first write.
 func TestNewerWins_BeforeTheFirstWrite(t *testing.T) {
