@@ -59,11 +59,11 @@ const (
 	convergeLimit = 60 * time.Second
 )
 
-// rounds is how many times the leader is broken, in each test: in each way once, unless somebody wants more.
+// rounds is how many times the leader is broken, in each test.
 func rounds(t *testing.T) int {
 	n, err := strconv.Atoi(os.Getenv("FAILOVERS"))
 	if err != nil {
-		return len(breakages)
+		return 8
 	}
 
 	return n
