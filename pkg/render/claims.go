@@ -13,23 +13,24 @@ type claims struct {
 
 func newClaims() claims { return claims{seed: maphash.MakeSeed(), counts: map[uint64]int32{}} }
 
-// replace counts the targets that are new and no longer those that are not among them.
+// replace counts the targets that are new and no longer those that are not among them. That both are sorted by name
+// keeps it from counting those that stay.
 func (c *claims) replace(previous, next []*Target) {
-	stay := make(map[*Target]bool, len(next))
-	for _, t := range next {
-		stay[t] = true
-	}
-
-	for _, t := range previous {
-		if stay[t] {
-			delete(stay, t)
-		} else {
-			c.count(t, -1)
+	for len(previous) > 0 || len(next) > 0 {
+		switch {
+		case len(previous) > 0 && len(next) > 0 && previous[0] == next[0]:
+			previous, next = previous[1:], next[1:]
+		case len(next) == 0 || len(previous) > 0 && previous[0].Name < next[0].Name:
+			c.count(previous[0], -1)
+			previous = previous[1:]
+		case len(previous) == 0 || next[0].Name < previous[0].Name:
+			c.count(next[0], +1)
+			next = next[1:]
+		default:
+			c.count(previous[0], -1)
+			c.count(next[0], +1)
+			previous, next = previous[1:], next[1:]
 		}
-	}
-
-	for t := range stay {
-		c.count(t, +1)
 	}
 }
 

@@ -58,14 +58,22 @@ func (t *Target) Position(md *resource.Metadata) template.Position {
 // Renderer renders sets and remembers the newest, so that the next costs only what changed. It holds the targets of
 // one source; use one Renderer per source, since a set replaces the one before. It is safe for concurrent use.
 type Renderer struct {
-	mu       sync.Mutex
-	rendered map[string]*result // by digest
+	mu   sync.Mutex
+	last rendered
 
 	// The targets last looked at for conflicts between them, what they claim, and what came of it.
 	compared  []*Target
 	claims    claims
 	usable    []*Target
 	conflicts template.Problems
+}
+
+// rendered is a set and what it came to.
+type rendered struct {
+	templates   []*template.Template
+	results     []*result // of each template
+	fleetDigest string
+	fleet       *result // nil: there are no manifests
 }
 
 // result is what rendering something came to: a target or problems.
@@ -85,7 +93,7 @@ func New() *Renderer {
 		panic(fmt.Sprintf("render: the dictionary built into Omni's client is broken: %v", err))
 	}
 
-	return &Renderer{rendered: map[string]*result{}, claims: newClaims()}
+	return &Renderer{claims: newClaims()}
 }
 
 // Render renders everything in the set that has no problems yet, on all cores. The targets are sorted by name. What
@@ -96,53 +104,76 @@ func New() *Renderer {
 // targets and one problem.
 func (r *Renderer) Render(ctx context.Context, set *template.Set) ([]*Target, template.Problems) {
 	r.mu.Lock()
-	previous := r.rendered
+	last := r.last
 	r.mu.Unlock()
 
-	results := make([]*result, len(set.Templates)+1)
+	next := rendered{templates: set.Templates, results: last.stay(set.Templates), fleetDigest: fleetDigest(set)}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 
-	for i, t := range set.Templates {
-		if results[i] = previous[t.Digest]; results[i] != nil {
+	for i, res := range next.results {
+		if res != nil {
 			continue
 		}
 
 		group.Go(func() error {
 			if ctx.Err() == nil {
-				results[i] = renderTemplate(t)
+				next.results[i] = renderTemplate(set.Templates[i])
 			}
 
 			return ctx.Err()
 		})
 	}
 
-	fleetKey := fleetDigest(set)
-	if fleet := previous[fleetKey]; fleet != nil {
-		results[len(results)-1] = fleet
-	} else if len(set.Manifests) > 0 {
-		results[len(results)-1] = renderFleet(set, fleetKey)
+	switch {
+	case len(set.Manifests) == 0:
+	case next.fleetDigest == last.fleetDigest:
+		next.fleet = last.fleet
+	default:
+		next.fleet = renderFleet(set, next.fleetDigest)
 	}
 
 	if err := group.Wait(); err != nil {
 		return nil, template.Problems{{Message: fmt.Sprintf("rendering was interrupted: %v", err)}}
 	}
 
-	return r.collect(set, fleetKey, results)
+	return r.collect(set, next)
+}
+
+// stay returns what the templates of the next set came to already; nil for those that are new or another.
+func (r *rendered) stay(next []*template.Template) []*result {
+	results, i := make([]*result, len(next)), 0
+
+	for n, t := range next { // both are sorted by path
+		if i < len(r.templates) && r.templates[i] == t {
+			results[n] = r.results[i]
+			i++
+
+			continue
+		}
+
+		for i < len(r.templates) && r.templates[i].Path < t.Path {
+			i++
+		}
+
+		if i < len(r.templates) && r.templates[i].Digest == t.Digest { // the path is part of the digest
+			results[n] = r.results[i]
+		}
+	}
+
+	return results
 }
 
 // collect keeps the results for the next set and picks out the targets that may be used.
-func (r *Renderer) collect(set *template.Set, fleetKey string, results []*result) ([]*Target, template.Problems) {
+func (r *Renderer) collect(set *template.Set, next rendered) ([]*Target, template.Problems) {
 	var (
-		targets  []*Target
+		targets  = make([]*Target, 0, len(next.results)+1)
 		broken   []*Target // rendered, and not to be used
 		problems template.Problems
-		rendered = make(map[string]*result, len(results))
 	)
 
-	add := func(key string, known template.Problems, res *result) {
-		rendered[key] = res
+	add := func(known template.Problems, res *result) {
 		problems = append(problems, res.problems...)
 
 		// Problems between files are not part of the digest: they come and go with the other file.
@@ -156,16 +187,16 @@ func (r *Renderer) collect(set *template.Set, fleetKey string, results []*result
 	}
 
 	for i, t := range set.Templates {
-		add(t.Digest, t.Problems, results[i])
+		add(t.Problems, next.results[i])
 	}
 
-	if fleet := results[len(results)-1]; fleet != nil {
+	if next.fleet != nil {
 		var known template.Problems
 		for _, m := range set.Manifests {
 			known = append(known, m.Problems...)
 		}
 
-		add(fleetKey, known, fleet)
+		add(known, next.fleet)
 	}
 
 	slices.SortFunc(targets, func(a, b *Target) int { return cmp.Compare(a.Name, b.Name) })
@@ -173,7 +204,7 @@ func (r *Renderer) collect(set *template.Set, fleetKey string, results []*result
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	r.rendered = rendered
+	r.last = next
 
 	if !slices.Equal(targets, r.compared) {
 		r.claims.replace(r.compared, targets)

@@ -14,7 +14,6 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
-	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
 // loop runs the queue of an engine with some workers and its heartbeat until stop. Its
@@ -32,11 +31,11 @@ func loop(t *testing.T, e *Engine, workers int, reconcile func(context.Context, 
 
 	group.Go(func() { _ = e.beat(ctx) })
 
-	targets := map[string]*render.Target{"a": {Name: "a"}, "b": {Name: "b"}, "c": {Name: "c"}}
+	targets := targets{{Name: "a"}, {Name: "b"}, {Name: "c"}}
 	e.sources.get("s").desired.Store(&desired{revision: "r", targets: targets})
 
-	for name := range targets {
-		e.queue.Add(Key{"s", name})
+	for _, target := range targets {
+		e.queue.Add(Key{"s", target.Name})
 	}
 
 	return func() {

@@ -127,7 +127,7 @@ func (e *Engine) check(t *target) []preflight.Finding {
 	in := preflight.Input{Target: t.Target, Desired: t.desired.Resources, Live: t.live, Snapshot: e.Snapshot}
 
 	// A dry run has not made the classes of the same revision; else they were tried first.
-	if fleet := t.from.targets[""]; fleet != nil && e.DryRun {
+	if fleet := t.from.targets.get(""); fleet != nil && e.DryRun {
 		in.Classes = fleet.Resources
 	}
 

@@ -30,6 +30,23 @@ type sourceRecord struct {
 	SourceStatus
 
 	version uint64
+	// head is the revision that all targets are at that are not restless, and advanced is the
+	// version that it came with: a revision is noted once, however many targets it changes
+	// nothing for.
+	head     string
+	advanced uint64
+	// restless are the targets that a new revision has to be tried for: not Synced, not at
+	// rest, or behind.
+	restless map[string]bool
+}
+
+// at returns a record as it is with the source at its head.
+func (s *sourceRecord) at(r record) record {
+	if r.follows {
+		r.Revision, r.synced, r.version = s.head, s.head, max(r.version, s.advanced)
+	}
+
+	return r
 }
 
 type tombstone struct {
@@ -62,8 +79,10 @@ func (b *board) read(since uint64) (Changes, <-chan struct{}) {
 		}
 	}
 
-	for _, r := range b.targets {
-		if r.version > since {
+	for key, r := range b.targets {
+		src := b.sources[key.Source]
+
+		if r = src.at(r); r.version > since {
 			changes.Targets = append(changes.Targets, r.TargetStatus)
 		}
 	}
@@ -120,7 +139,11 @@ func (b *board) updateSource(name string, fn func(*SourceStatus)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	s := b.sources[name]
+	s, ok := b.sources[name]
+	if !ok {
+		s.restless = map[string]bool{}
+	}
+
 	s.Name = name
 	fn(&s.SourceStatus)
 	s.Suspension = b.suspensions.ofSource(name)
@@ -156,7 +179,9 @@ func (b *board) get(key Key) record {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	return b.targets[key]
+	src := b.sources[key.Source]
+
+	return src.at(b.targets[key])
 }
 
 func (b *board) has(key Key) bool {
@@ -175,12 +200,13 @@ func (b *board) update(key Key, fn func(*record)) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	if _, ok := b.sources[key.Source]; !ok {
+	src, ok := b.sources[key.Source]
+	if !ok {
 		return false
 	}
 
 	r, ok := b.targets[key]
-	if !ok {
+	if r = src.at(r); !ok {
 		r.TargetStatus = TargetStatus{Key: key, Sync: Unknown, Health: HealthUnknown}
 	}
 
@@ -201,9 +227,52 @@ func (b *board) update(key Key, fn func(*record)) bool {
 		r.version = b.changed()
 	}
 
+	if r.follows = r.Sync == Synced && r.Settled && r.Revision == src.head; r.follows {
+		delete(src.restless, key.Target)
+	} else {
+		src.restless[key.Target] = true
+	}
+
 	b.targets[key] = r
 
 	return news
+}
+
+// advance notes a revision with every target that it changes nothing for, and returns the
+// restless ones. Those that it changes something for are made so before ([board.pending]).
+func (b *board) advance(source, revision string) []Key {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	s, ok := b.sources[source]
+	if !ok {
+		return nil // it was dropped
+	}
+
+	s.head, s.advanced = revision, b.changed()
+	b.sources[source] = s
+
+	return s.keys()
+}
+
+// restless returns the targets of a source that a new revision would be tried for.
+func (b *board) restless(source string) []Key {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+
+	s := b.sources[source]
+
+	return s.keys()
+}
+
+// keys returns the restless targets.
+func (s *sourceRecord) keys() []Key {
+	keys := make([]Key, 0, len(s.restless))
+	for target := range s.restless {
+		keys = append(keys, Key{s.Name, target})
+	}
+
+	return keys
 }
 
 // remove forgets a target that is gone and reports whether there was one. One that a
@@ -218,6 +287,7 @@ func (b *board) remove(t *target) bool {
 	}
 
 	delete(b.targets, t.Key)
+	delete(b.sources[t.Source].restless, t.Target)
 	b.bury(t.Key, false)
 
 	return true

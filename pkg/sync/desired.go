@@ -6,16 +6,15 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
-	"go.uber.org/zap"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
-	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
@@ -28,7 +27,7 @@ type desired struct {
 	// whole says that every file of the revision could be read and that it holds
 	// templates: only then does a missing template mean that it was taken out (G2).
 	whole   bool
-	targets map[string]*render.Target
+	targets targets
 	// broken holds the targets of the revision that cannot be used, and why.
 	broken map[string]error
 	// fleetPending is set while the fleet resources of the revision were not tried yet:
@@ -42,7 +41,56 @@ type desired struct {
 }
 
 // wants reports whether the revision describes a target, if only in a broken file.
-func (d *desired) wants(name string) bool { return d.targets[name] != nil || d.broken[name] != nil }
+func (d *desired) wants(name string) bool { return d.targets.get(name) != nil || d.broken[name] != nil }
+
+// targets are those of one revision, sorted by name: what the next one changes is found by walking along both, and
+// nothing is made for what it does not change.
+type targets []*render.Target
+
+// get returns a target by its name; nil if there is none.
+func (t targets) get(name string) *render.Target {
+	i, ok := slices.BinarySearchFunc(t, name, func(t *render.Target, name string) int { return strings.Compare(t.Name, name) })
+	if !ok {
+		return nil
+	}
+
+	return t[i]
+}
+
+// since returns what is new or another in a revision than in the one before, and what that one described and this one
+// does not.
+func (d *desired) since(previous *desired) (changed []string, left []string) {
+	before := previous.targets
+
+	for _, t := range d.targets {
+		if len(before) > 0 && before[0] == t {
+			before = before[1:]
+
+			continue
+		}
+
+		for ; len(before) > 0 && before[0].Name < t.Name; before = before[1:] {
+			left = append(left, before[0].Name)
+		}
+
+		known := len(before) > 0 && before[0].Name == t.Name
+		if !known || before[0].Digest != t.Digest {
+			changed = append(changed, t.Name)
+		}
+
+		if known {
+			before = before[1:]
+		}
+	}
+
+	for _, t := range before {
+		left = append(left, t.Name)
+	}
+
+	left = slices.AppendSeq(left, maps.Keys(previous.broken))
+
+	return changed, slices.DeleteFunc(left, d.wants)
+}
 
 // target is one unit of work, as it stands when a worker takes it.
 type target struct {
@@ -86,161 +134,17 @@ func (t *target) path() string {
 	return t.desired.Path
 }
 
-// failed notes that a source could not be fetched. What it said last stays in force (G2).
-func (e *Engine) failed(src *sourceState, err error) {
-	if done := e.sources.use(src); done != nil {
-		defer done()
-	} else {
-		return
-	}
-
-	// It is said once, not at every look that ends the same.
-	if e.board.source(src.Name).Error != err.Error() {
-		e.Logger.Warn("source failed", zap.String("source", src.Name), zap.Error(err))
-	}
-
-	e.board.updateSource(src.Name, func(s *SourceStatus) { s.Error = err.Error(); s.Fetched = true })
-}
-
-// accept takes what a revision renders to as the desired state of a source and queues
-// every target that it changes.
-func (e *Engine) accept(src *sourceState, revision source.Revision, read *reading) {
-	if done := e.sources.use(src); done != nil {
-		defer done()
-	} else {
-		return
-	}
-
-	previous := src.desired.Load()
-	if previous == nil {
-		previous = &desired{}
-	}
-
-	next := &desired{
-		revision: revision.ID,
-		author:   revision.Author,
-		message:  revision.Message,
-		files:    revision.FS,
-		whole:    len(read.problems) == 0 && len(read.targets) > 0,
-		targets:  make(map[string]*render.Target, len(read.targets)),
-		left:     map[string]bool{},
-	}
-
-	for _, t := range read.targets {
-		next.targets[t.Name] = t
-	}
-
-	next.broken = brokenTargets(read.set, next.targets, read.problems)
-	next.fleetPending.Store(e.Shard.Owns("") && (previous.fleetPending.Load() || changed(previous.targets[""], next.targets[""]) ||
-		previous.targets[""] != nil && !next.wants("")))
-
-	src.desired.Store(next)
-	e.announce(src, revision, len(read.targets), read.problems)
-
-	// Every target gets a status before the source counts as fetched, so that nobody who
-	// waits for the source to settle sees it half done.
-	if next.same(previous) {
-		// The source works again: nothing is forgotten. Passes that are under way still write
-		// to the map of the old reading.
-		previous.mu.Lock()
-		maps.Copy(next.left, previous.left)
-		previous.mu.Unlock()
-	} else {
-		for _, key := range e.affected(src, previous, next) {
-			e.queue.Forget(key) // a new revision is tried at once, whatever the backoff was
-			e.queue.Add(key)
-		}
-	}
-
-	e.board.updateSource(src.Name, func(s *SourceStatus) { s.Error = "" }) // before others look at it
-	e.queueRemoved(src)
-	e.queueMoved(src)
-	e.board.updateSource(src.Name, func(s *SourceStatus) {
-		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, read.problems
-	})
-}
-
-// announce logs a revision and what is wrong with it.
-func (e *Engine) announce(src *sourceState, revision source.Revision, targets int, problems template.Problems) {
-	log := e.Logger.With(zap.String("source", src.Name), zap.String("revision", revision.ID))
-
-	if before := e.board.source(src.Name); before.Revision == revision.ID && before.Error != "" {
-		log.Info("source works again")
-
-		return
-	}
-
-	fields := []zap.Field{zap.Int("targets", targets)}
-	if revision.Author != "" {
-		fields = append(fields, zap.String("author", revision.Author), zap.String("message", revision.Message))
-	}
-
-	log.Info("new revision", fields...)
-
-	for _, problem := range problems {
-		log.Warn("problem in the revision", zap.Error(problem))
-	}
-}
-
-// affected notes the new revision with every target of a source and returns those that
-// it brings work for: what changed, what left, what is broken, and what was not done yet.
-func (e *Engine) affected(src *sourceState, previous, next *desired) []Key {
-	var keys []Key
-
-	for name, t := range next.targets {
-		if !e.Shard.Owns(name) {
-			continue
-		}
-
-		key := Key{src.Name, name}
-		if changed(previous.targets[name], t) || !e.board.carryOver(key, next.revision) {
-			e.board.pending(key, t.Path, next.revision)
-			keys = append(keys, key)
-		}
-	}
-
-	for name := range next.broken {
-		if e.Shard.Owns(name) {
-			e.board.ensure(Key{src.Name, name})
-		}
-	}
-
-	for _, key := range e.board.keys(src.Name) {
-		if next.targets[key.Target] == nil {
-			e.board.pending(key, "", next.revision)
-			keys = append(keys, key)
-		}
-	}
-
-	return keys
-}
-
-// same reports whether two revisions are one, read twice.
-func (d *desired) same(other *desired) bool {
-	if d.revision != other.revision || len(d.targets) != len(other.targets) || len(d.broken) != len(other.broken) {
-		return false
-	}
-
-	for name, t := range d.targets {
-		if other.targets[name] == nil || other.targets[name].Digest != t.Digest {
-			return false
-		}
-	}
-
-	return true
-}
-
-func changed(previous, next *render.Target) bool {
-	return next != nil && (previous == nil || previous.Digest != next.Digest)
-}
-
 // brokenTargets returns the targets that were found and cannot be rendered, with the
 // first problem of each.
-func brokenTargets(set *template.Set, targets map[string]*render.Target, problems template.Problems) map[string]error {
+func brokenTargets(set *template.Set, targets targets, problems template.Problems) map[string]error {
 	broken := map[string]error{}
 
+	if len(problems) == 0 {
+		return broken
+	}
+
 	add := func(name, path string) {
-		if targets[name] != nil || broken[name] != nil {
+		if targets.get(name) != nil || broken[name] != nil {
 			return
 		}
 
@@ -274,45 +178,6 @@ func mentions(problems template.Problems, path string) bool {
 	return slices.ContainsFunc(problems, func(p template.Problem) bool { return p.File == path })
 }
 
-// queueRemoved queues what carries the mark of a source and is not in its revision. It
-// finds it in Omni, not in memory, so that a restart forgets nothing (G10).
-func (e *Engine) queueRemoved(src *sourceState) {
-	d := src.desired.Load()
-	if d == nil || e.Snapshot.Err() != nil {
-		return // asked again by the first revision, and when the snapshot is ready
-	}
-
-	var keys []Key
-
-	for _, cluster := range e.removedClusters(src, d) {
-		keys = append(keys, Key{src.Name, cluster.Metadata().ID()})
-	}
-
-	if !d.wants("") && len(e.liveFleet(&target{Key: Key{Source: src.Name}})) > 0 {
-		keys = append(keys, Key{src.Name, ""})
-	}
-
-	for _, key := range keys {
-		if e.Shard.Owns(key.Target) {
-			e.board.ensure(key)
-			e.queue.Add(key)
-		}
-	}
-}
-
-// removedClusters returns the live clusters of a source that a revision does not have.
-func (e *Engine) removedClusters(src *sourceState, d *desired) []resource.Resource {
-	var removed []resource.Resource
-
-	for _, cluster := range e.Snapshot.Tagged(clustersOf(src.Name)) {
-		if !d.wants(cluster.Metadata().ID()) {
-			removed = append(removed, cluster)
-		}
-	}
-
-	return removed
-}
-
 // lookup returns the target behind a key as it stands now; nil before the first revision
 // of its source, and after the source was taken out of the configuration.
 func (e *Engine) lookup(key Key) *target {
@@ -328,7 +193,7 @@ func (e *Engine) lookup(key Key) *target {
 
 	return &target{
 		Key: key, src: src, from: d, reopened: e.board.get(key).reopened,
-		desired: d.targets[key.Target], broken: d.broken[key.Target],
+		desired: d.targets.get(key.Target), broken: d.broken[key.Target],
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
-	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
@@ -237,11 +236,11 @@ func TestG11_Keeps(t *testing.T) {
 		"its file cannot be looked at": {func(_ *Engine, seen *target) { seen.from.files = oddFiles{errors.New("i/o error")} }, true},
 		"its file is another's": {func(_ *Engine, seen *target) {
 			seen.from.files = fstest.MapFS{"a.yaml": {}}
-			seen.from.targets = map[string]*render.Target{"c": {Name: "c", Path: "a.yaml"}}
+			seen.from.targets = targets{{Name: "c", Path: "a.yaml"}}
 		}, false},
 		"its file is there, beside others": {func(_ *Engine, seen *target) {
 			seen.from.files = fstest.MapFS{"a.yaml": {}, "c.yaml": {}}
-			seen.from.targets = map[string]*render.Target{"c": {Name: "c", Path: "c.yaml"}}
+			seen.from.targets = targets{{Name: "c", Path: "c.yaml"}}
 		}, true},
 		"its file had a name that none can have": {func(_ *Engine, seen *target) { seen.from.files = oddFiles{fs.ErrInvalid} }, false},
 		"a source was not read": {func(e *Engine, seen *target) {

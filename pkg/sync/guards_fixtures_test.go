@@ -3,6 +3,8 @@ package sync
 import (
 	"errors"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
@@ -82,6 +84,8 @@ func revision(e *Engine, source, id string, targets map[string]string) *desired 
 	for name, digest := range targets {
 		rendered = append(rendered, &render.Target{Name: name, Digest: digest})
 	}
+
+	slices.SortFunc(rendered, func(a, b *render.Target) int { return strings.Compare(a.Name, b.Name) })
 
 	src := e.sources.get(source)
 	e.accept(src, sourcerev.Revision{ID: id}, &reading{set: &template.Set{}, targets: rendered})

@@ -29,7 +29,7 @@ func TestG2_BrokenIsNotRemoved(t *testing.T) {
 	}
 
 	removed := e.removedClusters(e.sources.get("s"), &desired{
-		broken: map[string]error{"broken": errors.New("a typo")}, targets: map[string]*render.Target{"there": {}},
+		broken: map[string]error{"broken": errors.New("a typo")}, targets: targets{{Name: "there"}},
 	})
 
 	if len(removed) != 1 || removed[0].Metadata().ID() != "gone" {
@@ -69,7 +69,9 @@ func TestG7_FleetBeforeClusters(t *testing.T) {
 func TestG3_WhatARevisionTouches(t *testing.T) {
 	e := idleEngine()
 	passed := func(name string) {
-		e.board.succeeded(&target{Key: Key{"s", name}, from: e.sources.get("s").desired.Load()})
+		seen := &target{Key: Key{"s", name}, from: e.sources.get("s").desired.Load()}
+		e.board.planned(seen, &diff.Plan{})
+		e.board.succeeded(seen)
 	}
 
 	revision(e, "s", "1", map[string]string{"same": "1", "new": "1", "left": "1", "open": "1", "skipped": "1"})
@@ -236,7 +238,7 @@ func TestG3_ReconfigureTouchesWhatChanged(t *testing.T) {
 // G6: a template without a name says nothing about the fleet resources.
 func TestG6_NamelessTemplate(t *testing.T) {
 	set := &template.Set{Templates: []*template.Template{{Path: "nameless.yaml"}, {Name: "a", Path: "a.yaml"}, {Name: "b", Path: "b.yaml"}}}
-	got := brokenTargets(set, map[string]*render.Target{"b": {}}, nil)
+	got := brokenTargets(set, targets{{Name: "b"}}, template.Problems{{Message: "a typo"}})
 
 	if len(got) != 1 || got["a"] == nil {
 		t.Errorf("broken: %v", got)

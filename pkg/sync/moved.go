@@ -29,7 +29,7 @@ func (e *Engine) letsGo(t *target) bool {
 // movedTo returns another source that describes a cluster; "" if there is none.
 func (e *Engine) movedTo(key Key) string {
 	for name, src := range e.sources.all() {
-		if d := src.desired.Load(); name != key.Source && d != nil && d.targets[key.Target] != nil {
+		if d := src.desired.Load(); name != key.Source && d != nil && d.targets.get(key.Target) != nil {
 			return name
 		}
 	}
@@ -70,8 +70,13 @@ func (e *Engine) movedFleet(source string) []resource.Resource {
 	var all []resource.Resource
 
 	for name, src := range e.sources.all() {
-		if d := src.desired.Load(); name != source && d != nil && d.targets[""] != nil {
-			all = append(all, d.targets[""].Resources...)
+		d := src.desired.Load()
+		if name == source || d == nil {
+			continue
+		}
+
+		if fleet := d.targets.get(""); fleet != nil {
+			all = append(all, fleet.Resources...)
 		}
 	}
 
@@ -87,11 +92,14 @@ func (e *Engine) queueMoved(src *sourceState) {
 			continue
 		}
 
-		for _, key := range e.board.keys(name) {
-			if key.Target == "" || !d.wants(key.Target) {
-				e.board.reopen(key)
-				e.queue.Add(key)
-			}
+		lost := slices.DeleteFunc(e.board.restless(name), func(key Key) bool { return key.Target == "" || d.wants(key.Target) })
+		if fleet := (Key{name, ""}); e.board.has(fleet) {
+			lost = append(lost, fleet)
+		}
+
+		for _, key := range lost {
+			e.board.reopen(key)
+			e.queue.Add(key)
 		}
 	}
 }

@@ -45,6 +45,9 @@ type record struct {
 	requested bool
 	// warned is set once people were told that a teardown takes long.
 	warned bool
+	// follows is set while the target is Synced, at rest and at the head of its source: it is
+	// at the next one at once if that changes nothing for it.
+	follows bool
 
 	version uint64
 }
@@ -69,17 +72,6 @@ func (b *board) pending(key Key, path, revision string) {
 		r.Path, r.Message, r.Settled = path, "waiting for its turn", false
 		r.stalled, r.written, r.refused, r.awaited, r.requested, r.Cause = false, nil, "", revision, false, ""
 	})
-}
-
-// carryOver notes that a revision changes nothing for a target, if the target is at rest and Synced, and reports that.
-func (b *board) carryOver(key Key, revision string) (done bool) {
-	b.update(key, func(r *record) {
-		if done = r.Sync == Synced && r.Settled; done {
-			r.Revision, r.synced = revision, revision
-		}
-	})
-
-	return done
 }
 
 // planned takes the newest plan of a target.
@@ -200,7 +192,7 @@ func (b *board) refuse(key Key, signature, why string) {
 
 // stalled returns the targets of a source that Omni refused.
 func (b *board) stalled(source string) []Key {
-	return slices.DeleteFunc(b.keys(source), func(key Key) bool { return !b.get(key).stalled })
+	return slices.DeleteFunc(b.restless(source), func(key Key) bool { return !b.get(key).stalled })
 }
 
 // reopen notes that something changed that a target may have waited for: it is no longer

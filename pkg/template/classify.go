@@ -70,7 +70,7 @@ func (f *finder) parseFile(name string) {
 }
 
 func (f *finder) suspect(rule Rule, at Position, format string, args ...any) {
-	f.suspects = append(f.suspects, Problemf(at, format, args...).Of(rule))
+	f.file.suspects = append(f.file.suspects, Problemf(at, format, args...).Of(rule))
 }
 
 func (f *finder) classify(name string, data []byte, docs []*yaml.Node) {
@@ -89,7 +89,7 @@ func (f *finder) classify(name string, data []byte, docs []*yaml.Node) {
 
 		if problem, ok := orphan(name, doc); ok {
 			if !suspected { // the first document says it for the file
-				f.suspects = append(f.suspects, problem)
+				f.file.suspects = append(f.file.suspects, problem)
 			}
 
 			suspected = true

@@ -27,7 +27,8 @@ type Scope struct {
 	Exclude []string
 }
 
-// Set is what was found in a revision.
+// Set is what was found in a revision. It is immutable, and shares with the sets before and after it what is the same in
+// both: a template that nothing happened to is the same pointer.
 type Set struct {
 	Templates []*Template // sorted by path
 	Manifests []*Manifest // sorted by path, then by place in the file
@@ -45,32 +46,36 @@ type Set struct {
 func Find(fsys fs.FS, scope Scope) (*Set, Problems) { return (*Set)(nil).Next(fsys, scope) }
 
 // Next is Find in another revision of the source that s was found in; s may be nil. It finds the same, but neither
-// reads nor parses a file again that is the same in both, by the digests of the file system ([Digester]).
+// lists nor reads again what is the same in both, by the digests of the file system ([Digester]).
 func (s *Set) Next(fsys fs.FS, scope Scope) (*Set, Problems) {
-	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), seen: newSeen(fsys, scope), before: s.reusable()}
-	f.set.seen, f.set.kept = f.seen, newKept()
+	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), seen: newSeen(fsys, scope), before: s.reusable(scope)}
+	f.set.seen, f.set.kept.references = f.seen, map[string]keptReference{}
 	f.walkRoot()
-	f.set.crossCheck(f.stillApart())
+	f.collect()
 
-	for _, t := range f.set.Templates {
-		t.Problems = t.Problems.Sorted()
-		f.problems = append(f.problems, t.Problems...)
+	return &f.set, f.problems.Sorted()
+}
+
+// collect makes the Set of what came of the root.
+func (f *finder) collect() {
+	all := f.set.kept.root
+	if all == nil {
+		return
 	}
 
-	for _, m := range f.set.Manifests {
-		m.Problems = m.Problems.Sorted()
-		f.problems = append(f.problems, m.Problems...)
-	}
+	f.set.Templates, f.set.Manifests = slices.Clone(all.templates), slices.Clone(all.manifests)
+	slices.SortFunc(f.set.Templates, func(a, b *Template) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(f.set.Manifests, func(a, b *Manifest) int { return cmp.Compare(a.Path, b.Path) })
+	f.problems = append(f.problems, all.problems...)
+	f.problems = append(f.problems, f.set.crossCheck(f.stillApart())...)
 
 	// A file that a template refers to holds whatever the cluster needs. That it looks like a broken template means
 	// nothing.
-	for _, suspect := range f.suspects {
+	for _, suspect := range all.suspects {
 		if _, referred := f.set.kept.references[suspect.File]; !referred {
 			f.problems = append(f.problems, suspect)
 		}
 	}
-
-	return &f.set, f.problems.Sorted()
 }
 
 // finder holds the state of one call of Find.
@@ -81,11 +86,12 @@ type finder struct {
 
 	set      Set
 	problems Problems
-	suspects Problems // files that look like a broken template, unless a template refers to them
+	file     *part // the one that is being read
 
 	entries int // files and folders seen so far
 	seen    *seen
-	before  kept // what another revision held
+	before  kept     // what another revision held
+	fresh   []change // files that were read, and what came of them before
 }
 
 func (f *finder) problem(file, format string, args ...any) {
@@ -120,17 +126,23 @@ func (f *finder) walkRoot() {
 	case !info.IsDir():
 		f.problem("", "path %q is a file: name the folder it is in, and the file with include", f.scope.Root)
 	default:
-		f.walk(f.root, []fs.FileInfo{info})
+		f.set.kept.root = f.walk(f.root, []fs.FileInfo{info}, f.before.root)
 	}
 }
 
-// walk reads a folder. The parents, itself last, are there to notice a symbolic link that leads back up.
-func (f *finder) walk(dir string, parents []fs.FileInfo) {
+// walk reads a folder, with what came of it before, and returns what comes of it now. The parents, itself last, are there
+// to notice a symbolic link that leads back up.
+func (f *finder) walk(dir string, parents []fs.FileInfo, before *part) *part {
 	entries, err := fs.ReadDir(f.fsys, dir) // sorted by name
 	if err != nil {
 		f.seen.failed(err)
 		f.problem(dir, "cannot read this folder: %s", advised(err))
 	}
+
+	var (
+		all                 = &part{alone: true}
+		problems, entriesOf = len(f.problems), f.entries
+	)
 
 	for _, entry := range entries {
 		f.entries++
@@ -139,7 +151,9 @@ func (f *finder) walk(dir string, parents []fs.FileInfo) {
 				f.problem("", "more than %d files and folders: narrow the source down with path or exclude", MaxFiles)
 			}
 
-			return
+			all.alone = false
+
+			break
 		}
 
 		name := entry.Name()
@@ -151,28 +165,37 @@ func (f *finder) walk(dir string, parents []fs.FileInfo) {
 			continue // names that begin with ".." are Kubernetes' own, in a mounted ConfigMap
 		}
 
-		if !entry.IsDir() {
-			f.seen.link(name, entry)
+		if !entry.IsDir() && f.seen.link(name, entry) {
+			all.alone = false
 		}
 
-		f.visit(name, entry, parents)
+		if p := f.visit(name, entry, parents, before.part(entry.Name())); p != nil {
+			all.take(p)
+		}
 	}
+
+	all.references = distinct(all.references)
+	all.entries = f.entries - entriesOf
+	all.alone = all.alone && len(f.problems) == problems // those are told each time
+
+	return all
 }
 
-func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
+// visit returns what comes of a file or folder; nil for one that is nothing to us.
+func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo, before *part) *part {
 	mode := entry.Type()
 	yamlFile := path.Ext(name) == ".yaml" || path.Ext(name) == ".yml"
 
 	if !entry.IsDir() && mode&fs.ModeSymlink == 0 {
 		if mode.IsRegular() && yamlFile && f.included(name) {
-			f.readFile(name, entry)
+			return f.readFile(name, entry, before)
 		}
 
-		return
+		return nil
 	}
 
 	if strings.HasPrefix(entry.Name(), ".") && !yamlFile {
-		return
+		return nil
 	}
 
 	info, err := fs.Stat(f.fsys, name)
@@ -186,7 +209,7 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
 		}
 	case info.Mode().IsRegular():
 		if yamlFile && f.included(name) {
-			f.readFile(name, entry)
+			return f.readFile(name, entry, before)
 		}
 	case !info.IsDir() || strings.HasPrefix(entry.Name(), "."):
 	case slices.ContainsFunc(parents, func(parent fs.FileInfo) bool { return sameFolder(parent, info) }):
@@ -194,8 +217,10 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo) {
 	case len(parents) > MaxFolderDepth:
 		f.problem(name, "more than %d folders inside each other: narrow the source down with path or exclude", MaxFolderDepth)
 	default:
-		f.walk(name, append(parents[:len(parents):len(parents)], info))
+		return f.readFolder(name, entry, append(parents[:len(parents):len(parents)], info), before)
 	}
+
+	return nil
 }
 
 // sameFolder is os.SameFile for any file system: one that knows its folders apart has a

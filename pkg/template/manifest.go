@@ -62,7 +62,8 @@ func (f *finder) addManifest(name string, data []byte, index int, doc, metadata 
 	feed(digest, "manifest", name, string(data), strconv.Itoa(index))
 	m.Digest = hex.EncodeToString(digest.Sum(nil))
 
-	f.set.Manifests = append(f.set.Manifests, m)
+	m.Problems = m.Problems.Sorted()
+	f.file.manifests = append(f.file.manifests, m)
 }
 
 // At returns the position of the value under a path of keys, or of the last part of the path that exists.

@@ -3,21 +3,56 @@ package template
 import (
 	"io/fs"
 	"slices"
+	"strings"
 )
 
 // kept is what the next revision can do with, if the file system says that it is still so.
 type kept struct {
-	files      map[string]*keptFile     // by path; every YAML file of the scope
+	root       *part                    // nil: the root could not be read
 	references map[string]keptReference // files that templates refer to, read once, by clean path
-	apart      bool                     // no two templates name one machine
+	apart      bool                     // no two files name one cluster, machine or resource
 }
 
-// keptFile is what came of one file, before it was held against others.
-type keptFile struct {
-	digest    string
-	template  *Template
-	manifests []*Manifest
-	suspects  Problems
+// part is what came of a file or a folder of the scope, before it was held against others. It is immutable once it is
+// in a folder.
+type part struct {
+	name    string // in its folder
+	digest  string // "": nobody can tell when it is the same
+	entries int    // files and folders below it
+	alone   bool   // it is the same wherever what is below it is, and what it refers to
+
+	templates  []*Template
+	manifests  []*Manifest
+	problems   Problems // of templates and manifests
+	suspects   Problems // files that look like a broken template, unless a template refers to them
+	references []string // clean paths of what its templates refer to, each once
+
+	parts []*part // of a folder, sorted by name
+}
+
+// part returns what came of something in a folder; nil if nothing did.
+func (p *part) part(name string) *part {
+	if p == nil {
+		return nil
+	}
+
+	i, ok := slices.BinarySearchFunc(p.parts, name, func(p *part, name string) int { return strings.Compare(p.name, name) })
+	if !ok {
+		return nil
+	}
+
+	return p.parts[i]
+}
+
+// take adds what came of something in a folder to the folder.
+func (p *part) take(below *part) {
+	p.templates = append(p.templates, below.templates...)
+	p.manifests = append(p.manifests, below.manifests...)
+	p.problems = append(p.problems, below.problems...)
+	p.suspects = append(p.suspects, below.suspects...)
+	p.references = append(p.references, below.references...)
+	p.alone = p.alone && below.alone
+	p.parts = append(p.parts, below)
 }
 
 type keptReference struct {
@@ -25,144 +60,146 @@ type keptReference struct {
 	reference
 }
 
-// usedReference is a file that a template refers to, and what was in it. Its name is as the template writes it.
-type usedReference struct {
-	name string
-	reference
-}
-
-func newKept() kept {
-	return kept{files: map[string]*keptFile{}, references: map[string]keptReference{}}
-}
+// change is a file that was read, because what came of it before, if anything, may no longer be so.
+type change struct{ before, now *part }
 
 // reusable returns what was kept, unless something could not be read: nobody knows what came of that.
-func (s *Set) reusable() kept {
-	if s == nil || s.seen == nil || s.seen.fsys == nil {
+func (s *Set) reusable(scope Scope) kept {
+	if s == nil || s.seen == nil || s.seen.fsys == nil || !s.seen.scope.equal(scope) {
 		return kept{}
 	}
 
 	return s.kept
 }
 
-// readFile adds what a YAML file holds to the Set.
-func (f *finder) readFile(name string, listed fs.DirEntry) {
-	digest, told := f.seen.file(name, listed)
-	if old := f.before.files[name]; told && old != nil && old.digest == digest && f.sameReferences(old.template) {
-		f.add(old)
-		f.set.kept.files[name] = old
-
-		return
+// readFile returns what comes of a YAML file.
+func (f *finder) readFile(name string, listed fs.DirEntry, before *part) *part {
+	digest := f.seen.entry(name, listed)
+	if before.is(digest) && f.sameReferences(before) {
+		return before
 	}
 
-	templates, manifests, suspects := len(f.set.Templates), len(f.set.Manifests), len(f.suspects)
-
+	f.file = &part{name: listed.Name(), digest: digest, alone: true}
 	f.parseFile(name)
 
-	if !told {
-		return
+	for _, t := range f.file.templates {
+		f.file.problems = append(f.file.problems, t.Problems...)
 	}
 
-	file := &keptFile{digest: digest, suspects: slices.Clone(f.suspects[suspects:])}
-
-	for _, t := range f.set.Templates[templates:] {
-		file.template = t.clone()
+	for _, m := range f.file.manifests {
+		f.file.problems = append(f.file.problems, m.Problems...)
 	}
 
-	for _, m := range f.set.Manifests[manifests:] {
-		file.manifests = append(file.manifests, m.clone())
-	}
+	f.file.references = distinct(f.file.references)
+	f.fresh = append(f.fresh, change{before, f.file})
 
-	f.set.kept.files[name] = file
+	return f.file
 }
 
-// sameReferences reports whether a template refers to the same as when it was read. It reads what it refers to if
-// nobody has.
-func (f *finder) sameReferences(t *Template) bool {
-	if t == nil {
-		return true
+// readFolder returns what comes of a folder.
+func (f *finder) readFolder(name string, listed fs.DirEntry, parents []fs.FileInfo, before *part) *part {
+	digest := f.seen.entry(name, listed)
+	if before.is(digest) && before.alone && f.entries+before.entries <= MaxFiles && f.sameReferences(before) {
+		f.entries += before.entries
+
+		return before
 	}
 
-	for _, used := range t.references {
-		if now := f.reference(t.Path, used.name); now.digest != used.digest || now.fault != used.fault {
+	p := f.walk(name, parents, before)
+	p.name, p.digest = listed.Name(), digest
+
+	return p
+}
+
+// is reports whether a part is what has a digest.
+func (p *part) is(digest string) bool { return p != nil && digest != "" && p.digest == digest }
+
+// sameReferences reports whether templates refer to the same as when they were read. It reads what they refer to if
+// nobody has.
+func (f *finder) sameReferences(p *part) bool {
+	return !slices.ContainsFunc(p.references, func(name string) bool {
+		now, before := f.referenced(name), f.before.references[name]
+
+		return now.fault != before.fault || now.content != before.content
+	})
+}
+
+// referenced returns a file that a template refers to, from before if it is the same.
+func (f *finder) referenced(clean string) keptReference {
+	if known, read := f.set.kept.references[clean]; read {
+		return known
+	}
+
+	f.seen.reference(f.root, clean)
+
+	digest, told := f.seen.digest(clean)
+
+	ref, ok := f.before.references[clean]
+	if !ok || !told || ref.digest != digest {
+		ref = keptReference{reference: f.readReference(clean)}
+		if told {
+			ref.digest = digest
+		}
+	}
+
+	f.set.kept.references[clean] = ref
+
+	return ref
+}
+
+// stillApart reports whether no two files name one cluster, machine or resource, without looking at all of them: none
+// did before, and none names now what it did not name before.
+func (f *finder) stillApart() bool {
+	return f.before.apart && !slices.ContainsFunc(f.fresh, func(c change) bool { return !c.now.namesOnly(c.before) })
+}
+
+// namesOnly reports whether a file names only what it named before, and each resource once.
+func (p *part) namesOnly(before *part) bool {
+	type name struct{ kind, namespace, id string }
+
+	named := map[name]bool{}
+
+	if before != nil {
+		for _, t := range before.templates {
+			named[name{kind: kindCluster, id: t.Name}] = true
+
+			for _, m := range t.machines {
+				named[name{kind: kindMachine, id: m.id}] = true
+			}
+		}
+
+		for _, m := range before.manifests {
+			named[name{m.Type, m.Namespace, m.ID}] = true
+		}
+	}
+
+	for _, t := range p.templates {
+		if t.Name != "" && !named[name{kind: kindCluster, id: t.Name}] {
 			return false
 		}
+
+		for _, m := range t.machines {
+			if !named[name{kind: kindMachine, id: m.id}] {
+				return false
+			}
+		}
+	}
+
+	for _, m := range p.manifests {
+		key := name{m.Type, m.Namespace, m.ID}
+		if !named[key] {
+			return false
+		}
+
+		delete(named, key)
 	}
 
 	return true
 }
 
-// stillApart reports whether no two templates name one machine, without looking at all of them: nobody did before, and
-// nobody names one that its file did not name before.
-func (f *finder) stillApart() bool {
-	templates := 0
+// distinct returns each text once.
+func distinct(texts []string) []string {
+	slices.Sort(texts)
 
-	for name, file := range f.set.kept.files {
-		if file.template == nil {
-			continue
-		}
-
-		templates++
-
-		if old := f.before.files[name]; old != file && !file.template.namesOnly(old) {
-			return false
-		}
-	}
-
-	return f.before.apart && templates == len(f.set.Templates) // nothing is known of files without a digest
-}
-
-// namesOnly reports whether a template names only machines that its file named before.
-func (t *Template) namesOnly(old *keptFile) bool {
-	if old == nil || old.template == nil {
-		return len(t.machines) == 0
-	}
-
-	named := make(map[string]bool, len(old.template.machines))
-	for _, m := range old.template.machines {
-		named[m.id] = true
-	}
-
-	return !slices.ContainsFunc(t.machines, func(m machine) bool { return !named[m.id] })
-}
-
-func (f *finder) add(file *keptFile) {
-	if file.template != nil {
-		f.set.Templates = append(f.set.Templates, file.template.clone())
-	}
-
-	for _, m := range file.manifests {
-		f.set.Manifests = append(f.set.Manifests, m.clone())
-	}
-
-	f.suspects = append(f.suspects, file.suspects...)
-}
-
-// knownReference returns a file that a template refers to, from before if it is the same.
-func (f *finder) knownReference(name string) keptReference {
-	digest, told := f.seen.digest(name)
-	if old, ok := f.before.references[name]; ok && told && old.digest == digest {
-		return old
-	}
-
-	ref := keptReference{reference: f.readReference(name)}
-	if told {
-		ref.digest = digest
-	}
-
-	return ref
-}
-
-// clone returns a copy that others can hold problems against.
-func (t *Template) clone() *Template {
-	c := *t
-	c.Problems = slices.Clone(t.Problems)
-
-	return &c
-}
-
-func (m *Manifest) clone() *Manifest {
-	c := *m
-	c.Problems = slices.Clone(m.Problems)
-
-	return &c
+	return slices.Compact(texts)
 }

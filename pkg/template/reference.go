@@ -17,10 +17,10 @@ import (
 
 // reference is the content of a file that templates refer to.
 type reference struct {
-	quoted string // as YAML
-	digest [sha256.Size]byte
-	size   int
-	fault  string // why it cannot be used, or ""
+	quoted  string            // as YAML
+	content [sha256.Size]byte // its digest
+	size    int
+	fault   string // why it cannot be used, or ""
 }
 
 // spot is a list in a document whose entries may refer to a file.
@@ -102,8 +102,7 @@ func (f *finder) inlineEntry(t *Template, s spot, item *yaml.Node, name string, 
 	}
 
 	ref := f.reference(t.Path, name)
-	t.references = append(t.references, usedReference{name, ref})
-	feed(digest, s.what, name, ref.fault, string(ref.digest[:]))
+	feed(digest, s.what, name, ref.fault, string(ref.content[:]))
 
 	*total += ref.size
 	if *total > MaxInlineSize {
@@ -247,15 +246,9 @@ func (f *finder) reference(from, name string) reference {
 		return reference{fault: fmt.Sprintf("file %q leaves the source: only files inside of it can be used; name the repository as the source and this folder as its path, or move the file", name)}
 	}
 
-	known, read := f.set.kept.references[clean]
-	if !read {
-		f.seen.reference(f.root, clean)
+	f.file.references = append(f.file.references, clean)
 
-		known = f.knownReference(clean)
-		f.set.kept.references[clean] = known
-	}
-
-	ref := known.reference
+	ref := f.referenced(clean).reference
 	if ref.fault != "" {
 		ref.fault = fmt.Sprintf("file %q %s", name, ref.fault)
 	}
@@ -293,7 +286,7 @@ func (f *finder) readReference(name string) reference {
 		return reference{fault: fmt.Sprintf("is not text in UTF-8: the fault is in line %d; save it as UTF-8", line)}
 	}
 
-	return reference{quoted: quote(data), digest: sha256.Sum256(data), size: len(data)}
+	return reference{quoted: quote(data), content: sha256.Sum256(data), size: len(data)}
 }
 
 func firstNonNil(nodes ...*yaml.Node) *yaml.Node {

@@ -23,8 +23,8 @@ type Digester interface {
 type Entry interface {
 	fs.DirEntry
 
-	// Digest returns a text for the content of what is listed. Where two revisions list a file and return the same
-	// text, it holds the same bytes.
+	// Digest returns a text for the content of what is listed. Where two revisions list a file or folder and return the
+	// same text, it holds the same, as in Digester. It is not asked of a link to a folder, or to nowhere.
 	Digest() string
 
 	// Linked reports whether it is a symbolic link, also if it is listed as the file that this leads to.
@@ -62,13 +62,20 @@ func (s *seen) digest(name string) (string, bool) {
 	return s.fsys.Digest(name)
 }
 
-// file returns what the file system says of a file that it listed under a name; false as in digest.
-func (s *seen) file(name string, listed fs.DirEntry) (string, bool) {
-	if entry, ok := listed.(Entry); ok && s.fsys != nil && entry.Type().IsRegular() {
-		return entry.Digest(), true
+// entry returns what the file system says of a file or folder that it listed under a name; "" if it says nothing.
+func (s *seen) entry(name string, listed fs.DirEntry) string {
+	if s.fsys == nil {
+		return ""
 	}
 
-	return s.digest(name)
+	// A link to a folder is listed as a link: its digest is that of what it says.
+	if entry, ok := listed.(Entry); ok && entry.Type()&fs.ModeSymlink == 0 {
+		return entry.Digest()
+	}
+
+	digest, _ := s.digest(name)
+
+	return digest
 }
 
 // name notes a name that Find looked at.
@@ -84,15 +91,15 @@ func (s *seen) name(name string) {
 	}
 }
 
-// link notes a name below the root if it is a symbolic link.
-func (s *seen) link(name string, listed fs.DirEntry) {
-	if entry, ok := listed.(Entry); ok && !entry.Linked() {
-		return
+// link notes a name below the root if it is a symbolic link, and reports that.
+func (s *seen) link(name string, listed fs.DirEntry) bool {
+	if entry, ok := listed.(Entry); ok && !entry.Linked() || !s.isLink(name) {
+		return false
 	}
 
-	if s.isLink(name) {
-		s.name(name)
-	}
+	s.name(name)
+
+	return true
 }
 
 func (s *seen) isLink(name string) bool {
@@ -125,8 +132,7 @@ func (s *Set) SameIn(next fs.FS, scope Scope) bool {
 		return false
 	}
 
-	before := s.seen.scope
-	if scope.Root != before.Root || !slices.Equal(scope.Include, before.Include) || !slices.Equal(scope.Exclude, before.Exclude) {
+	if !scope.equal(s.seen.scope) {
 		return false
 	}
 
@@ -137,4 +143,8 @@ func (s *Set) SameIn(next fs.FS, scope Scope) bool {
 	}
 
 	return true
+}
+
+func (s Scope) equal(other Scope) bool {
+	return s.Root == other.Root && slices.Equal(s.Include, other.Include) && slices.Equal(s.Exclude, other.Exclude)
 }

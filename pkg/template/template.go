@@ -34,8 +34,7 @@ type Template struct {
 	edits  []edit // sorted; with them made it is what upstream gets
 	whole  bool   // it may be handed to upstream
 
-	machines   []machine
-	references []usedReference
+	machines []machine
 }
 
 // parsed is the documents of a text, for whoever asks where something is in it. As nodes a fleet takes several times
@@ -99,7 +98,7 @@ func (t *Template) Inlined() []byte {
 
 func (f *finder) addTemplate(name string, data []byte, docs []*yaml.Node) {
 	t := &Template{Path: name, source: newSource(data), parsed: &parsed{data: data}}
-	f.set.Templates = append(f.set.Templates, t)
+	f.file.templates = append(f.file.templates, t)
 
 	digest := sha256.New()
 	feed(digest, "template", name, string(data))
@@ -117,6 +116,7 @@ func (f *finder) addTemplate(name string, data []byte, docs []*yaml.Node) {
 		t.collectMachines(docs)
 	}
 
+	t.Problems = t.Problems.Sorted()
 	t.Digest = hex.EncodeToString(digest.Sum(nil))
 }
 
