@@ -72,6 +72,7 @@ type Renderer struct {
 type rendered struct {
 	templates   []*template.Template
 	results     []*result // of each template
+	byName      []int     // the templates in the order of their names
 	fleetDigest string
 	fleet       *result // nil: there are no manifests
 }
@@ -107,7 +108,7 @@ func (r *Renderer) Render(ctx context.Context, set *template.Set) ([]*Target, te
 	last := r.last
 	r.mu.Unlock()
 
-	next := rendered{templates: set.Templates, results: last.stay(set.Templates), fleetDigest: fleetDigest(set)}
+	next := rendered{templates: set.Templates, results: last.stay(set.Templates), byName: last.order(set.Templates), fleetDigest: fleetDigest(set)}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -165,6 +166,22 @@ func (r *rendered) stay(next []*template.Template) []*result {
 	return results
 }
 
+// order returns the templates of the next set in the order of their names: the one before, if the names are the same.
+func (r *rendered) order(next []*template.Template) []int {
+	if slices.EqualFunc(r.templates, next, func(a, b *template.Template) bool { return a == b || a.Name == b.Name }) {
+		return r.byName
+	}
+
+	order := make([]int, len(next))
+	for i := range order {
+		order[i] = i
+	}
+
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(next[a].Name, next[b].Name) })
+
+	return order
+}
+
 // collect keeps the results for the next set and picks out the targets that may be used.
 func (r *Renderer) collect(set *template.Set, next rendered) ([]*Target, template.Problems) {
 	var (
@@ -186,10 +203,6 @@ func (r *Renderer) collect(set *template.Set, next rendered) ([]*Target, templat
 		}
 	}
 
-	for i, t := range set.Templates {
-		add(t.Problems, next.results[i])
-	}
-
 	if next.fleet != nil {
 		var known template.Problems
 		for _, m := range set.Manifests {
@@ -199,7 +212,9 @@ func (r *Renderer) collect(set *template.Set, next rendered) ([]*Target, templat
 		add(known, next.fleet)
 	}
 
-	slices.SortFunc(targets, func(a, b *Target) int { return cmp.Compare(a.Name, b.Name) })
+	for _, i := range next.byName {
+		add(set.Templates[i].Problems, next.results[i])
+	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
