@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -194,6 +195,49 @@ func TestUnchangedIsNotRenderedAgain(t *testing.T) {
 	for name, target := range mustRender(t, r, repository(map[string]string{"clusters/patches/p.yaml": "machine: {}\n"})) {
 		if same := target == first[name]; same != (name == "") {
 			t.Errorf("%q after a change of the patch: the same target again: %v", name, same)
+		}
+	}
+}
+
+// Whatever a set has in common with the one before, it renders to what it renders to alone.
+func TestRenderRandomly(t *testing.T) {
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	kept, files := render.New(), fstest.MapFS{"patches/p.yaml": {Data: []byte("machine: {}\n")}}
+
+	for step := range 150 {
+		for range 1 + random.IntN(3) {
+			path := fmt.Sprintf("%d.yaml", random.IntN(6))
+
+			switch n := random.IntN(8); n {
+			case 0:
+				delete(files, path)
+			case 1: // a manifest, maybe of what a template describes
+				files[path] = &fstest.MapFile{Data: fmt.Appendf(nil, "metadata: {namespace: default, type: Clusters.omni.sidero.dev, id: c%d}\nspec: {}\n", random.IntN(8))}
+			case 2: // two change places
+				other := fmt.Sprintf("%d.yaml", random.IntN(6))
+				if files[path] != nil && files[other] != nil {
+					files[path], files[other] = files[other], files[path]
+				}
+			default:
+				files[path] = &fstest.MapFile{Data: []byte(clusterText(random.IntN(8), 1+random.IntN(2)))}
+			}
+		}
+
+		set, _ := template.Find(files, template.Scope{})
+		got, gotProblems := kept.Render(t.Context(), set)
+		want, wantProblems := render.New().Render(t.Context(), set)
+
+		describe := func(targets []*render.Target, problems template.Problems) (lines []string) {
+			for _, target := range targets {
+				lines = append(lines, fmt.Sprintf("%q %s %s %d", target.Name, target.Path, target.Digest, len(target.Resources)))
+			}
+
+			return append(lines, problems.Error())
+		}
+
+		if d := cmp.Diff(describe(want, wantProblems), describe(got, gotProblems)); d != "" {
+			t.Fatalf("seed %d, step %d: %s", seed, step, d)
 		}
 	}
 }

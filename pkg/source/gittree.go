@@ -1,6 +1,7 @@
 package source
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -41,27 +42,23 @@ func (g gitContent) list(dir *node) ([]*node, error) {
 		return nil, err
 	}
 
-	nodes := make([]*node, len(entries))
-	names := make(map[string]bool, len(entries))
+	nodes, all := make([]*node, len(entries)), make([]node, len(entries))
 
 	for i, e := range entries {
 		if err := checkName(e.Name); err != nil {
 			return nil, err
 		}
 
-		if names[e.Name] {
-			return nil, fmt.Errorf("the folder holds %q twice: refused", e.Name)
-		}
-
-		names[e.Name] = true
-		nodes[i] = &node{name: e.Name, hash: e.Hash, mode: modeOf(e.Mode)}
+		n := &all[i]
+		n.name, n.hash, n.mode = e.Name, e.Hash, modeOf(e.Mode)
+		nodes[i] = n
 
 		switch {
 		case e.Mode == filemode.Submodule:
-			nodes[i].problem = errors.New("this is a Git submodule, which is not supported: " +
+			n.problem = errors.New("this is a Git submodule, which is not supported: " +
 				"copy the files into the repository, or exclude the folder")
 		case strings.ContainsFunc(e.Name, unicode.IsControl):
-			nodes[i].problem = errors.New("the name holds control characters: rename it")
+			n.problem = errors.New("the name holds control characters: rename it")
 		}
 	}
 
@@ -112,12 +109,15 @@ func (g gitContent) damage(what string, id plumbing.Hash, err error) error {
 // files and submodules apart. What cannot be opened is not what can be, though it has the same
 // bytes under another name.
 func (g gitContent) digest(n *node) string {
-	text := "git:" + n.mode.String() + ":" + n.hash.String()
+	text := append(make([]byte, 0, 32), "git"...)
+	text = binary.BigEndian.AppendUint32(text, uint32(n.mode))
+	text = append(text, n.hash[:]...)
+
 	if n.problem != nil {
-		text += ":" + n.problem.Error()
+		text = append(text, n.problem.Error()...)
 	}
 
-	return text
+	return string(text)
 }
 
 // readTree reads the entries of one folder.

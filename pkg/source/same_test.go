@@ -225,6 +225,69 @@ func TestNextUnreadable(t *testing.T) {
 	)
 }
 
+// asked is a tree that writes down what is listed and what is opened.
+type asked struct {
+	*tree
+
+	names []string
+}
+
+func (a *asked) ReadDir(name string) ([]fs.DirEntry, error) {
+	a.names = append(a.names, name+"/")
+
+	return a.tree.ReadDir(name)
+}
+
+func (a *asked) Open(name string) (fs.File, error) {
+	a.names = append(a.names, name)
+
+	return a.tree.Open(name)
+}
+
+// A revision costs what it changes: folders that stay are not listed, files that stay are not opened, however many there are.
+func TestNextAsks(t *testing.T) {
+	base := map[string]string{"shared/p": "machine: {}\n", "top.yaml": clusterFile("top", "shared/p"), "linked/l.yaml@": "../top.yaml"}
+	for n := range 9 {
+		base[fmt.Sprintf("clusters/%d/%d.yaml", n%3, n)] = clusterFile(fmt.Sprint("c", n), "../../shared/p")
+	}
+
+	for name, test := range map[string]struct {
+		change map[string]string
+		want   []string // besides the root and the folder with a link
+	}{
+		"a template":           {map[string]string{"clusters/1/4.yaml": clusterFile("another", "../../shared/p")}, []string{"clusters/", "clusters/1/", "clusters/1/4.yaml"}},
+		"a new one":            {map[string]string{"clusters/1/9.yaml": clusterFile("new", "../../shared/p")}, []string{"clusters/", "clusters/1/", "clusters/1/9.yaml"}},
+		"one goes":             {map[string]string{"clusters/1/4.yaml": ""}, []string{"clusters/", "clusters/1/"}},
+		"something else in it": {map[string]string{"clusters/1/README": "x"}, []string{"clusters/", "clusters/1/"}},
+		"something elsewhere":  {map[string]string{"README": "x"}, nil},
+		"a missing file comes": {map[string]string{"clusters/p": "x"}, []string{"clusters/"}},
+	} {
+		after := maps.Clone(base)
+		for name, content := range test.change {
+			if after[name] = content; content == "" {
+				delete(after, name)
+			}
+		}
+
+		trees := gitTrees(t)(base, after)
+		before := &asked{tree: trees[0].(*tree)}
+		now := &asked{tree: trees[1].(*tree)}
+
+		set, _ := template.Find(before, template.Scope{})
+		if next, _ := set.Next(now, template.Scope{}); len(next.Templates) == 0 {
+			t.Fatalf("%s: nothing is found", name)
+		}
+
+		want := append([]string{"./", "linked/"}, test.want...)
+		slices.Sort(want)
+		slices.Sort(now.names)
+
+		if !slices.Equal(now.names, want) {
+			t.Errorf("%s: asked for %q, want %q", name, now.names, want)
+		}
+	}
+}
+
 // nextFinds holds what is found in trees, one after the other, against what is found in each alone.
 func nextFinds(t *testing.T, trees ...map[string]string) {
 	t.Helper()

@@ -245,6 +245,13 @@ func (t *tree) children(dir *node) ([]*node, error) {
 	}
 
 	slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(a.name, b.name) })
+
+	for i := range nodes[min(1, len(nodes)):] {
+		if nodes[i].name == nodes[i+1].name {
+			return nil, fmt.Errorf("the folder holds %q twice: refused", nodes[i].name)
+		}
+	}
+
 	dir.nodes, dir.loaded = nodes, true
 
 	return nodes, nil
@@ -261,9 +268,10 @@ func (t *tree) entriesOf(n *node, name string) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 
-	entries := make([]fs.DirEntry, len(nodes))
+	entries, all := make([]fs.DirEntry, len(nodes)), make([]dirEntry, len(nodes))
 	for i, child := range nodes {
-		entries[i] = &dirEntry{tree: t, name: child.name, node: t.listed(name, child), linked: child.mode.Type() == fs.ModeSymlink}
+		all[i] = dirEntry{tree: t, name: child.name, node: t.listed(name, child), linked: child.mode.Type() == fs.ModeSymlink}
+		entries[i] = &all[i]
 	}
 
 	return entries, nil

@@ -141,6 +141,7 @@ func (f *finder) walk(dir string, parents []fs.FileInfo, before *part) *part {
 
 	var (
 		all                 = &part{alone: true}
+		old                 = before.below()
 		problems, entriesOf = len(f.problems), f.entries
 	)
 
@@ -169,7 +170,16 @@ func (f *finder) walk(dir string, parents []fs.FileInfo, before *part) *part {
 			all.alone = false
 		}
 
-		if p := f.visit(name, entry, parents, before.part(entry.Name())); p != nil {
+		for len(old) > 0 && old[0].name < entry.Name() {
+			old = old[1:]
+		}
+
+		var was *part
+		if len(old) > 0 && old[0].name == entry.Name() {
+			was = old[0]
+		}
+
+		if p := f.visit(name, entry, parents, was); p != nil {
 			all.take(p)
 		}
 	}

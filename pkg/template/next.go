@@ -3,7 +3,6 @@ package template
 import (
 	"io/fs"
 	"slices"
-	"strings"
 )
 
 // kept is what the next revision can do with, if the file system says that it is still so.
@@ -30,18 +29,13 @@ type part struct {
 	parts []*part // of a folder, sorted by name
 }
 
-// part returns what came of something in a folder; nil if nothing did.
-func (p *part) part(name string) *part {
+// below returns what came of what is in a folder.
+func (p *part) below() []*part {
 	if p == nil {
 		return nil
 	}
 
-	i, ok := slices.BinarySearchFunc(p.parts, name, func(p *part, name string) int { return strings.Compare(p.name, name) })
-	if !ok {
-		return nil
-	}
-
-	return p.parts[i]
+	return p.parts
 }
 
 // take adds what came of something in a folder to the folder.
@@ -56,8 +50,10 @@ func (p *part) take(below *part) {
 }
 
 type keptReference struct {
-	digest string // "": it is not known
 	reference
+
+	digest string // "": it is not known
+	stays  bool   // it was the same in the set before
 }
 
 // change is a file that was read, because what came of it before, if anything, may no longer be so.
@@ -117,11 +113,7 @@ func (p *part) is(digest string) bool { return p != nil && digest != "" && p.dig
 // sameReferences reports whether templates refer to the same as when they were read. It reads what they refer to if
 // nobody has.
 func (f *finder) sameReferences(p *part) bool {
-	return !slices.ContainsFunc(p.references, func(name string) bool {
-		now, before := f.referenced(name), f.before.references[name]
-
-		return now.fault != before.fault || now.content != before.content
-	})
+	return !slices.ContainsFunc(p.references, func(name string) bool { return !f.referenced(name).stays })
 }
 
 // referenced returns a file that a template refers to, from before if it is the same.
@@ -134,14 +126,17 @@ func (f *finder) referenced(clean string) keptReference {
 
 	digest, told := f.seen.digest(clean)
 
-	ref, ok := f.before.references[clean]
-	if !ok || !told || ref.digest != digest {
+	before, ok := f.before.references[clean]
+
+	ref := before
+	if !ok || !told || before.digest != digest {
 		ref = keptReference{reference: f.readReference(clean)}
 		if told {
 			ref.digest = digest
 		}
 	}
 
+	ref.stays = ok && ref.fault == before.fault && ref.content == before.content
 	f.set.kept.references[clean] = ref
 
 	return ref
