@@ -13,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
+	"github.com/go-git/go-git/v5/plumbing/object"
+
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
@@ -225,6 +229,73 @@ func TestNextUnreadable(t *testing.T) {
 	)
 }
 
+// A folder that is the same is not the same when a link in it leads elsewhere, or when what its templates refer to is
+// another.
+func TestNextFolders(t *testing.T) {
+	base := map[string]string{
+		"one/file.yaml@": "../.data/a.yaml", ".data/a.yaml": clusterFile("a", "../p"),
+		"two/deep/folder@": "../../.data/b", ".data/b/b.yaml": clusterFile("b", "../../p"),
+		"three/c.yaml": clusterFile("c", "../p"), "three/d.yaml": "kind: Workers\n", "three/ref.yaml": clusterFile("e", "d.yaml"), "p": "a: b\n",
+	}
+	steps := []map[string]string{base}
+
+	for _, change := range []map[string]string{
+		{".data/a.yaml": clusterFile("other", "../p")},
+		{".data/b/b.yaml": clusterFile("another", "../../p")},
+		{"p": "a: c\n"},
+		{"p": ""},
+		{"p": "a: b\n"},
+		{"three/ref.yaml": ""}, // d.yaml is a broken template now
+		{"new.yaml": clusterFile("c", "p")},
+		{"new.yaml": ""},
+	} {
+		next := maps.Clone(steps[len(steps)-1])
+		for name, content := range change {
+			if next[name] = content; content == "" {
+				delete(next, name)
+			}
+		}
+
+		steps = append(steps, next)
+	}
+
+	nextFinds(t, steps...)
+}
+
+// What is over a limit is so in the next revision, too, though nothing of it is listed again.
+func TestNextLimits(t *testing.T) {
+	r := newRepo(t, true)
+	st := newStore(r.dir)
+	folder := func(name string, tree plumbing.Hash) object.TreeEntry {
+		return object.TreeEntry{Name: name, Mode: filemode.Dir, Hash: tree}
+	}
+	templateFile := func(name string) object.TreeEntry {
+		return object.TreeEntry{Name: name + ".yaml", Mode: filemode.Regular, Hash: r.object(plumbing.BlobObject, []byte(clusterFile(name, "p")))}
+	}
+
+	deep := r.tree(templateFile("deep"))
+	for range template.MaxFolderDepth + 1 {
+		deep = r.tree(folder("d", deep))
+	}
+
+	var files []object.TreeEntry
+	for n := range 999 {
+		files = append(files, object.TreeEntry{Name: fmt.Sprintf("%04d", n), Mode: filemode.Regular, Hash: r.object(plumbing.BlobObject, nil)})
+	}
+
+	many := r.tree(append(files, templateFile("many"))...)
+	revision := func(folders int, more ...object.TreeEntry) fs.FS {
+		entries := []object.TreeEntry{folder("a", deep)}
+		for n := range folders {
+			entries = append(entries, folder(fmt.Sprintf("b%03d", n), many))
+		}
+
+		return newGitTree(st, r.tree(append(entries, more...)...), time.Time{})
+	}
+
+	nextFindsIn(t, revision(1), revision(1, templateFile("z")), revision(98), revision(100), revision(100, templateFile("z")), revision(98, templateFile("z")))
+}
+
 // asked is a tree that writes down what is listed and what is opened.
 type asked struct {
 	*tree
@@ -291,10 +362,15 @@ func TestNextAsks(t *testing.T) {
 // nextFinds holds what is found in trees, one after the other, against what is found in each alone.
 func nextFinds(t *testing.T, trees ...map[string]string) {
 	t.Helper()
+	nextFindsIn(t, gitTrees(t)(trees...)...)
+}
+
+func nextFindsIn(t *testing.T, trees ...fs.FS) {
+	t.Helper()
 
 	var set *template.Set
 
-	for i, tree := range gitTrees(t)(trees...) {
+	for i, tree := range trees {
 		want, wantProblems := template.Find(tree, template.Scope{})
 
 		var problems template.Problems
