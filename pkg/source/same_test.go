@@ -285,15 +285,16 @@ func TestNextLimits(t *testing.T) {
 
 	many := r.tree(append(files, templateFile("many"))...)
 	revision := func(folders int, more ...object.TreeEntry) fs.FS {
-		entries := []object.TreeEntry{folder("a", deep)}
+		entries := append(more, folder("a", deep))
 		for n := range folders {
 			entries = append(entries, folder(fmt.Sprintf("b%03d", n), many))
 		}
 
-		return newGitTree(st, r.tree(append(entries, more...)...), time.Time{})
+		return newGitTree(st, r.tree(entries...), time.Time{})
 	}
 
-	nextFindsIn(t, revision(1), revision(1, templateFile("z")), revision(98), revision(100), revision(100, templateFile("z")), revision(98, templateFile("z")))
+	nextFindsIn(t, revision(1), revision(1, templateFile("z")), revision(98), revision(100), revision(100, templateFile("z")), revision(98, templateFile("z")),
+		revision(98, folder("aa", many), folder("ab", many)), revision(98))
 }
 
 // asked is a tree that writes down what is listed and what is opened.
