@@ -293,46 +293,87 @@ func TestNextLimits(t *testing.T) {
 		return newGitTree(st, r.tree(entries...), time.Time{})
 	}
 
-	nextFindsIn(t, revision(1), revision(1, templateFile("z")), revision(98), revision(100), revision(100, templateFile("z")), revision(98, templateFile("z")),
+	nextFindsIn(t, template.Scope{}, revision(1), revision(1, templateFile("z")), revision(98), revision(100), revision(100, templateFile("z")), revision(98, templateFile("z")),
 		revision(98, folder("aa", many), folder("ab", many)), revision(98))
 }
 
-// asked is a tree that writes down what is listed and what is opened.
+// Where the walk turns back, because a link leads up again, depends on the way there: what was found by one way is not what
+// is found by another, though the folder is the same.
+func TestNextWays(t *testing.T) {
+	base := map[string]string{
+		"clusters/l1@": "../other/x", "other/x/l2@": "..", "other/x/t.yaml": clusterFile("t", "p"), "q/l2@": "../other",
+		"clusters/a.yaml": clusterFile("a", "p"), "clusters/p": "a: b\n", "other/x/p": "a: b\n",
+		// A file that is not there, behind a link that nobody walks along.
+		"clusters/b.yaml": clusterFile("b", ".h/b/c"), "clusters/.h/x": "", "far/x": "",
+	}
+	steps := []map[string]string{base}
+
+	for _, change := range []map[string]string{
+		{"clusters/l1@": "../q"},
+		{"clusters/l1@": "../other/x"},
+		{"clusters/.h/x": "", "clusters/.h@": "../far"},
+		{"far/b/c": "a: b\n"},
+		{"far/b/c": "a: c\n"},
+	} {
+		next := maps.Clone(steps[len(steps)-1])
+		for name, content := range change {
+			if next[name] = content; content == "" {
+				delete(next, name)
+			}
+		}
+
+		steps = append(steps, next)
+	}
+
+	nextFindsIn(t, template.Scope{Root: "clusters"}, gitTrees(t)(steps...)...)
+}
+
+// asked is the content of a tree, which writes down what is listed and what is read.
 type asked struct {
-	*tree
+	content
 
 	names []string
 }
 
-func (a *asked) ReadDir(name string) ([]fs.DirEntry, error) {
-	a.names = append(a.names, name+"/")
+func (a *asked) list(dir *node) ([]*node, error) {
+	a.names = append(a.names, dir.name+"/")
 
-	return a.tree.ReadDir(name)
+	return a.content.list(dir)
 }
 
-func (a *asked) Open(name string) (fs.File, error) {
-	a.names = append(a.names, name)
+func (a *asked) read(file *node) ([]byte, error) {
+	a.names = append(a.names, file.name)
 
-	return a.tree.Open(name)
+	return a.content.read(file)
 }
 
-// A revision costs what it changes: folders that stay are not listed, files that stay are not opened, however many there are.
+// A revision costs what it changes: folders that stay are not listed, files that stay are not read, however many there are;
+// wherever the files are that templates refer to.
 func TestNextAsks(t *testing.T) {
-	base := map[string]string{"shared/p": "machine: {}\n", "top.yaml": clusterFile("top", "shared/p"), "linked/l.yaml@": "../top.yaml"}
+	base := map[string]string{"shared/p": "machine: {}\n", "top.yaml": clusterFile("top", "shared/p"), "linked/l.yaml@": "../shared/p"}
+	refers := func(cluster, n int) string {
+		return clusterFile(fmt.Sprint("c", cluster), fmt.Sprintf("../../patches/n%d/p%d\n  - file: ../../shared/p", n, n))
+	}
+
 	for n := range 9 {
-		base[fmt.Sprintf("clusters/%d/%d.yaml", n%3, n)] = clusterFile(fmt.Sprint("c", n), "../../shared/p")
+		base[fmt.Sprintf("clusters/d%d/%d.yaml", n%3, n)] = refers(n, n)
+		base[fmt.Sprintf("patches/n%d/p%d", n, n)] = "machine: {}\n"
 	}
 
 	for name, test := range map[string]struct {
+		root   string
 		change map[string]string
-		want   []string // besides the root and the folder with a link
+		want   string
 	}{
-		"a template":           {map[string]string{"clusters/1/4.yaml": clusterFile("another", "../../shared/p")}, []string{"clusters/", "clusters/1/", "clusters/1/4.yaml"}},
-		"a new one":            {map[string]string{"clusters/1/9.yaml": clusterFile("new", "../../shared/p")}, []string{"clusters/", "clusters/1/", "clusters/1/9.yaml"}},
-		"one goes":             {map[string]string{"clusters/1/4.yaml": ""}, []string{"clusters/", "clusters/1/"}},
-		"something else in it": {map[string]string{"clusters/1/README": "x"}, []string{"clusters/", "clusters/1/"}},
-		"something elsewhere":  {map[string]string{"README": "x"}, nil},
-		"a missing file comes": {map[string]string{"clusters/p": "x"}, []string{"clusters/"}},
+		"a template":           {".", map[string]string{"clusters/d1/4.yaml": refers(44, 4)}, "./ 4.yaml clusters/ d1/ l.yaml linked/ shared/"},
+		"a template, of a few": {"clusters", map[string]string{"clusters/d1/4.yaml": refers(44, 4)}, "./ 4.yaml clusters/ d1/"},
+		"another file for it":  {".", map[string]string{"clusters/d1/4.yaml": refers(4, 5)}, "./ 4.yaml clusters/ d1/ l.yaml linked/ n5/ p5 patches/ shared/"},
+		"a new one":            {".", map[string]string{"clusters/d1/9.yaml": refers(9, 8)}, "./ 9.yaml clusters/ d1/ l.yaml linked/ n8/ p8 patches/ shared/"},
+		"one goes":             {".", map[string]string{"clusters/d1/4.yaml": ""}, "./ clusters/ d1/ l.yaml linked/ shared/"},
+		"something else in it": {".", map[string]string{"clusters/d1/README": "x"}, "./ clusters/ d1/ l.yaml linked/ shared/"},
+		"something elsewhere":  {".", map[string]string{"README": "x"}, "./ l.yaml linked/ shared/"},
+		"elsewhere, of a few":  {"clusters", map[string]string{"README": "x"}, "./"},
+		"its own patch":        {".", map[string]string{"patches/n4/p4": "a: b\n"}, "./ 4.yaml clusters/ d1/ l.yaml linked/ n4/ p4 patches/ shared/"},
 	} {
 		after := maps.Clone(base)
 		for name, content := range test.change {
@@ -341,21 +382,24 @@ func TestNextAsks(t *testing.T) {
 			}
 		}
 
-		trees := gitTrees(t)(base, after)
-		before := &asked{tree: trees[0].(*tree)}
-		now := &asked{tree: trees[1].(*tree)}
+		trees, scope := gitTrees(t)(base, after), template.Scope{Root: test.root}
+		now := &asked{content: trees[1].(*tree).content}
+		trees[1].(*tree).content = now
 
-		set, _ := template.Find(before, template.Scope{})
-		if next, _ := set.Next(now, template.Scope{}); len(next.Templates) == 0 {
-			t.Fatalf("%s: nothing is found", name)
+		set, problems := template.Find(trees[0], scope)
+		if len(problems) > 0 {
+			t.Fatal(problems)
 		}
 
-		want := append([]string{"./", "linked/"}, test.want...)
-		slices.Sort(want)
-		slices.Sort(now.names)
+		if !set.SameIn(trees[1], scope) {
+			set.Next(trees[1], scope)
+		}
 
-		if !slices.Equal(now.names, want) {
-			t.Errorf("%s: asked for %q, want %q", name, now.names, want)
+		slices.Sort(now.names)
+		now.names = slices.Compact(now.names)
+
+		if got := strings.Join(now.names, " "); got != test.want {
+			t.Errorf("%s: asked for\n%s\nwant\n%s", name, got, test.want)
 		}
 	}
 }
@@ -363,20 +407,26 @@ func TestNextAsks(t *testing.T) {
 // nextFinds holds what is found in trees, one after the other, against what is found in each alone.
 func nextFinds(t *testing.T, trees ...map[string]string) {
 	t.Helper()
-	nextFindsIn(t, gitTrees(t)(trees...)...)
+	nextFindsIn(t, template.Scope{}, gitTrees(t)(trees...)...)
 }
 
-func nextFindsIn(t *testing.T, trees ...fs.FS) {
+func nextFindsIn(t *testing.T, scope template.Scope, trees ...fs.FS) {
 	t.Helper()
 
 	var set *template.Set
 
 	for i, tree := range trees {
-		want, wantProblems := template.Find(tree, template.Scope{})
+		want, wantProblems := template.Find(tree, scope)
+
+		if i > 0 && set.SameIn(tree, scope) {
+			if was, wasProblems := template.Find(trees[i-1], scope); foundIn(was, wasProblems) != foundIn(want, wantProblems) {
+				t.Errorf("step %d is said to be the same", i)
+			}
+		}
 
 		var problems template.Problems
 
-		set, problems = set.Next(tree, template.Scope{})
+		set, problems = set.Next(tree, scope)
 
 		if got, want := foundIn(set, problems), foundIn(want, wantProblems); got != want {
 			t.Errorf("step %d: found\n%s\nand not\n%s", i, got, want)

@@ -226,6 +226,14 @@ func (t *tree) children(dir *node) ([]*node, error) {
 		return nil, err
 	}
 
+	slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(a.name, b.name) })
+
+	for i := range nodes[min(1, len(nodes)):] {
+		if nodes[i].name == nodes[i+1].name {
+			return nil, fmt.Errorf("the folder holds %q twice: refused", nodes[i].name)
+		}
+	}
+
 	// Counted by path, not by object: a tree that holds the same folder ten times on
 	// each of ten levels is small in Git and endless to walk.
 	if t.entries.Add(int64(len(nodes))) > MaxEntries {
@@ -242,14 +250,6 @@ func (t *tree) children(dir *node) ([]*node, error) {
 
 	if t.links.Add(int64(links)) > MaxLinks {
 		return nil, fmt.Errorf("the revision holds more than %d symbolic links: refused, point the source at a smaller folder", MaxLinks)
-	}
-
-	slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(a.name, b.name) })
-
-	for i := range nodes[min(1, len(nodes)):] {
-		if nodes[i].name == nodes[i+1].name {
-			return nil, fmt.Errorf("the folder holds %q twice: refused", nodes[i].name)
-		}
 	}
 
 	dir.nodes, dir.loaded = nodes, true

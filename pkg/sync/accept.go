@@ -54,14 +54,16 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		left:     map[string]bool{},
 	}
 
-	changed, left := next.since(previous)
+	changed, gone := next.since(previous)
 	if first { // of this scope: an older one may have left targets behind
 		for _, key := range e.board.keys(src.Name) {
-			left = append(left, key.Target)
+			gone = append(gone, key.Target)
 		}
 
-		left = slices.DeleteFunc(left, next.wants)
+		gone = slices.DeleteFunc(gone, next.wants)
 	}
+
+	again := next.revision == previous.revision && len(changed)+len(gone) == 0 && len(next.broken) == len(previous.broken)
 
 	next.fleetPending.Store(e.Shard.Owns("") && (previous.fleetPending.Load() || slices.Contains(changed, "") ||
 		previous.targets.get("") != nil && !next.wants("")))
@@ -71,14 +73,14 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 
 	// Every target gets a status before the source counts as fetched, so that nobody who
 	// waits for the source to settle sees it half done.
-	if next.revision == previous.revision && len(changed)+len(left) == 0 && len(next.broken) == len(previous.broken) {
+	if again {
 		// The source works again: nothing is forgotten. Passes that are under way still write
 		// to the map of the old reading.
 		previous.mu.Lock()
 		maps.Copy(next.left, previous.left)
 		previous.mu.Unlock()
 	} else {
-		for _, key := range e.affected(src, next, slices.Concat(changed, left)) {
+		for _, key := range e.affected(src, next, slices.Concat(changed, gone)) {
 			e.queue.Forget(key) // a new revision is tried at once, whatever the backoff was
 			e.queue.Add(key)
 		}
@@ -86,8 +88,15 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 
 	e.board.updateSource(src.Name, func(s *SourceStatus) { s.Error = "" }) // before others look at it
 
-	if first || len(left) > 0 {
+	// What left before is restless, or in Omni only. The same revision read once more may have been read in part before:
+	// then it was no reason to destroy what left.
+	if first || again || len(gone) > 0 {
 		e.queueRemoved(src)
+	}
+
+	// A pass that ends while a revision is taken up tells the one before that its fleet resources were tried.
+	if next.fleetPending.Load() {
+		e.queue.Add(Key{src.Name, ""})
 	}
 
 	e.queueMoved(src)

@@ -252,7 +252,7 @@ func (b *board) advance(source, revision string) []Key {
 	s.head, s.advanced = revision, b.changed()
 	b.sources[source] = s
 
-	return s.keys()
+	return s.restlessKeys()
 }
 
 // restless returns the targets of a source that a new revision would be tried for.
@@ -262,11 +262,10 @@ func (b *board) restless(source string) []Key {
 
 	s := b.sources[source]
 
-	return s.keys()
+	return s.restlessKeys()
 }
 
-// keys returns the restless targets.
-func (s *sourceRecord) keys() []Key {
+func (s *sourceRecord) restlessKeys() []Key {
 	keys := make([]Key, 0, len(s.restless))
 	for target := range s.restless {
 		keys = append(keys, Key{s.Name, target})

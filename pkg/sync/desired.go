@@ -59,7 +59,7 @@ func (t targets) get(name string) *render.Target {
 
 // since returns what is new or another in a revision than in the one before, and what that one described and this one
 // does not.
-func (d *desired) since(previous *desired) (changed []string, left []string) {
+func (d *desired) since(previous *desired) (changed, gone []string) {
 	before := previous.targets
 
 	for _, t := range d.targets {
@@ -70,7 +70,7 @@ func (d *desired) since(previous *desired) (changed []string, left []string) {
 		}
 
 		for ; len(before) > 0 && before[0].Name < t.Name; before = before[1:] {
-			left = append(left, before[0].Name)
+			gone = append(gone, before[0].Name)
 		}
 
 		known := len(before) > 0 && before[0].Name == t.Name
@@ -84,12 +84,12 @@ func (d *desired) since(previous *desired) (changed []string, left []string) {
 	}
 
 	for _, t := range before {
-		left = append(left, t.Name)
+		gone = append(gone, t.Name)
 	}
 
-	left = slices.AppendSeq(left, maps.Keys(previous.broken))
+	gone = slices.AppendSeq(gone, maps.Keys(previous.broken))
 
-	return changed, slices.DeleteFunc(left, d.wants)
+	return changed, slices.DeleteFunc(gone, d.wants)
 }
 
 // target is one unit of work, as it stands when a worker takes it.
@@ -143,19 +143,26 @@ func brokenTargets(set *template.Set, targets targets, problems template.Problem
 		return broken
 	}
 
+	mentioned, first := map[string]bool{}, map[string]template.Problem{} // by file
+
+	for _, problem := range problems {
+		mentioned[problem.File] = true
+
+		for _, file := range []string{problem.File, problem.Other.File} { // it may be in a file that the template refers to
+			if _, known := first[file]; !known {
+				first[file] = problem
+			}
+		}
+	}
+
 	add := func(name, path string) {
 		if targets.get(name) != nil || broken[name] != nil {
 			return
 		}
 
 		broken[name] = fmt.Errorf("%s: the file has problems", path)
-
-		for _, problem := range problems {
-			if problem.File == path || problem.Other.File == path { // it may be in a file that the template refers to
-				broken[name] = problem
-
-				return
-			}
+		if problem, ok := first[path]; ok {
+			broken[name] = problem
 		}
 	}
 
@@ -166,16 +173,12 @@ func brokenTargets(set *template.Set, targets targets, problems template.Problem
 	}
 
 	for _, m := range set.Manifests {
-		if len(m.Problems) > 0 || mentions(problems, m.Path) {
+		if len(m.Problems) > 0 || mentioned[m.Path] {
 			add("", m.Path)
 		}
 	}
 
 	return broken
-}
-
-func mentions(problems template.Problems, path string) bool {
-	return slices.ContainsFunc(problems, func(p template.Problem) bool { return p.File == path })
 }
 
 // lookup returns the target behind a key as it stands now; nil before the first revision

@@ -91,6 +91,37 @@ func TestG3_WhatARevisionTouches(t *testing.T) {
 	}
 }
 
+// G7: fleet resources are tried with a revision that came while they were tried with the one before, so that clusters do
+// not wait for what is done.
+func TestG7_FleetOfTheRevisionBefore(t *testing.T) {
+	e := idleEngine()
+	revision(e, "s", "1", map[string]string{"": "1", "a": "1"})
+
+	seen := e.lookup(Key{"s", ""})
+	e.board.planned(seen, &diff.Plan{})
+	e.board.succeeded(seen)
+	drain(e)
+
+	// The pass has yet to say so to the revision that it began with.
+	if !revision(e, "s", "2", map[string]string{"": "1", "a": "2"}).fleetPending.Load() {
+		t.Fatal("the fleet resources are done")
+	}
+
+	for e.queue.Len() > 0 {
+		key, _ := e.queue.Get()
+		e.process(t.Context(), key, func(seen *target) error {
+			e.board.planned(seen, &diff.Plan{})
+
+			return nil
+		})
+		e.queue.Done(key)
+	}
+
+	if r := e.board.get(Key{"s", "a"}); r.Sync != Synced {
+		t.Errorf("the cluster: %+v", r.TargetStatus)
+	}
+}
+
 // G10, G11: a cluster is let go only to a source that describes it, only by a source that is
 // known to have lost it, and only while there is something to let go.
 func TestG11_LetsGo(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
@@ -66,4 +68,36 @@ func TestG3_CommitElsewhere(t *testing.T) {
 	touched.MapFS["clusters/a.yaml"] = cluster("a", "1.35.0", machine('a'))
 	d.Apply(t, touched)
 	expect(t, "version", "1.35.0", kubernetes(t, o, "a"))
+}
+
+// broken has a folder that cannot be read.
+type broken struct{ fstest.MapFS }
+
+// ReadDir implements fs.ReadDirFS.
+func (b broken) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name == "docs" {
+		return nil, fs.ErrPermission
+	}
+
+	return b.MapFS.ReadDir(name)
+}
+
+// G11: a cluster left Git with a revision of which a folder could not be read, so it was kept. Read once more that revision
+// is whole and the cluster goes: what brings no target anything was taken for what brings nothing.
+func TestG11_WholeTheSecondTime(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{})
+	d := daemon.Start(t, o, noRelist)
+	files := fleet("1.34.3", "a", "b")
+	d.Apply(t, files)
+
+	left := maps.Clone(files)
+	left["docs/README"] = text("docs")
+	delete(left, "b.yaml")
+
+	status := d.Apply(t, broken{left})
+	expect(t, "clusters", []string{"a", "b"}, live(t, o, omnires.ClusterType))
+
+	d.Again(status.Sources[0].Revision, left)
+	d.Until(t, func(s sync.Status) bool { return s.Settled() && len(s.Targets) == 1 })
+	expect(t, "clusters", []string{"a"}, live(t, o, omnires.ClusterType))
 }

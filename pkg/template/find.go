@@ -46,10 +46,11 @@ type Set struct {
 func Find(fsys fs.FS, scope Scope) (*Set, Problems) { return (*Set)(nil).Next(fsys, scope) }
 
 // Next is Find in another revision of the source that s was found in; s may be nil. It finds the same, but neither
-// lists nor reads again what is the same in both, by the digests of the file system ([Digester]).
+// lists nor reads again what is the same in both, by the digests of the file system ([Digester]). A folder with a symbolic
+// link in it is listed each time; and after something that could not be read, everything is read anew.
 func (s *Set) Next(fsys fs.FS, scope Scope) (*Set, Problems) {
 	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), seen: newSeen(fsys, scope), before: s.reusable(scope)}
-	f.set.seen, f.set.kept.references = f.seen, map[string]keptReference{}
+	f.set.seen, f.references, f.folders = f.seen, map[string]*keptReference{}, folders{f.seen.fsys, map[string]string{}}
 	f.walkRoot()
 	f.collect()
 
@@ -66,16 +67,40 @@ func (f *finder) collect() {
 	f.set.Templates, f.set.Manifests = slices.Clone(all.templates), slices.Clone(all.manifests)
 	slices.SortFunc(f.set.Templates, func(a, b *Template) int { return cmp.Compare(a.Path, b.Path) })
 	slices.SortStableFunc(f.set.Manifests, func(a, b *Manifest) int { return cmp.Compare(a.Path, b.Path) })
-	f.problems = append(f.problems, all.problems...)
 	f.problems = append(f.problems, f.set.crossCheck(f.stillApart())...)
 
-	// A file that a template refers to holds whatever the cluster needs. That it looks like a broken template means
-	// nothing.
-	for _, suspect := range all.suspects {
-		if _, referred := f.set.kept.references[suspect.File]; !referred {
-			f.problems = append(f.problems, suspect)
-		}
+	if all.odd {
+		f.collectOdd(all)
 	}
+}
+
+// collectOdd adds the problems of files.
+func (f *finder) collectOdd(all *part) {
+	referred := map[string]bool{}
+
+	all.files(func(*part) bool { return true }, func(file *part) {
+		for _, ref := range file.references {
+			referred[ref.name] = true
+		}
+	})
+
+	all.files(func(p *part) bool { return p.odd }, func(file *part) {
+		for _, t := range file.templates {
+			f.problems = append(f.problems, t.Problems...)
+		}
+
+		for _, m := range file.manifests {
+			f.problems = append(f.problems, m.Problems...)
+		}
+
+		// A file that a template refers to holds whatever the cluster needs. That it looks like a broken template means
+		// nothing.
+		for _, suspect := range file.suspects {
+			if !referred[suspect.File] {
+				f.problems = append(f.problems, suspect)
+			}
+		}
+	})
 }
 
 // finder holds the state of one call of Find.
@@ -86,12 +111,18 @@ type finder struct {
 
 	set      Set
 	problems Problems
-	file     *part // the one that is being read
+	entries  int // files and folders seen so far
+	links    int // symbolic links on the way to the folder that is being read
+	seen     *seen
 
-	entries int // files and folders seen so far
-	seen    *seen
-	before  kept     // what another revision held
-	fresh   []change // files that were read, and what came of them before
+	before     kept                      // what another revision held
+	fresh      []change                  // files that were read, and what came of them before
+	references map[string]*keptReference // files that templates refer to, read once, by clean path
+	folders    folders
+
+	file   *part                     // the one that is being read
+	was    map[string]*keptReference // what its template referred to before
+	refers map[string]bool           // and refers to now
 }
 
 func (f *finder) problem(file, format string, args ...any) {
@@ -162,6 +193,10 @@ func (f *finder) walk(dir string, parents []fs.FileInfo, before *part) *part {
 			name = dir + "/" + name
 		}
 
+		if isLink(entry) {
+			all.alone = false
+		}
+
 		if strings.HasPrefix(entry.Name(), "..") || f.excluded(name) {
 			continue // names that begin with ".." are Kubernetes' own, in a mounted ConfigMap
 		}
@@ -184,7 +219,6 @@ func (f *finder) walk(dir string, parents []fs.FileInfo, before *part) *part {
 		}
 	}
 
-	all.references = distinct(all.references)
 	all.entries = f.entries - entriesOf
 	all.alone = all.alone && len(f.problems) == problems // those are told each time
 

@@ -7,9 +7,8 @@ import (
 
 // kept is what the next revision can do with, if the file system says that it is still so.
 type kept struct {
-	root       *part                    // nil: the root could not be read
-	references map[string]keptReference // files that templates refer to, read once, by clean path
-	apart      bool                     // no two files name one cluster, machine or resource
+	root  *part // nil: the root could not be read
+	apart bool  // no two files name one cluster, machine or resource
 }
 
 // part is what came of a file or a folder of the scope, before it was held against others. It is immutable once it is
@@ -18,13 +17,13 @@ type part struct {
 	name    string // in its folder
 	digest  string // "": nobody can tell when it is the same
 	entries int    // files and folders below it
-	alone   bool   // it is the same wherever what is below it is, and what it refers to
+	alone   bool   // with the same digest, and the same files that templates refer to, it is the same
 
 	templates  []*Template
 	manifests  []*Manifest
-	problems   Problems // of templates and manifests
-	suspects   Problems // files that look like a broken template, unless a template refers to them
-	references []string // clean paths of what its templates refer to, each once
+	odd        bool             // there are problems or suspects
+	suspects   Problems         // of a file that looks like a broken template, unless a template refers to it
+	references []*keptReference // of a file: what its templates refer to, each once
 
 	parts []*part // of a folder, sorted by name
 }
@@ -38,22 +37,27 @@ func (p *part) below() []*part {
 	return p.parts
 }
 
-// take adds what came of something in a folder to the folder.
+// take adds what came of something in a folder to the folder. Only pointers: folders can be deep, and what one hostile
+// file holds must not be held once for each of them.
 func (p *part) take(below *part) {
 	p.templates = append(p.templates, below.templates...)
 	p.manifests = append(p.manifests, below.manifests...)
-	p.problems = append(p.problems, below.problems...)
-	p.suspects = append(p.suspects, below.suspects...)
-	p.references = append(p.references, below.references...)
+	p.odd = p.odd || below.odd
 	p.alone = p.alone && below.alone
 	p.parts = append(p.parts, below)
 }
 
-type keptReference struct {
-	reference
-
-	digest string // "": it is not known
-	stays  bool   // it was the same in the set before
+// files calls back with every file below a part, and itself if it is one. Parts that are not wanted are left out.
+func (p *part) files(want func(*part) bool, fn func(*part)) {
+	switch {
+	case !want(p):
+	case p.parts == nil:
+		fn(p)
+	default:
+		for _, below := range p.parts {
+			below.files(want, fn)
+		}
+	}
 }
 
 // change is a file that was read, because what came of it before, if anything, may no longer be so.
@@ -76,25 +80,37 @@ func (f *finder) readFile(name string, listed fs.DirEntry, before *part) *part {
 	}
 
 	f.file = &part{name: listed.Name(), digest: digest, alone: true}
+	f.was, f.refers = map[string]*keptReference{}, map[string]bool{}
+
+	if before != nil {
+		for _, ref := range before.references {
+			f.was[ref.name] = ref
+		}
+	}
+
 	f.parseFile(name)
 
-	for _, t := range f.file.templates {
-		f.file.problems = append(f.file.problems, t.Problems...)
-	}
-
-	for _, m := range f.file.manifests {
-		f.file.problems = append(f.file.problems, m.Problems...)
-	}
-
-	f.file.references = distinct(f.file.references)
+	f.file.odd = len(f.file.suspects) > 0 ||
+		slices.ContainsFunc(f.file.templates, func(t *Template) bool { return len(t.Problems) > 0 }) ||
+		slices.ContainsFunc(f.file.manifests, func(m *Manifest) bool { return len(m.Problems) > 0 })
 	f.fresh = append(f.fresh, change{before, f.file})
 
 	return f.file
 }
 
-// readFolder returns what comes of a folder.
+// readFolder returns what comes of a folder. What is reached through a link is read each time: where the walk has to turn
+// back depends on the way there.
 func (f *finder) readFolder(name string, listed fs.DirEntry, parents []fs.FileInfo, before *part) *part {
-	digest := f.seen.entry(name, listed)
+	if listed.Type()&fs.ModeSymlink != 0 {
+		f.links++
+		defer func() { f.links-- }()
+	}
+
+	digest := ""
+	if f.links == 0 {
+		digest = f.seen.entry(name, listed)
+	}
+
 	if before.is(digest) && before.alone && f.entries+before.entries <= MaxFiles && f.sameReferences(before) {
 		f.entries += before.entries
 
@@ -109,38 +125,6 @@ func (f *finder) readFolder(name string, listed fs.DirEntry, parents []fs.FileIn
 
 // is reports whether a part is what has a digest.
 func (p *part) is(digest string) bool { return p != nil && digest != "" && p.digest == digest }
-
-// sameReferences reports whether templates refer to the same as when they were read. It reads what they refer to if
-// nobody has.
-func (f *finder) sameReferences(p *part) bool {
-	return !slices.ContainsFunc(p.references, func(name string) bool { return !f.referenced(name).stays })
-}
-
-// referenced returns a file that a template refers to, from before if it is the same.
-func (f *finder) referenced(clean string) keptReference {
-	if known, read := f.set.kept.references[clean]; read {
-		return known
-	}
-
-	f.seen.reference(f.root, clean)
-
-	digest, told := f.seen.digest(clean)
-
-	before, ok := f.before.references[clean]
-
-	ref := before
-	if !ok || !told || before.digest != digest {
-		ref = keptReference{reference: f.readReference(clean)}
-		if told {
-			ref.digest = digest
-		}
-	}
-
-	ref.stays = ok && ref.fault == before.fault && ref.content == before.content
-	f.set.kept.references[clean] = ref
-
-	return ref
-}
 
 // stillApart reports whether no two files name one cluster, machine or resource, without looking at all of them: none
 // did before, and none names now what it did not name before.
@@ -190,11 +174,4 @@ func (p *part) namesOnly(before *part) bool {
 	}
 
 	return true
-}
-
-// distinct returns each text once.
-func distinct(texts []string) []string {
-	slices.Sort(texts)
-
-	return slices.Compact(texts)
 }

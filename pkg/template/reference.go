@@ -246,9 +246,7 @@ func (f *finder) reference(from, name string) reference {
 		return reference{fault: fmt.Sprintf("file %q leaves the source: only files inside of it can be used; name the repository as the source and this folder as its path, or move the file", name)}
 	}
 
-	f.file.references = append(f.file.references, clean)
-
-	ref := f.referenced(clean).reference
+	ref := f.refer(clean).reference
 	if ref.fault != "" {
 		ref.fault = fmt.Sprintf("file %q %s", name, ref.fault)
 	}

@@ -3,7 +3,6 @@ package template
 import (
 	"errors"
 	"io/fs"
-	"path"
 	"slices"
 )
 
@@ -37,6 +36,8 @@ type seen struct {
 	fsys    Digester          // nil: it cannot be told
 	scope   Scope             // what Find was asked for
 	digests map[string]string // by name; also of names that were looked for and are not there
+	// references are the files outside of the root that templates refer to, with no symbolic link on the way.
+	references []*keptReference
 }
 
 func newSeen(fsys fs.FS, scope Scope) *seen {
@@ -102,6 +103,13 @@ func (s *seen) link(name string, listed fs.DirEntry) bool {
 	return true
 }
 
+// isLink reports whether a symbolic link is listed, also if it is listed as the file that it leads to.
+func isLink(listed fs.DirEntry) bool {
+	entry, ok := listed.(Entry)
+
+	return listed.Type()&fs.ModeSymlink != 0 || ok && entry.Linked()
+}
+
 func (s *seen) isLink(name string) bool {
 	if s.fsys == nil {
 		return false
@@ -110,18 +118,6 @@ func (s *seen) isLink(name string) bool {
 	_, err := s.fsys.ReadLink(name)
 
 	return err == nil
-}
-
-// reference notes a file that a template refers to, unless the digest of the root has it.
-func (s *seen) reference(root, name string) {
-	at := name
-	for at != root && at != "." && !s.isLink(at) {
-		at = path.Dir(at)
-	}
-
-	if at != root {
-		s.name(name)
-	}
 }
 
 // SameIn reports whether Find would find the same in another revision of the source: this Set, with the same Problems.
@@ -142,7 +138,17 @@ func (s *Set) SameIn(next fs.FS, scope Scope) bool {
 		}
 	}
 
-	return true
+	now := folders{digester, map[string]string{}}
+
+	return !slices.ContainsFunc(s.seen.references, func(ref *keptReference) bool {
+		if ref.sameWay(&now) {
+			return false
+		}
+
+		digest, ok := digester.Digest(ref.name)
+
+		return !ok || digest != ref.digest
+	})
 }
 
 func (s Scope) equal(other Scope) bool {

@@ -124,6 +124,11 @@ func (d *Daemon) Feed(files fs.FS) string {
 	return d.feed.Add(files)
 }
 
+// Again hands the daemon a revision that it knows once more, with other files: they could not be read before.
+func (d *Daemon) Again(id string, files fs.FS) {
+	d.feed.add(fed{revision: source.Revision{ID: id, FS: files}})
+}
+
 // Fail makes the source fail once.
 func (d *Daemon) Fail(err error) { d.feed.add(fed{err: err}) }
 
@@ -193,21 +198,20 @@ func NewFeed() *Feed { return &Feed{newer: make(chan struct{})} }
 // Add hands the watchers a revision and returns its ID.
 func (f *Feed) Add(files fs.FS) string { return f.add(fed{revision: source.Revision{FS: files}}) }
 
-// add hands the watchers a revision, which gets its ID here, or an error.
-func (f *Feed) add(next fed) (id string) {
+// add hands the watchers a revision, which gets its ID here if it has none, or an error, and returns the ID.
+func (f *Feed) add(next fed) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	if next.err == nil {
-		id = fmt.Sprintf("test@%d", len(f.fed)+1)
-		next.revision.ID = id
+	if next.err == nil && next.revision.ID == "" {
+		next.revision.ID = fmt.Sprintf("test@%d", len(f.fed)+1)
 	}
 
 	f.fed = append(f.fed, next)
 	close(f.newer)
 	f.newer = make(chan struct{})
 
-	return id
+	return next.revision.ID
 }
 
 // from returns what was fed from the n-th on, and a channel that is closed when there is more.
