@@ -85,7 +85,7 @@ func (b broken) ReadDir(name string) ([]fs.DirEntry, error) {
 // G11: a cluster left Git with a revision of which a folder could not be read, so it was kept. Read once more that revision
 // is whole and the cluster goes: what brings no target anything was taken for what brings nothing.
 func TestG11_WholeTheSecondTime(t *testing.T) {
-	o := daemon.StartOmni(t, embedded.Config{})
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
 	d := daemon.Start(t, o, noRelist)
 	files := fleet("1.34.3", "a", "b")
 	d.Apply(t, files)
