@@ -304,14 +304,14 @@ func TestNextWays(t *testing.T) {
 		"clusters/l1@": "../other/x", "other/x/l2@": "..", "other/x/t.yaml": clusterFile("t", "p"), "q/l2@": "../other",
 		"clusters/a.yaml": clusterFile("a", "p"), "clusters/p": "a: b\n", "other/x/p": "a: b\n",
 		// A file that is not there, behind a link that nobody walks along.
-		"clusters/b.yaml": clusterFile("b", ".h/b/c"), "clusters/.h/x": "", "far/x": "",
+		"clusters/b.yaml": clusterFile("b", "..h/b/c"), "clusters/..h/x": "", "far/x": "",
 	}
 	steps := []map[string]string{base}
 
 	for _, change := range []map[string]string{
 		{"clusters/l1@": "../q"},
 		{"clusters/l1@": "../other/x"},
-		{"clusters/.h/x": "", "clusters/.h@": "../far"},
+		{"clusters/..h/x": "", "clusters/..h@": "../far"},
 		{"far/b/c": "a: b\n"},
 		{"far/b/c": "a: c\n"},
 	} {
