@@ -328,6 +328,17 @@ func TestNextWays(t *testing.T) {
 	nextFindsIn(t, template.Scope{Root: "clusters"}, gitTrees(t)(steps...)...)
 }
 
+// G12: the way to a file is walked along part by part, so its length is bounded; a template of half a million folders that are
+// not there took minutes, in every revision.
+func TestNextLongPath(t *testing.T) {
+	long := strings.Repeat("a/", 250_000) + "a"
+	set, problems := template.Find(gitTrees(t)(map[string]string{"c.yaml": clusterFile("c", long)})[0], template.Scope{})
+
+	if len(set.Templates) != 1 || len(problems) == 0 || !strings.Contains(problems.Error(), "is longer than 1024 bytes") {
+		t.Errorf("%d templates: %.300v", len(set.Templates), problems)
+	}
+}
+
 // asked is the content of a tree, which writes down what is listed and what is read.
 type asked struct {
 	content

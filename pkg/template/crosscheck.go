@@ -8,8 +8,8 @@ import (
 // crossCheck finds what is wrong between files. Of two that claim the same thing nobody can say which is meant, so
 // each gets a problem that names the other, and neither is applied until one of them gives way.
 //
-// It returns these problems. To know that all are apart spares looking. A template or manifest with such a problem is not the one that other sets
-// hold: the problem comes and goes with the other file.
+// It returns these problems. If it is known that all are apart, it does not look. A template or manifest with such a
+// problem is not the one that other sets hold: the problem comes and goes with the other file.
 func (s *Set) crossCheck(apart bool) (all Problems) {
 	if apart {
 		s.kept.apart = true

@@ -28,7 +28,7 @@ type Scope struct {
 }
 
 // Set is what was found in a revision. It is immutable, and shares with the sets before and after it what is the same in
-// both: a template that nothing happened to is the same pointer.
+// both: a template that nothing happened to is the same pointer, unless another file claims what it does.
 type Set struct {
 	Templates []*Template // sorted by path
 	Manifests []*Manifest // sorted by path, then by place in the file
@@ -46,15 +46,19 @@ type Set struct {
 func Find(fsys fs.FS, scope Scope) (*Set, Problems) { return (*Set)(nil).Next(fsys, scope) }
 
 // Next is Find in another revision of the source that s was found in; s may be nil. It finds the same, but neither
-// lists nor reads again what is the same in both, by the digests of the file system ([Digester]). A folder with a symbolic
-// link in it is listed each time; and after something that could not be read, everything is read anew.
+// lists nor reads again what is the same in both, by the digests of the file system ([Digester]). Folders with a symbolic
+// link below them, or reached through one, are listed each time; and after something that could not be read, everything is
+// read anew. A limit of the file system itself on what is listed may be met by Find and not by Next, which lists less.
 func (s *Set) Next(fsys fs.FS, scope Scope) (*Set, Problems) {
 	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), seen: newSeen(fsys, scope), before: s.reusable(scope)}
 	f.set.seen, f.references, f.folders = f.seen, map[string]*keptReference{}, folders{f.seen.fsys, map[string]string{}}
 	f.walkRoot()
 	f.collect()
+	f.seen.told, f.seen.fsys = f.seen.fsys != nil, nil // the Set must not hold on to the revision
 
-	return &f.set, f.problems.Sorted()
+	set := f.set // nor to all that was kept of the one before
+
+	return &set, f.problems.Sorted()
 }
 
 // collect makes the Set of what came of the root.

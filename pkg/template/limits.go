@@ -9,6 +9,9 @@ const (
 	// MaxReferenceSize is the size in bytes of a file that a template refers to by `file:`.
 	MaxReferenceSize = 4 << 20
 
+	// MaxReferencePath is the length in bytes of the path of such a file, from the root of the revision.
+	MaxReferencePath = 1024
+
 	// MaxInlineSize is the size in bytes of all files a single template refers to. Omni takes messages of up to 32 MiB.
 	MaxInlineSize = 32 << 20
 

@@ -15,7 +15,7 @@ type kept struct {
 // in a folder.
 type part struct {
 	name    string // in its folder
-	digest  string // "": nobody can tell when it is the same
+	digest  string // "": nobody can tell when it is the same, as with what is reached through a link
 	entries int    // files and folders below it
 	alone   bool   // with the same digest, and the same files that templates refer to, it is the same
 
@@ -65,7 +65,7 @@ type change struct{ before, now *part }
 
 // reusable returns what was kept, unless something could not be read: nobody knows what came of that.
 func (s *Set) reusable(scope Scope) kept {
-	if s == nil || s.seen == nil || s.seen.fsys == nil || !s.seen.scope.equal(scope) {
+	if s == nil || s.seen == nil || !s.seen.told || !s.seen.scope.equal(scope) {
 		return kept{}
 	}
 

@@ -13,13 +13,16 @@ type keptReference struct {
 	name   string // its clean path
 	digest string // "": it is not known
 	// plain says that there is no symbolic link on the way to it. Then way is the folders that it is in, from the root of
-	// the file system down. Where one of them is the same, so is the file, and it need not be asked for: to list every
-	// folder that a file is in, for a revision that touches none of them, would be most of the work.
+	// the file system down, at most maxWay. Where one of them is the same, so is the file, and it need not be asked for: to
+	// list every folder that a file is in, for a revision that touches none of them, would be most of the work.
 	plain bool
 	way   []folderDigest
 }
 
 type folderDigest struct{ name, digest string }
+
+// maxWay bounds what is kept of a deep folder: the digest of each has all the names above it.
+const maxWay = 8
 
 // sameWay reports whether a folder on the way to the file is the same.
 func (r *keptReference) sameWay(now *folders) bool {
@@ -98,7 +101,7 @@ func (f *finder) newReference(clean, digest string, told bool) *keptReference {
 		return ref
 	}
 
-	// All that is known of one that is not there is that: it may be a link that leads nowhere.
+	// Of one that cannot be used it is not known why: it may be a link that leads nowhere.
 	ref.digest, ref.plain = digest, ref.fault == ""
 
 	for at := clean; at != "." && ref.plain; at = path.Dir(at) {
@@ -111,6 +114,7 @@ func (f *finder) newReference(clean, digest string, told bool) *keptReference {
 	}
 
 	slices.Reverse(ref.way)
+	ref.way = slices.Clone(ref.way[:min(len(ref.way), maxWay)])
 
 	return ref
 }

@@ -246,6 +246,10 @@ func (f *finder) reference(from, name string) reference {
 		return reference{fault: fmt.Sprintf("file %q leaves the source: only files inside of it can be used; name the repository as the source and this folder as its path, or move the file", name)}
 	}
 
+	if len(clean) > MaxReferencePath {
+		return reference{fault: fmt.Sprintf("the path of the file, %.40q…, is longer than %d bytes: move the file, or the template", name, MaxReferencePath)}
+	}
+
 	ref := f.refer(clean).reference
 	if ref.fault != "" {
 		ref.fault = fmt.Sprintf("file %q %s", name, ref.fault)

@@ -33,7 +33,8 @@ type Entry interface {
 // seen is what a call of Find depends on: the folder of the scope as a whole, and what is not below it or is reached
 // through a symbolic link, by name. Find asks a file system for nothing else, so the same texts mean the same Set.
 type seen struct {
-	fsys    Digester          // nil: it cannot be told
+	fsys    Digester          // nil: it cannot be told, or Find is over
+	told    bool              // Find is over, and it can be told
 	scope   Scope             // what Find was asked for
 	digests map[string]string // by name; also of names that were looked for and are not there
 	// references are the files outside of the root that templates refer to, with no symbolic link on the way.
@@ -110,6 +111,7 @@ func isLink(listed fs.DirEntry) bool {
 	return listed.Type()&fs.ModeSymlink != 0 || ok && entry.Linked()
 }
 
+// isLink reports whether a name is that of a symbolic link, or may be.
 func (s *seen) isLink(name string) bool {
 	if s.fsys == nil {
 		return false
@@ -117,14 +119,15 @@ func (s *seen) isLink(name string) bool {
 
 	_, err := s.fsys.ReadLink(name)
 
-	return err == nil
+	return !errors.Is(err, fs.ErrInvalid) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // SameIn reports whether Find would find the same in another revision of the source: this Set, with the same Problems.
-// It asks for digests only and reads no file. When it is not sure it is false.
+// It asks for digests only and reads no file. When it is not sure it is false. As with Next, limits of the file system itself
+// may be met by what it does not ask for.
 func (s *Set) SameIn(next fs.FS, scope Scope) bool {
 	digester, ok := next.(Digester)
-	if !ok || s.seen == nil || s.seen.fsys == nil {
+	if !ok || s.seen == nil || !s.seen.told {
 		return false
 	}
 
