@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -19,14 +17,19 @@ func newConfirm() *cobra.Command {
 	)
 
 	cmd := &cobra.Command{
-		Use:   "confirm DIGEST",
-		Short: "Allow a deletion that a guard stopped",
-		Long: `Allow a deletion that a guard stopped, by the digest that the message of the cluster
-names: exactly that deletion, until the daemon ends. What must stand for longer belongs
-into the configuration (` + "`confirm`" + ` of the source).`,
+		Use:   "confirm CLUSTER | KIND/NAME",
+		Short: "Allow a deletion that waits for it",
+		Long: `Allow a deletion that waits for a confirmation: of a cluster by its name, of a fleet
+resource like MachineClass/worker, and what a guard stopped in a cluster that stays.
+
+It is written down in Omni beside the mark that it is for. It covers what waits now and
+nothing later: when the template comes back, it ends. Protection, suspension and locks
+hold all the same.`,
 		Example: `  omni-syncd status
-  omni-syncd confirm 0123456789ab`,
-		Args: exactly("which deletion? give its digest; `omni-syncd status` shows it"),
+  omni-syncd confirm edge
+  omni-syncd confirm MachineClass/worker`,
+		Args:              exactly("which deletion? name the cluster, or a fleet resource like MachineClass/worker; `omni-syncd status` shows what waits"),
+		ValidArgsFunction: daemon.completeClusters,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
 			defer cancel()
@@ -36,43 +39,20 @@ into the configuration (` + "`confirm`" + ` of the source).`,
 				return err
 			}
 
-			if source == "" {
-				var err error
-				if source, err = sourceThatAsks(ctx, c, args[0]); err != nil {
-					return err
-				}
-			}
-
-			if _, err := c.operator.Confirm(ctx, connect.NewRequest(&v1.ConfirmRequest{Source: source, Digest: args[0]})); err != nil {
+			res, err := c.operator.Confirm(ctx, connect.NewRequest(&v1.ConfirmRequest{Source: source, Name: args[0]}))
+			if err != nil {
 				return c.explain(err)
 			}
 
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "confirmed for the source %s; `omni-syncd status --watch` shows what comes of it\n", source)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "confirmed %s of the source %s; `omni-syncd status --watch` shows what becomes of it\n", args[0], res.Msg.GetSource())
 
 			return err
 		},
 	}
 
 	daemon.bind(cmd)
-	cmd.Flags().StringVar(&source, "source", "", "source of the deletion (default: the one in which a cluster asks for DIGEST)")
+	cmd.Flags().StringVar(&source, "source", "", "source of the deletion (default: the one that has it)")
 	_ = cmd.RegisterFlagCompletionFunc("source", daemon.completeSources)
 
 	return cmd
-}
-
-// sourceThatAsks returns the source that has a cluster whose message asks for a digest.
-func sourceThatAsks(ctx context.Context, c *client, digest string) (string, error) {
-	res, err := c.ListClusters(ctx, connect.NewRequest(&v1.ListClustersRequest{}))
-	if err != nil {
-		return "", c.explain(err)
-	}
-
-	i := slices.IndexFunc(res.Msg.GetClusters(), func(cluster *v1.Cluster) bool {
-		return digest != "" && strings.HasSuffix(cluster.GetMessage(), "confirm: "+digest)
-	})
-	if i < 0 {
-		return "", fmt.Errorf("no cluster asks for the digest %q: `omni-syncd status` shows which one it is by now", digest)
-	}
-
-	return res.Msg.GetClusters()[i].GetSource(), nil
 }

@@ -28,6 +28,9 @@ const demoInterval = time.Second
 // not exist, so nothing flaps for long.
 const demoSettle = time.Second
 
+// demoDeleteAfter is how long a template has to be gone, so that people see what happens then without waiting for it.
+const demoDeleteAfter = 5 * time.Second
+
 type demoFlags struct {
 	once     bool
 	omniOnly bool
@@ -172,9 +175,12 @@ func (f *demoFlags) follow(ctx context.Context, out io.Writer, server *embedded.
 	from := newOrigins("", log, nil)
 	defer from.close()
 
-	sources, err := from.sources(&config.Config{Sources: []config.Source{{
-		Name: "demo", Git: &config.Git{URL: repository}, Interval: config.Duration(demoInterval), Prune: true, MaxDelete: new(config.DefaultMaxDelete),
-	}}}, false)
+	cfg := &config.Config{Sources: []config.Source{{
+		Name: "demo", Git: &config.Git{URL: repository}, Interval: config.Duration(demoInterval), Prune: true, DeleteAfter: new(config.Duration(demoDeleteAfter)),
+	}}}
+	cfg.SetDefaults()
+
+	sources, err := from.sources(cfg, false)
 	if err != nil {
 		return err
 	}

@@ -181,7 +181,8 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 
 // engine says how the engine is to work.
 func (d *daemon) engine(ctx context.Context, meters *meters, history *runningHistory, replicas *replicas) (sync.Config, error) {
-	cfg := sync.Config{Lead: replicas.lead(), Shard: d.shard, RetryMax: time.Duration(d.cfg.Retry.MaxInterval), TeardownWarnAfter: time.Duration(d.cfg.TeardownWarnAfter), Logger: d.log}
+	cfg := sync.Config{Lead: replicas.lead(), Shard: d.shard, RetryMax: time.Duration(d.cfg.Retry.MaxInterval), TeardownWarnAfter: time.Duration(d.cfg.TeardownWarnAfter), Logger: d.log,
+		DeletionsPaused: d.cfg.Deletions == config.Paused, DeleteWindow: time.Duration(d.cfg.DeleteWindow)}
 	meters.engine(&cfg)
 
 	if history != nil {

@@ -25,8 +25,10 @@ type sourceFlags struct {
 	interval  time.Duration
 	prune     bool
 	maxDelete int
-	confirm   []string
-	stateDir  string
+
+	deleteAfter time.Duration
+	origin      string
+	stateDir    string
 }
 
 // bindScope adds the flags of every verb that reads templates.
@@ -57,10 +59,11 @@ func (f *sourceFlags) bindSync(cmd *cobra.Command) {
 
 	flags := cmd.Flags()
 	flags.StringVar(&f.config, "config", "", "configuration file, instead of a source on the command line")
-	flags.StringVar(&f.name, "name", "default", "name of the source, written into the ownership mark of what it creates")
+	flags.StringVar(&f.name, "name", "", "name of the source, written into the ownership mark of what it creates (default \"default\"; --prune wants one of its own)")
 	flags.BoolVar(&f.prune, "prune", false, "delete clusters and fleet resources that left Git")
-	flags.IntVar(&f.maxDelete, "max-delete", config.DefaultMaxDelete, "how many clusters may leave Git at once; 0 deletes none")
-	flags.StringSliceVar(&f.confirm, "confirm", nil, "digest of a deletion that a guard stopped, as its message names it")
+	flags.IntVar(&f.maxDelete, "max-delete", config.DefaultMaxDelete, "how many clusters may be deleted without a confirmation within an hour; 0 deletes none")
+	flags.DurationVar(&f.deleteAfter, "delete-after", config.DefaultDeleteAfter, "how long what left Git has to be gone before it is deleted")
+	flags.StringVar(&f.origin, "origin", "", "what the repository is known by (default: its host and path)")
 	flags.StringVar(&f.stateDir, "state-dir", "", "where fetched repositories are kept (default: a temporary directory)")
 }
 
@@ -72,7 +75,7 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 			return nil, errors.New("both --config and a source on the command line are given; choose one")
 		}
 
-		for _, name := range append(gitFlags, "path", "include", "exclude", "name", "prune", "max-delete", "confirm", "interval", "state-dir") {
+		for _, name := range append(gitFlags, "path", "include", "exclude", "name", "prune", "max-delete", "delete-after", "origin", "interval", "state-dir") {
 			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
 				return nil, fmt.Errorf("--%s describes a source on the command line; with --config it stands in the file", name)
 			}
@@ -93,20 +96,27 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 	switch {
 	case f.prune && src.Dir != nil && src.Dir.Path != args[0]:
 		return nil, fmt.Errorf("--prune with the single file %s would delete every other cluster of the source; name the directory", args[0])
+	case f.prune && f.name == "":
+		return nil, errors.New("--prune needs a --name of its own, like --name fleet: sources that share a name share their clusters")
+	case f.deleteAfter < 0:
+		return nil, fmt.Errorf("--delete-after %s: it cannot be negative; 0 deletes at once", f.deleteAfter)
 	case f.maxDelete < 0:
 		return nil, fmt.Errorf("--max-delete %d: it cannot be negative; 0 deletes no cluster", f.maxDelete)
 	case f.interval != 0 && f.interval < config.MinInterval:
 		return nil, fmt.Errorf("--interval %s is too short, the least is %s", f.interval, config.MinInterval)
 	}
 
-	return &config.Config{Sources: []config.Source{src}, StateDir: f.stateDir}, nil
+	cfg := &config.Config{Sources: []config.Source{src}, StateDir: f.stateDir}
+	cfg.SetDefaults()
+
+	return cfg, nil
 }
 
 // single turns the argument of a verb into a source.
 func (f *sourceFlags) single(arg string) (config.Source, error) {
 	src := config.Source{
 		Name: f.name, Path: f.path, Include: f.include, Exclude: f.exclude,
-		Interval: config.Duration(f.interval), Prune: f.prune, MaxDelete: &f.maxDelete, Confirm: f.confirm,
+		Interval: config.Duration(f.interval), Prune: f.prune, MaxDelete: &f.maxDelete, DeleteAfter: new(config.Duration(f.deleteAfter)), Origin: f.origin,
 	}
 
 	if src.Name == "" {

@@ -216,7 +216,7 @@ func isChange(line string) bool {
 func isOwnership(line string) bool {
 	key := strings.TrimSpace(line[1:])
 
-	return strings.HasPrefix(key, diff.MarkSource+":") || strings.HasPrefix(key, diff.MarkPath+":") || strings.HasPrefix(key, diff.MarkGitOps+":") ||
+	return strings.HasPrefix(key, diff.MarkSource+":") || strings.HasPrefix(key, diff.MarkOrigin+":") || strings.HasPrefix(key, diff.MarkGitOps+":") ||
 		strings.HasPrefix(key, diff.MarkLocked+":") || key == "annotations:"
 }
 

@@ -34,6 +34,10 @@ type Config struct {
 	Omni Omni `yaml:"omni"`
 	// Sources are the repositories and directories to follow; at least one.
 	Sources []Source `yaml:"sources"`
+	// Deletions is "allowed" (the default) or "paused": no cluster and no fleet resource is deleted.
+	Deletions string `yaml:"deletions"`
+	// DeleteWindow is how long a deletion counts against maxDelete and maxDeleteResources. Default 1h.
+	DeleteWindow Duration `yaml:"deleteWindow"`
 	// StateDir is where the object stores of Git sources, the history and what is suspended
 	// are kept between starts. Default: a temporary directory, so that every start fetches
 	// anew, no history, and nothing can be suspended by request.
@@ -101,15 +105,22 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 // MinInterval keeps a typo from flooding a Git server.
 const MinInterval = time.Second
 
-// The words that `foreign`, `sync` and `deletion` take.
+// The words that `foreign`, `sync`, `deletion` and `deletions` take.
 const (
+	Paused             = "paused"
 	Keep, Prune        = "keep", "prune"
 	Auto, Manual       = "auto", "manual"
 	Allowed, Protected = "allowed", "protected"
 )
 
-// DefaultMaxDelete is how many clusters may leave Git at once unless the source says otherwise.
-const DefaultMaxDelete = 1
+// What may go without anybody's word, unless the source says otherwise.
+const (
+	DefaultDeleteAfter        = 5 * time.Minute
+	DefaultDeleteWindow       = time.Hour
+	DefaultMaxDelete          = 1
+	DefaultMaxDeleteResources = 5
+	DefaultMaxDeleteMachines  = 10
+)
 
 // The defaults of `retry.maxInterval` and `teardownWarnAfter`.
 const (
@@ -170,7 +181,7 @@ func Parse(data []byte) (*Config, error) {
 		return nil, err
 	}
 
-	cfg.setDefaults()
+	cfg.SetDefaults()
 
 	return &cfg, cfg.check()
 }
@@ -208,7 +219,10 @@ func checkValues(data []byte) error {
 	return errors.Join(problems...)
 }
 
-func (c *Config) setDefaults() {
+// SetDefaults fills in what is left out.
+func (c *Config) SetDefaults() {
+	c.Deletions = cmp.Or(c.Deletions, Allowed)
+	c.DeleteWindow = cmp.Or(c.DeleteWindow, Duration(DefaultDeleteWindow))
 	c.Retry.MaxInterval = cmp.Or(c.Retry.MaxInterval, Duration(DefaultRetryMax))
 	c.TeardownWarnAfter = cmp.Or(c.TeardownWarnAfter, Duration(DefaultTeardownWarnAfter))
 	c.Kubernetes.setDefaults()
@@ -223,8 +237,17 @@ func (c *Config) setDefaults() {
 		src.Sync = cmp.Or(src.Sync, Auto)
 		src.Deletion = cmp.Or(src.Deletion, Allowed)
 
-		if src.MaxDelete == nil {
-			src.MaxDelete = new(DefaultMaxDelete)
+		if src.DeleteAfter == nil {
+			src.DeleteAfter = new(Duration(DefaultDeleteAfter))
+		}
+
+		for _, limit := range []struct {
+			value    **int
+			fallback int
+		}{{&src.MaxDelete, DefaultMaxDelete}, {&src.MaxDeleteResources, DefaultMaxDeleteResources}, {&src.MaxDeleteMachines, DefaultMaxDeleteMachines}} {
+			if *limit.value == nil {
+				*limit.value = new(limit.fallback)
+			}
 		}
 	}
 }
@@ -242,6 +265,10 @@ func (c *Config) check() error {
 
 	if c.Retry.MaxInterval < Duration(time.Second) {
 		problems = append(problems, fmt.Errorf("retry.maxInterval: %s is too short, the least is 1s", time.Duration(c.Retry.MaxInterval)))
+	}
+
+	if c.Deletions != Allowed && c.Deletions != Paused {
+		problems = append(problems, fmt.Errorf("deletions: %q is unknown; use %q or %q", c.Deletions, Allowed, Paused))
 	}
 
 	problems = append(problems, c.checkWebhooks()...)

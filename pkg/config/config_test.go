@@ -64,7 +64,7 @@ sources:
 					Verify:    &config.Verify{Mode: "HEAD", Keys: []string{filepath.Join(folder, "jane.asc")}},
 				},
 				Webhook:  &config.Webhook{Provider: "github", SecretFile: filepath.Join(folder, "hook")},
-				Interval: config.Duration(30 * time.Second), Prune: true, MaxDelete: new(3), Foreign: "keep", Sync: "manual", Deletion: "allowed", Confirm: []string{"0123456789ab"},
+				Interval: config.Duration(30 * time.Second), Prune: true, MaxDelete: new(3), Foreign: "keep", Sync: "manual", Deletion: "allowed",
 			},
 			{
 				Name: "local", Dir: &config.Dir{Path: filepath.Join(folder, "templates")},

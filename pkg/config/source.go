@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,22 +29,40 @@ type Source struct {
 	Interval Duration `yaml:"interval"`
 	// Prune deletes clusters and fleet resources that left Git. Default false.
 	Prune bool `yaml:"prune"`
-	// MaxDelete is how many clusters may leave Git at once. Default 1; 0 allows none.
+	// Origin is what the repository is known by, in place of its host and path: for a repository that moved, a fork, an
+	// alias of ssh, and a folder outside of Git.
+	Origin string `yaml:"origin"`
+	// DeleteAfter is how long what left Git has to be gone before it is destroyed. Default 5m.
+	DeleteAfter *Duration `yaml:"deleteAfter"`
+	// MaxDelete is how many clusters may go within DeleteWindow without a confirmation. Default 1; 0 allows none.
 	MaxDelete *int `yaml:"maxDelete"`
-	// Confirm lists the digests of deletions that are allowed although a guard stopped
-	// them; the guard's message names the digest.
-	Confirm []string `yaml:"confirm"`
+	// MaxDeleteResources is the same for fleet resources. Default 5.
+	MaxDeleteResources *int `yaml:"maxDeleteResources"`
+	// MaxDeleteMachines is how many machines may leave a cluster at once; more wait for DeleteAfter. Default 10.
+	MaxDeleteMachines *int `yaml:"maxDeleteMachines"`
+	// Allow is what the source may do. Default: everything but taking over.
+	Allow Allow `yaml:"allow"`
 	// Foreign says what happens to resources that others made in a cluster of the source
 	// and no template describes: "keep" (the default) or "prune".
 	Foreign string `yaml:"foreign"`
 	// Sync is "auto" (the default) or "manual": plan, but write only when somebody runs
 	// `omni-syncd sync`.
 	Sync string `yaml:"sync"`
-	// Deletion is "allowed" (the default) or "protected": no cluster of the source is
-	// deleted, whatever Prune says.
+	// Deletion is "allowed" (the default) or "protected": no cluster and no fleet resource of
+	// the source is deleted, whatever Prune says.
 	Deletion string `yaml:"deletion"`
 	// Suspend plans and writes nothing.
 	Suspend bool `yaml:"suspend"`
+}
+
+// Allow limits a source.
+type Allow struct {
+	// Clusters are globs of names. Default: every cluster.
+	Clusters []string `yaml:"clusters"`
+	// Kinds are the kinds of resources in manifests, such as MachineClass, and Cluster for templates. Default: all.
+	Kinds []string `yaml:"kinds"`
+	// TakeFrom names sources whose clusters and fleet resources this one may take over once they left Git there.
+	TakeFrom []string `yaml:"takeFrom"`
 }
 
 // Dir is a watched directory.
@@ -63,6 +82,9 @@ func CheckName(s string) error {
 
 	return nil
 }
+
+// kinds are those that a source writes by itself: what makes up a cluster comes with the Cluster.
+var kinds = []string{"Cluster", "ConfigPatch", "EtcdManualBackup", "InfraMachineConfig", "InstallationMediaConfig", "MachineClass", "MachineLabels", "MachineRequestSet"}
 
 func (s *Source) check() []error {
 	var problems []error
@@ -105,8 +127,34 @@ func (s *Source) check() []error {
 		}
 	}
 
-	if *s.MaxDelete < 0 {
-		problems = append(problems, errors.New("maxDelete: it cannot be negative; 0 deletes no cluster"))
+	for key, limit := range map[string]int{"maxDelete": *s.MaxDelete, "maxDeleteResources": *s.MaxDeleteResources, "maxDeleteMachines": *s.MaxDeleteMachines} {
+		if limit < 0 {
+			problems = append(problems, fmt.Errorf("%s: it cannot be negative; 0 allows none", key))
+		}
+	}
+
+	return append(problems, s.checkAllow()...)
+}
+
+func (s *Source) checkAllow() []error {
+	var problems []error
+
+	for _, glob := range s.Allow.Clusters {
+		if _, err := path.Match(glob, ""); err != nil {
+			problems = append(problems, fmt.Errorf("allow.clusters: %q is no glob: %w", glob, err))
+		}
+	}
+
+	for _, kind := range s.Allow.Kinds {
+		if !slices.Contains(kinds, kind) {
+			problems = append(problems, fmt.Errorf("allow.kinds: %q is unknown; use some of %s", kind, strings.Join(kinds, ", ")))
+		}
+	}
+
+	for _, from := range s.Allow.TakeFrom {
+		if err := CheckName(from); err != nil {
+			problems = append(problems, fmt.Errorf("allow.takeFrom: %w", err))
+		}
 	}
 
 	return problems

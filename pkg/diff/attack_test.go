@@ -152,10 +152,11 @@ seeds:
 			live[live.key(res)] = res
 		}
 
-		in := diff.Input{Source: self, Target: "one", Desired: desired, Removed: r.IntN(5) == 0}
+		in, keep := diff.Input{Source: self, Target: "one", Desired: desired, Removed: r.IntN(5) == 0}, ""
 		if in.Removed {
 			in.Desired = nil
-			in.Keep = []string{"", "prune is off"}[r.IntN(2)]
+			keep = []string{"", "prune is off"}[r.IntN(2)]
+			in.Fate = fates(keep)
 		}
 
 		before := len(live)
@@ -164,10 +165,10 @@ seeds:
 			in.Live = live.live()
 			plan := diff.Compute(in)
 
-			if in.Keep != "" && plan.Count(diff.Destroy) > 0 {
+			if keep != "" && plan.Count(diff.Destroy) > 0 {
 				for i := range plan.Changes {
 					if c := &plan.Changes[i]; c.Action == diff.Destroy && c.Old.Metadata().Phase() == resource.PhaseRunning {
-						t.Fatalf("seed %d: %s is destroyed although %s", seed, diff.Name(c.Old), in.Keep)
+						t.Fatalf("seed %d: %s is destroyed although %s", seed, diff.Name(c.Old), keep)
 					}
 				}
 			}
@@ -223,7 +224,7 @@ func TestG1_TwoSourcesNeverShare(t *testing.T) {
 
 		for _, source := range []string{self, "other"} {
 			for _, removed := range []bool{false, true} {
-				in := diff.Input{Source: source, Target: "one", Live: live, Removed: removed}
+				in := diff.Input{Source: source, Target: "one", Live: live, Removed: removed, Fate: fates("")}
 				if !removed {
 					in.Desired = some(r)
 				}

@@ -1,7 +1,9 @@
 package diff
 
 import (
+	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -16,27 +18,30 @@ type Input struct {
 	Source string
 	// Target is the cluster's name; empty for the fleet resources of the source.
 	Target string
-	// Path is the file of the cluster's template, noted on the cluster.
-	Path string
+	// Place is where the source reads from, Commit what it is at, and File the file that describes a resource, from the
+	// root of the repository (nil: none is noted). They are noted on clusters and fleet resources.
+	Place  Place
+	Commit string
+	File   func(*resource.Metadata) string
 	// Desired are the resources that Git describes.
 	Desired []resource.Resource
 	// Removed says that the target is no longer in Git; Desired is empty then. It is
 	// told apart from an empty Desired so that no accident upstream of this package can
 	// look like a deletion (G2).
 	Removed bool
-	// LetGo releases a removed cluster instead of destroying it: another source has it now.
-	LetGo bool
-	// Moved are fleet resources that other sources describe: what left this one and is
-	// among them is released instead of destroyed.
-	Moved []resource.Resource
+	// MayTake reports whether this target may take over a live resource that carries the mark of another source: that
+	// one consented. nil: it may take nothing.
+	MayTake func(resource.Resource) bool
+	// Hold says why nothing may be written to the cluster that a fleet resource is part of, and what has to change for
+	// that; "" if it may. nil: nothing is held.
+	Hold func(resource.Resource) (why string, until resource.Resource)
+	// Fate says what happens to a cluster or fleet resource that left Git, and to what is left of a cluster that is
+	// gone. During one call of Compute it answers the same for the same resource. nil: everything is kept.
+	Fate func(resource.Resource) Fate
 	// Live holds everything that lives under the target's name, the live twin of every
 	// desired resource, and the KernelArgs of the cluster's machines.
 	Live []resource.Resource
-	// Keep says why a removed cluster and fleet resources that left Git must not be
-	// destroyed; "" if they may. What leaves a template that stays is always destroyed,
-	// as omnictl does.
-	Keep string
-	// KeepParts keeps also what leaves a template that stays.
+	// KeepParts keeps what leaves a template that stays. Else that is destroyed, as omnictl does.
 	KeepParts bool
 	// PruneForeign destroys what others made in the cluster, instead of reporting it.
 	PruneForeign bool
@@ -49,7 +54,7 @@ func Compute(in Input) *Plan {
 		Input: in,
 		fleet: in.Target == "",
 		live:  make(map[ref]resource.Resource, len(in.Live)),
-		plan:  &Plan{Source: in.Source, Target: in.Target, Removed: in.Removed, Keep: in.Keep},
+		plan:  &Plan{Source: in.Source, Target: in.Target, Removed: in.Removed},
 	}
 
 	for _, r := range in.Live {
@@ -82,6 +87,7 @@ func Compute(in Input) *Plan {
 	}
 
 	c.remove(desired)
+	c.useUp()
 	c.plan.sort()
 
 	return c.plan
@@ -99,17 +105,19 @@ type computation struct {
 // converge plans what makes the live twin of a desired resource equal to it.
 func (c *computation) converge(desired resource.Resource) {
 	have, exists := c.live[refOf(desired)]
-	want := marked(desired, c.Source, c.Path, c.fleet)
+	want := c.marked(desired)
 
 	switch {
 	case c.parentTearingDown(desired):
 		// Reported once, for the parent.
 	case !exists:
-		c.change(Change{Action: Create, New: with(want, desired)})
+		if !c.held(desired) {
+			c.change(Change{Action: Create, New: with(want, desired)})
+		}
 	case have.Metadata().Owner() != "":
 		c.conflict(have, "it is owned by Omni's "+have.Metadata().Owner())
-	case SourceOf(have) != "" && SourceOf(have) != c.Source && !c.mayTake(SourceOf(have)):
-		c.conflict(have, "it is managed by the source "+SourceOf(have))
+	case c.taken(have) != "":
+		c.conflict(have, c.taken(have))
 	case !c.fleet && want.Type() != omni.KernelArgsType && clusterOf(have) != clusterOf(desired):
 		c.elsewhere(have)
 	case isTearingDown(have):
@@ -119,10 +127,59 @@ func (c *computation) converge(desired resource.Resource) {
 	default:
 		merge(want, have, c.fleet)
 
-		if action := compare(have, want, desired); action != "" {
+		if action := compare(have, want, desired); action != "" && !c.held(desired) && !c.held(have) {
 			r := with(want, desired)
-			c.change(Change{Action: action, Old: have, New: r, Fields: Fields(have, r)})
+			change := Change{Action: action, Old: have, New: r, Fields: Fields(have, r)}
+
+			// Where it comes from is noted along, and is not what the change is about.
+			if action != Mark {
+				change.Fields = slices.DeleteFunc(change.Fields, func(f Field) bool { return slices.ContainsFunc(notes, f.isAnnotation) })
+			}
+
+			c.change(change)
 		}
+	}
+}
+
+// held puts a resource on hold if nothing may be written to its cluster, and reports whether it did.
+func (c *computation) held(r resource.Resource) bool {
+	if c.Hold == nil {
+		return false
+	}
+
+	why, until := c.Hold(r)
+	if why != "" {
+		c.plan.Waiting = append(c.plan.Waiting, Waiting{Resource: r, Reason: why, Elsewhere: true, For: until})
+	}
+
+	return why != ""
+}
+
+func (c *computation) mayTake(have resource.Resource) bool {
+	return c.MayTake != nil && c.MayTake(have)
+}
+
+// taken says who has a live resource that Git describes; "" if this source has it or may take it.
+func (c *computation) taken(have resource.Resource) string {
+	source := SourceOf(have)
+	origin := Origin{Place: c.Place}
+
+	switch {
+	case source == "":
+		return ""
+	case source == c.Source && origin.stranger(have):
+		theirs, _ := OriginOf(have)
+
+		return fmt.Sprintf("it belongs to another source %s, which reads %s, and this one reads %s; give this one another name, or set `origin: %s` if the repository moved",
+			source, theirs.Place, c.Place, theirs.Repository)
+	case source == c.Source:
+		return ""
+	case DepartureOf(have).State == Destroying:
+		return "the source " + source + " is destroying it"
+	case !c.mayTake(have):
+		return "it is managed by the source " + source
+	default:
+		return ""
 	}
 }
 
@@ -170,154 +227,6 @@ func machineSetOf(r resource.Resource) string {
 	name, _ := r.Metadata().Labels().Get(omni.LabelMachineSet)
 
 	return name
-}
-
-// remove plans what happens to live resources that Git does not describe.
-func (c *computation) remove(desired map[ref]bool) {
-	doomed := c.doomed(desired)
-	handover := c.handedOver()
-	cascades := map[ref][]resource.Resource{}
-	moved := make(map[ref]bool, len(c.Moved))
-
-	for _, r := range c.Moved {
-		moved[refOf(r)] = c.fleet
-	}
-
-	for key, have := range c.live {
-		if desired[key] || c.notOurs(have) {
-			continue
-		}
-
-		root, goesAlong := c.goesAlong(have, doomed)
-
-		switch {
-		case goesAlong:
-			cascades[root] = append(cascades[root], have)
-		case have.Metadata().Type() == omni.KernelArgsType:
-			c.release(have)
-		case (handover || moved[key]) && SourceOf(have) == c.Source && !isTearingDown(have):
-			c.release(have)
-		case SourceOf(have) == "" && (!c.PruneForeign || c.Removed):
-			c.plan.Foreign = append(c.plan.Foreign, have)
-		case c.keeps():
-			c.plan.Kept = append(c.plan.Kept, have)
-		default:
-			c.finish(have)
-		}
-	}
-
-	for i := range c.plan.Changes {
-		if change := &c.plan.Changes[i]; change.Action == Destroy {
-			change.Cascade = cascades[refOf(change.Old)]
-			sortResources(change.Cascade)
-		}
-	}
-}
-
-// notOurs reports whether a live resource that Git does not describe is nobody's
-// business here: a controller's, another source's, or a by-product of Omni.
-func (c *computation) notOurs(have resource.Resource) bool {
-	source := SourceOf(have)
-
-	switch {
-	case have.Metadata().Owner() != "":
-		return true
-	case source != "" && (source != c.Source || IsFleet(have) != c.fleet):
-		return true
-	case source != "":
-		return false
-	case c.fleet || have.Metadata().Type() == omni.KernelArgsType:
-		return true
-	default:
-		_, byController := have.Metadata().Labels().Get(omni.LabelManagedByMachineSetNodeController)
-
-		return byController
-	}
-}
-
-// doomed returns the clusters and machine sets that the plan destroys: Omni destroys
-// what belongs to them.
-func (c *computation) doomed(desired map[ref]bool) map[ref]bool {
-	doomed := map[ref]bool{}
-
-	for key, have := range c.live {
-		isRoot := key.typ == omni.ClusterType || key.typ == omni.MachineSetType
-		if isRoot && !desired[key] && !c.notOurs(have) && SourceOf(have) == c.Source && !c.keeps() && !c.handedOver() {
-			doomed[key] = true
-		}
-	}
-
-	return doomed
-}
-
-// keeps reports whether what left Git stays.
-func (c *computation) keeps() bool {
-	return c.KeepParts || c.Keep != "" && (c.fleet || c.Removed)
-}
-
-// handedOver reports whether a cluster that left this source is for another one to take:
-// it loses its marks and nothing else.
-func (c *computation) handedOver() bool {
-	cluster, ok := c.live[ref{omni.ClusterType, c.Target}]
-	if !ok || !c.Removed || SourceOf(cluster) != c.Source {
-		return false
-	}
-
-	to, _ := cluster.Metadata().Annotations().Get(AnnotationHandover)
-
-	return c.LetGo || to != "" && to != c.Source
-}
-
-// mayTake reports whether the template says that this source takes the cluster over from
-// another one.
-func (c *computation) mayTake(from string) bool {
-	for _, want := range c.Desired {
-		if want.Metadata().Type() == omni.ClusterType {
-			value, _ := want.Metadata().Annotations().Get(AnnotationHandover)
-
-			return value == from
-		}
-	}
-
-	return false
-}
-
-// goesAlong returns the doomed root with which Omni destroys have.
-func (c *computation) goesAlong(have resource.Resource, doomed map[ref]bool) (ref, bool) {
-	if name, ok := have.Metadata().Labels().Get(omni.LabelCluster); ok {
-		if root := (ref{omni.ClusterType, name}); doomed[root] {
-			return root, true
-		}
-	}
-
-	if root := (ref{omni.MachineSetType, machineSetOf(have)}); doomed[root] {
-		return root, true
-	}
-
-	return ref{}, false
-}
-
-// release plans that KernelArgs lose our mark; they are never destroyed.
-func (c *computation) release(have resource.Resource) {
-	if isTearingDown(have) {
-		return
-	}
-
-	want := released(have)
-	c.change(Change{Action: Release, Old: have, New: want, Fields: Fields(have, want)})
-}
-
-// finish plans the next step of a teardown. Destroy is level-triggered: the first pass
-// tears the resource down, later ones wait for its finalizers, and the last one
-// destroys what an older Omni leaves behind.
-func (c *computation) finish(have resource.Resource) {
-	if isTearingDown(have) && !have.Metadata().Finalizers().Empty() {
-		c.wait(have, beingDestroyed(have))
-
-		return
-	}
-
-	c.change(Change{Action: Destroy, Old: have})
 }
 
 // vanish lets a resource that is already going away go: its name is free again once
@@ -370,19 +279,19 @@ func compare(have resource.Resource, want *resource.Metadata, desired resource.R
 		return Update
 	case maps.Equal(haveNotes, wantNotes):
 		return ""
-	case maps.Equal(withoutMarks(haveNotes), withoutMarks(wantNotes)):
-		return Adopt
-	default:
+	case !maps.Equal(withoutMarks(haveNotes), withoutMarks(wantNotes)):
 		return Update
+	case haveNotes[MarkSource] == wantNotes[MarkSource]:
+		return Mark
+	default:
+		return Adopt
 	}
 }
 
 // withoutMarks returns the annotations that say more than to whom a resource belongs.
 func withoutMarks(annotations map[string]string) map[string]string {
 	rest := maps.Clone(annotations)
-	for _, mark := range []string{MarkSource, MarkPath, MarkFleet, MarkApplied, MarkLocked, MarkGitOps, omni.ResourceManagedByClusterTemplates} {
-		delete(rest, mark)
-	}
+	maps.DeleteFunc(rest, func(key, _ string) bool { return IsMark(key) || key == omni.ResourceManagedByClusterTemplates })
 
 	return rest
 }

@@ -113,13 +113,13 @@ func TestCompute(t *testing.T) {
 		{
 			name:    "another source's mark is a conflict, never a fight",
 			desired: resources{cluster("1.35.0")},
-			live:    resources{cluster("1.34.3", note(diff.MarkSource, "other"))},
-			want:    []string{"conflict Cluster one: it is managed by the source other"},
+			live:    resources{cluster("1.34.3", note(diff.MarkSource, "third"))},
+			want:    []string{"conflict Cluster one: it is managed by the source third"},
 		},
 		{
 			name:    "another source's resource in our cluster is left alone",
 			desired: resources{cluster("1.34.3")},
-			live:    resources{cluster("1.34.3", ours), patch("300-x", "a: 1", note(diff.MarkSource, "other"))},
+			live:    resources{cluster("1.34.3", ours), patch("300-x", "a: 1", note(diff.MarkSource, "third"))},
 		},
 		{
 			name:    "a fleet patch with our cluster's label is not the cluster's",
@@ -202,7 +202,7 @@ func TestCompute(t *testing.T) {
 			name:    "a removed cluster is kept while prune is off",
 			live:    resources{cluster("1.34.3", ours), patch("200-a", "a", ours)},
 			removed: true, keep: "prune is off",
-			want: []string{"kept Cluster one", "kept ConfigPatch 200-a"},
+			want: []string{"kept Cluster one"}, // the rest shares its fate
 		},
 		{
 			name:    "a removed cluster that is not ours is foreign",
@@ -247,16 +247,58 @@ func TestCompute(t *testing.T) {
 			removed: true,
 		},
 		{
-			name:    "a source takes over what its template says it takes over",
-			desired: resources{cluster("1.34.3", note(diff.AnnotationHandover, "other")), patch("200-a", "a")},
+			name:    "a source takes over what it may, with what no template describes",
+			desired: resources{cluster("1.34.3"), patch("200-a", "a")},
 			live: resources{
-				cluster("1.34.3", note(diff.MarkSource, "other"), note(diff.AnnotationHandover, "other"), note(diff.MarkGitOps, "omni-syncd")),
-				patch("200-a", "a", note(diff.MarkSource, "other")), patch("300-x", "a", note(diff.MarkSource, "third")),
+				cluster("1.34.3", note(diff.MarkSource, "other"), note(diff.MarkGitOps, "omni-syncd")),
+				patch("200-a", "a", note(diff.MarkSource, "other")), patch("300-x", "a", note(diff.MarkSource, "third")), patch("400-x", "a", note(diff.MarkSource, "other")),
 			},
 			want: []string{
-				"adopt Cluster one  adopted: it exists and is as Git says",
-				"adopt ConfigPatch 200-a  adopted: it exists and is as Git says",
+				"adopt ConfigPatch 200-a  changes hands: from the source other to fleet",
+				"adopt Cluster one  changes hands: from the source other to fleet",
+				"destroy ConfigPatch 400-x",
 			},
+		},
+		{
+			name:    "nobody takes over what is about to be torn down",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", note(diff.MarkSource, "other"), note(string(diff.Destroying), `{"id":"1"}`))},
+			want:    []string{"conflict Cluster one: the source other is destroying it"},
+		},
+		{
+			name:    "the mark of what left goes when it is back, and so does the confirmation",
+			desired: resources{cluster("1.34.3")},
+			live:    resources{cluster("1.34.3", ours, note(string(diff.Leaving), `{"id":"1"}`), note(diff.MarkConfirmed, "1"))},
+			want:    []string{"mark Cluster one  marked: only a mark of omni-syncd changes"},
+		},
+		{
+			name:    "a confirmation for a cluster that stays goes once nothing is left to do",
+			desired: resources{cluster("1.35.0")},
+			live:    resources{cluster("1.34.3", ours, note(diff.MarkConfirmed, "1"))},
+			want:    []string{"update Cluster one  spec.kubernetesversion: 1.34.3 → 1.35.0"},
+		},
+		{
+			name:    "and then it goes",
+			desired: resources{cluster("1.35.0")},
+			live:    resources{cluster("1.35.0", ours, note(diff.MarkConfirmed, "1"))},
+			want:    []string{"mark Cluster one  marked: only a mark of omni-syncd changes"},
+		},
+		{
+			name:    "marks that a template brings along mean nothing",
+			desired: resources{cluster("1.34.3", note(diff.MarkFleet, ""), note(diff.MarkSource, "other"), note(string(diff.Leaving), "{}"), note(diff.MarkConfirmed, "1"))},
+			live:    resources{cluster("1.34.3", ours)},
+		},
+		{
+			name: "a cluster with the mark of a fleet resource goes as a cluster",
+			live: resources{cluster("1.34.3", ours, note(diff.MarkFleet, "")), machineSet(set, ours)}, removed: true,
+			want: []string{"destroy Cluster one  and 1 more that belong to it"},
+		},
+		{
+			name:    "the same name of a source that reads another repository is somebody else's",
+			desired: resources{cluster("1.35.0")},
+			live:    resources{cluster("1.34.3", ours, note(diff.MarkOrigin, `{"repository":"github.com/acme/other"}`))},
+			want: []string{"conflict Cluster one: it belongs to another source fleet, which reads github.com/acme/other, and this one reads a folder outside of Git; " +
+				"give this one another name, or set `origin: github.com/acme/other` if the repository moved"},
 		},
 		{
 			name:    "fleet resources keep what other people put on them",
@@ -285,7 +327,7 @@ func TestCompute(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			in := diff.Input{
 				Source: self, Target: "one", Desired: test.desired, Live: test.live,
-				Removed: test.removed, Keep: test.keep, KeepParts: test.parts, PruneForeign: test.foreign,
+				Removed: test.removed, Fate: fates(test.keep), KeepParts: test.parts, PruneForeign: test.foreign, MayTake: takes("other"),
 			}
 			if test.fleet {
 				in.Target = ""

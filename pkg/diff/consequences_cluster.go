@@ -32,11 +32,17 @@ func (s *story) cluster() {
 		s.policies()
 	}
 
-	switch kept := len(s.plan.Kept); {
-	case kept > 0 && s.plan.Removed:
-		s.tell(Info, nil, "kept", "The cluster left Git and stays in Omni as it is: %s.", s.plan.Keep)
-	case kept > 0:
-		s.tell(Info, nil, fmt.Sprintf("%d kept", kept), "%s left the template and %s in Omni.", count(kept, "resource"), each(kept, "stays", "stay"))
+	for i := range s.plan.Left {
+		left := &s.plan.Left[i]
+
+		switch {
+		case !s.plan.Removed:
+			s.tell(Info, left.Resource, "kept", "%s left the template and stays in Omni: %s.", Name(left.Resource), left.Reason)
+		case left.Leaving:
+			s.tell(Info, left.Resource, "leaving", "The cluster left Git: %s.", left.Reason)
+		default:
+			s.tell(Info, left.Resource, "kept", "The cluster left Git and stays in Omni as it is: %s.", left.Reason)
+		}
 	}
 }
 
@@ -45,6 +51,9 @@ func (s *story) cluster() {
 func (s *story) deletion() {
 	cluster := s.changes(omni.ClusterType, Destroy)[0].Old
 	text := "The cluster is deleted, with everything that runs in it. "
+	if note := s.changes(omni.ClusterType, Destroy)[0].Note; note != "" {
+		text = "The cluster is deleted, with everything that runs in it (" + note + "). "
+	}
 
 	if machines, n := s.machinesOf(everySet, true); s.known {
 		switch {

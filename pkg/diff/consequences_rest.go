@@ -2,6 +2,7 @@ package diff
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -104,37 +105,29 @@ func (s *story) marks() {
 	s.metadataOnly()
 }
 
-// adopted tells of resources that differ in nothing but marks. One that carries the mark of this
-// source already is ours: what differs is where its template is.
+// adopted tells of resources that differ in nothing but marks.
 func (s *story) adopted() {
-	adopted, renewed := 0, 0
+	adopted := 0
+	taken := map[string]int{}
 
 	for i := range s.plan.Changes {
-		c := &s.plan.Changes[i]
-		if c.Action != Adopt {
-			continue
-		}
-
-		was, _ := c.Old.Metadata().Annotations().Get(MarkPath)
-		is, _ := c.New.Metadata().Annotations().Get(MarkPath)
-
-		switch {
-		case SourceOf(c.Old) != s.plan.Source:
-			adopted++
-		case is != was && is != "":
-			s.tell(Info, c.New, "template moved", "Its template is now in %s%s: only the mark of this program changes, and nothing restarts.", is, each(btoi(was != ""), ", before in "+was, ""))
+		switch c := &s.plan.Changes[i]; {
+		case c.Action != Adopt:
+		case SourceOf(c.Old) != "":
+			taken[SourceOf(c.Old)]++
 		default:
-			renewed++
+			adopted++
 		}
+	}
+
+	for _, from := range slices.Sorted(maps.Keys(taken)) {
+		s.tell(Info, nil, "changes hands", "%s %s hands, from the source %s to %s: only the mark of this program changes, and nothing restarts.",
+			count(taken[from], "resource"), each(taken[from], "changes", "change"), from, s.plan.Source)
 	}
 
 	if adopted > 0 {
 		s.tell(Info, nil, fmt.Sprintf("%d adopted", adopted), "%s in Omni as Git says and %s adopted: only the mark of this program is added, and nothing restarts.",
 			count(adopted, "resource")+each(adopted, " is", " are"), each(adopted, "is", "are"))
-	}
-
-	if renewed > 0 {
-		s.tell(Info, nil, "", "The mark of this program on %s changes, and nothing restarts.", count(renewed, "resource"))
 	}
 }
 
@@ -186,8 +179,9 @@ func (s *story) fleet() {
 		s.tell(Destructive, nil, count(n, "fleet resource")+" deleted", "%s left Git and %s deleted from Omni.", list(gone), each(n, "is", "are"))
 	}
 
-	if len(s.plan.Kept) > 0 {
-		s.tell(Info, nil, fmt.Sprintf("%d kept", len(s.plan.Kept)), "%s left Git and %s: %s.", count(len(s.plan.Kept), "fleet resource"), each(len(s.plan.Kept), "stays", "stay"), s.plan.Keep)
+	for i := range s.plan.Left {
+		left := &s.plan.Left[i]
+		s.tell(Info, left.Resource, "1 "+each(btoi(left.Leaving), "leaving", "kept"), "%s %s.", Name(left.Resource), left.Words())
 	}
 }
 

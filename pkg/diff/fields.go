@@ -40,6 +40,9 @@ func (f Field) String() string {
 	}
 }
 
+// isAnnotation reports whether the field is an annotation of that name.
+func (f *Field) isAnnotation(name string) bool { return f.Path == "metadata.annotations["+name+"]" }
+
 // maxValue bounds how much of a single value a Field shows.
 const maxValue = 60
 

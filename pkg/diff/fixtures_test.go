@@ -31,7 +31,29 @@ func ours(r resource.Resource) {
 
 	if r.Metadata().Type() == omni.ClusterType {
 		r.Metadata().Annotations().Set(diff.MarkGitOps, "omni-syncd")
+		r.Metadata().Annotations().Set(diff.MarkOrigin, "{}")
 	}
+}
+
+// fates says what happens to what left Git as if nothing were in the way, or keeps it.
+func fates(keep string) func(resource.Resource) diff.Fate {
+	return func(r resource.Resource) diff.Fate {
+		to, _ := r.Metadata().Annotations().Get(diff.AnnotationHandover)
+
+		switch {
+		case keep != "":
+			return diff.Fate{Reason: keep}
+		case to != "" && to != self:
+			return diff.Fate{Step: diff.StepRelease}
+		default:
+			return diff.Fate{Step: diff.StepDestroy}
+		}
+	}
+}
+
+// takes lets a target take over what carries the mark of a source.
+func takes(source string) func(resource.Resource) bool {
+	return func(r resource.Resource) bool { return diff.SourceOf(r) == source }
 }
 
 func owned(r resource.Resource) { _ = r.Metadata().SetOwner("SomeController") }
@@ -112,6 +134,7 @@ func fleetMark(r resource.Resource) {
 	r.Metadata().Annotations().Set(diff.MarkFleet, "")
 	r.Metadata().Annotations().Set(diff.MarkApplied, "[]")
 	r.Metadata().Annotations().Set(diff.MarkGitOps, "omni-syncd")
+	r.Metadata().Annotations().Set(diff.MarkOrigin, "{}")
 }
 
 // summarize writes a plan as one line per entry, for comparison.
@@ -127,8 +150,8 @@ func summarize(p *diff.Plan) []string {
 		lines = append(lines, "foreign "+diff.Name(f))
 	}
 
-	for _, k := range p.Kept {
-		lines = append(lines, "kept "+diff.Name(k))
+	for _, left := range p.Left {
+		lines = append(lines, map[bool]string{true: "leaving ", false: "kept "}[left.Leaving]+diff.Name(left.Resource))
 	}
 
 	for _, w := range p.Waiting {

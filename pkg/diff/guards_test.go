@@ -26,7 +26,7 @@ func TestG1_Guards(t *testing.T) {
 			name: "letting go is for a cluster that left Git, not for what leaves a template",
 			in: diff.Input{
 				Target:  "one",
-				Desired: resources{cluster("1.34.3")}, LetGo: true,
+				Desired: resources{cluster("1.34.3")}, Fate: func(resource.Resource) diff.Fate { return diff.Fate{Step: diff.StepRelease} },
 				Live: resources{cluster("1.34.3", ours), patch("200-a", "a: 1", ours)},
 			},
 			want: []string{"destroy ConfigPatch 200-a"},
@@ -66,7 +66,7 @@ func TestG1_Guards(t *testing.T) {
 			name: "a source that does not prune still destroys what leaves a template that stays",
 			in: diff.Input{
 				Target:  "one",
-				Desired: resources{cluster("1.34.3")}, Keep: "prune is off for this source",
+				Desired: resources{cluster("1.34.3")}, Fate: fates("prune is off for this source"),
 				Live: resources{cluster("1.34.3", ours), patch("200-a", "a: 1", ours)},
 			},
 			want: []string{"destroy ConfigPatch 200-a"},
@@ -130,10 +130,10 @@ func TestG1_Guards(t *testing.T) {
 		{
 			name: "the file is noted on the cluster and nowhere else",
 			in: diff.Input{
-				Target: "one", Path: "clusters/one.yaml", Desired: resources{cluster("1.34.3"), machineSet(set)},
+				Target: "one", File: func(*resource.Metadata) string { return "clusters/one.yaml" }, Desired: resources{cluster("1.34.3"), machineSet(set)},
 				Live: resources{cluster("1.34.3", ours), machineSet(set, ours)},
 			},
-			want: []string{"adopt Cluster one  adopted: it exists and is as Git says"},
+			want: []string{"mark Cluster one  marked: only a mark of omni-syncd changes"},
 		},
 		{
 			name: "a manifest moves its patch to another cluster",
@@ -149,11 +149,15 @@ func TestG1_Guards(t *testing.T) {
 				Desired: resources{class()},
 				Live:    resources{class(fleetMark, label("team", "infra"), note(diff.MarkApplied, `["label/team", 1]`))},
 			},
-			want: []string{"adopt MachineClass small  adopted: it exists and is as Git says"},
+			want: []string{"mark MachineClass small  marked: only a mark of omni-syncd changes"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.in.Source = self
+			if test.in.Fate == nil {
+				test.in.Fate = fates("")
+			}
+
 			if d := gocmp.Diff(test.want, summarize(diff.Compute(test.in))); d != "" {
 				t.Errorf("plan (-want +got):\n%s", d)
 			}
@@ -199,7 +203,7 @@ func TestG8_MachineLockIsRemembered(t *testing.T) {
 func TestG1_ReleaseLeavesNoMark(t *testing.T) {
 	marks := []option{ours, note("own", "1")}
 	for _, mark := range []string{
-		diff.MarkPath, diff.MarkFleet, diff.MarkApplied, diff.MarkLocked, diff.MarkGitOps, omni.ResourceManagedByClusterTemplates,
+		"omni-syncd/path", diff.MarkOrigin, string(diff.Kept), diff.MarkConfirmed, diff.MarkFleet, diff.MarkApplied, diff.MarkLocked, diff.MarkGitOps, omni.ResourceManagedByClusterTemplates,
 	} {
 		marks = append(marks, note(mark, ""))
 	}
@@ -207,7 +211,7 @@ func TestG1_ReleaseLeavesNoMark(t *testing.T) {
 	live := cluster("1.34.3", append(marks, note(diff.AnnotationHandover, "other"))...)
 	live.Metadata().Annotations().Delete(diff.MarkFleet)
 
-	plan := diff.Compute(diff.Input{Source: self, Target: "one", Removed: true, Live: resources{live}})
+	plan := diff.Compute(diff.Input{Source: self, Target: "one", Removed: true, Live: resources{live}, Fate: fates("")})
 	if len(plan.Changes) != 1 || plan.Changes[0].Action != diff.Release {
 		t.Fatalf("plan: %v", summarize(plan))
 	}
@@ -236,7 +240,7 @@ func TestPlan_Empty(t *testing.T) {
 		"a change":   {Changes: []diff.Change{{Action: diff.Destroy, Old: r}}},
 		"a wait":     {Waiting: []diff.Waiting{{Resource: r}}},
 		"a conflict": {Conflicts: []diff.Conflict{{Resource: r}}},
-		"kept":       {Kept: resources{r}},
+		"kept":       {Left: []diff.Left{{Resource: r}}},
 	} {
 		if plan.Empty() {
 			t.Errorf("%s: the plan is empty", name)

@@ -54,6 +54,8 @@ type (
 		Conflicts []JSONReason `json:"conflicts,omitempty"`
 		Foreign   []JSONRef    `json:"foreign,omitempty"`
 		Kept      []JSONReason `json:"kept,omitempty"`
+		// Leaving goes by itself, when the reason says.
+		Leaving []JSONReason `json:"leaving,omitempty"`
 	}
 
 	// JSONRef identifies a resource of Omni.
@@ -68,7 +70,7 @@ type (
 	JSONChange struct {
 		JSONRef
 
-		// Action is create, adopt, update, release or destroy.
+		// Action is create, adopt, update, mark, release or destroy.
 		Action Action `json:"action"`
 		// Line is the change in one line.
 		Line   string      `json:"line"`
@@ -177,8 +179,14 @@ func (e *Entry) json(opts mask.Options) (JSONPlan, error) {
 		out.Conflicts = append(out.Conflicts, JSONReason{JSONRef: jsonRef(c.Resource.Metadata()), Reason: c.Reason})
 	}
 
-	for _, k := range p.Kept {
-		out.Kept = append(out.Kept, JSONReason{JSONRef: jsonRef(k.Metadata()), Reason: p.Keep})
+	for _, left := range p.Left {
+		reason := JSONReason{JSONRef: jsonRef(left.Resource.Metadata()), Reason: left.Reason}
+
+		if left.Leaving {
+			out.Leaving = append(out.Leaving, reason)
+		} else {
+			out.Kept = append(out.Kept, reason)
+		}
 	}
 
 	return out, nil

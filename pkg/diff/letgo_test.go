@@ -3,6 +3,7 @@ package diff_test
 import (
 	"testing"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
@@ -15,7 +16,7 @@ func TestG10_LetGoReleasesClusterLast(t *testing.T) {
 	const set = "one-workers"
 
 	plan := diff.Compute(diff.Input{
-		Source: self, Target: "one", Removed: true, LetGo: true,
+		Source: self, Target: "one", Removed: true, Fate: func(resource.Resource) diff.Fate { return diff.Fate{Step: diff.StepRelease} },
 		Live: resources{cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), patch("200-a", "a: 1", ours)},
 	})
 

@@ -176,8 +176,8 @@ func (s *section) others(out *strings.Builder) {
 		lines = append(lines, fmt.Sprintf("- 👤 %s is foreign: not in Git, not made by omni-syncd, kept\n", code(clip(Name(r), maxName))))
 	}
 
-	for _, r := range p.Kept {
-		lines = append(lines, fmt.Sprintf("- 📌 %s left Git and is kept: %s\n", code(clip(Name(r), maxName)), prose(clip(p.Keep, maxSentence))))
+	for _, left := range p.Left {
+		lines = append(lines, fmt.Sprintf("- 📌 %s %s\n", code(clip(Name(left.Resource), maxName)), prose(clip(left.Words(), maxSentence))))
 	}
 
 	for i, line := range lines {

@@ -41,7 +41,7 @@ func poisoned(text string) *diff.Report {
 	}
 
 	plan := diff.Compute(diff.Input{
-		Source: text, Target: "one", Path: text, Keep: text, KeepParts: true,
+		Source: text, Target: "one", KeepParts: true,
 		Desired: resources{cluster("1.35.0", label(text, text)), bad("200-a" + text)},
 		Live: resources{
 			cluster("1.34.3", ours), bad("200-b" + text), bad("500-foreign" + text), with(machineSet("one-"+text), owned),
@@ -51,7 +51,7 @@ func poisoned(text string) *diff.Report {
 	plan.Conflicts = []diff.Conflict{{Resource: bad(text), Reason: text}}
 	plan.Waiting = []diff.Waiting{{Resource: bad(text), Reason: text}}
 	plan.Foreign = append(plan.Foreign, bad(text))
-	plan.Kept = append(plan.Kept, bad(text))
+	plan.Left = append(plan.Left, diff.Left{Resource: bad(text), Reason: text})
 
 	return &diff.Report{
 		Name: text, Base: text, Revision: text,

@@ -8,6 +8,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/resource/kvutils"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
 // Annotations that omni-syncd writes.
@@ -15,9 +17,10 @@ const (
 	// MarkSource names the source that a resource comes from. Only a resource that
 	// carries it is ever destroyed (G1).
 	MarkSource = "omni-syncd/source"
-	// MarkPath is, on a cluster, the file of its template. If the file is still there and
-	// is no template any more (emptied, saved in another encoding), the cluster is kept.
-	MarkPath = "omni-syncd/path"
+	// MarkOrigin says, on a cluster and a fleet resource, where it comes from: an [Origin].
+	MarkOrigin = "omni-syncd/origin"
+	// markPath held, on a cluster, the file of its template, before there was an Origin.
+	markPath = "omni-syncd/path"
 	// MarkFleet tells the fleet resources of a source from those of its clusters, so
 	// that a plain ConfigPatch with a cluster label is not pruned with the cluster's own.
 	MarkFleet = "omni-syncd/fleet"
@@ -40,6 +43,16 @@ const (
 	gitOpsTool = "omni-syncd"
 )
 
+// marks are the annotations that omni-syncd writes for itself. In a template or manifest, such as one that was exported,
+// they mean nothing.
+var marks = append([]string{MarkSource, MarkOrigin, markPath, MarkFleet, MarkApplied, MarkLocked, MarkGitOps}, departureMarks...)
+
+// notes are those of the marks that a diff does not show: they say where a resource comes from and what becomes of it.
+var notes = append([]string{MarkOrigin, markPath}, departureMarks...)
+
+// IsMark reports whether an annotation is one that omni-syncd writes for itself.
+func IsMark(annotation string) bool { return slices.Contains(marks, annotation) }
+
 // SourceOf returns the source whose mark r carries, and "" if it carries none.
 func SourceOf(r resource.Resource) string {
 	source, _ := r.Metadata().Annotations().Get(MarkSource)
@@ -47,9 +60,10 @@ func SourceOf(r resource.Resource) string {
 	return source
 }
 
-// IsFleet reports whether r carries the mark of a fleet resource.
+// IsFleet reports whether r carries the mark of a fleet resource. A cluster and what only a template makes never do,
+// whatever a template says.
 func IsFleet(r resource.Resource) bool {
-	return hasAnnotation(r, MarkFleet)
+	return hasAnnotation(r, MarkFleet) && render.IsFleetKind(r.Metadata().Type())
 }
 
 func hasAnnotation(r resource.Resource, key string) bool {
@@ -58,24 +72,26 @@ func hasAnnotation(r resource.Resource, key string) bool {
 	return ok
 }
 
-// marked returns a copy of the metadata of a desired resource with the marks of its source.
-func marked(desired resource.Resource, source, path string, fleet bool) *resource.Metadata {
+// marked returns a copy of the metadata of a desired resource with the marks of its source, and with none that it
+// brought along.
+func (c *computation) marked(desired resource.Resource) *resource.Metadata {
 	md := desired.Metadata().Copy()
 
 	md.Annotations().Do(func(annotations kvutils.TempKV) {
-		annotations.Set(MarkSource, source)
-
-		if path != "" && md.Type() == omni.ClusterType {
-			annotations.Set(MarkPath, path)
+		for _, mark := range marks {
+			annotations.Delete(mark)
 		}
 
-		if fleet {
+		annotations.Set(MarkSource, c.Source)
+
+		if c.fleet {
 			annotations.Set(MarkFleet, "")
 			annotations.Set(MarkApplied, applied(desired))
 		}
 
-		if fleet || md.Type() == omni.ClusterType {
+		if c.fleet || md.Type() == omni.ClusterType {
 			annotations.Set(MarkGitOps, gitOpsTool)
+			annotations.Set(MarkOrigin, c.originOf(desired).encode())
 		}
 
 		if hasAnnotation(desired, omni.MachineLocked) {
@@ -84,6 +100,24 @@ func marked(desired resource.Resource, source, path string, fleet bool) *resourc
 	})
 
 	return &md
+}
+
+// originOf returns where a desired resource comes from, in place of what Omni holds of it.
+func (c *computation) originOf(desired resource.Resource) Origin {
+	origin := Origin{Place: c.Place, File: c.fileOf(desired), Commit: c.Commit}
+	if have, ok := c.live[refOf(desired)]; ok {
+		return origin.stampOver(have)
+	}
+
+	return origin
+}
+
+func (c *computation) fileOf(desired resource.Resource) string {
+	if c.File == nil {
+		return ""
+	}
+
+	return c.File(desired.Metadata())
 }
 
 // merge makes to, the marked metadata of a desired resource, what has to be written over
@@ -103,7 +137,7 @@ func merge(to *resource.Metadata, live resource.Resource, fleet bool) {
 
 	wasOurs := appliedTo(live)
 	keep := func(kind, key string) bool {
-		return !wasOurs[kind+key] && (fleet || strings.HasPrefix(key, omni.SystemLabelPrefix))
+		return !wasOurs[kind+key] && !IsMark(key) && (fleet || strings.HasPrefix(key, omni.SystemLabelPrefix))
 	}
 
 	to.Labels().Do(func(labels kvutils.TempKV) {
@@ -116,7 +150,10 @@ func merge(to *resource.Metadata, live resource.Resource, fleet bool) {
 
 	to.Annotations().Do(func(annotations kvutils.TempKV) {
 		keepMissing(annotations, from.Annotations().Raw(), func(key string) bool {
-			if key == MarkLocked || (key == omni.MachineLocked && unlock) {
+			switch {
+			case key == MarkConfirmed: // of a guard; used up once nothing is left to do
+				return confirmsGuard(live)
+			case key == omni.MachineLocked && unlock:
 				return false
 			}
 
@@ -139,7 +176,9 @@ func applied(desired resource.Resource) string {
 	}
 
 	for _, key := range desired.Metadata().Annotations().Keys() {
-		keys = append(keys, appliedAnnotation+key)
+		if !IsMark(key) {
+			keys = append(keys, appliedAnnotation+key)
+		}
 	}
 
 	slices.Sort(keys)
@@ -185,7 +224,7 @@ func released(live resource.Resource) resource.Resource {
 	r := live.DeepCopy()
 
 	r.Metadata().Annotations().Do(func(annotations kvutils.TempKV) {
-		for _, key := range []string{MarkSource, MarkPath, MarkFleet, MarkApplied, MarkGitOps, MarkLocked, AnnotationHandover, omni.ResourceManagedByClusterTemplates} {
+		for _, key := range append([]string{AnnotationHandover, omni.ResourceManagedByClusterTemplates}, marks...) {
 			annotations.Delete(key)
 		}
 	})

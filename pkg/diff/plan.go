@@ -21,6 +21,8 @@ const (
 	Adopt Action = "adopt"
 	// Update changes a resource.
 	Update Action = "update"
+	// Mark changes nothing but marks of a resource that is ours already. To people it is no difference.
+	Mark Action = "mark"
 	// Release takes our mark off a resource that left Git but must stay in Omni.
 	Release Action = "release"
 	// Destroy tears a resource down.
@@ -38,6 +40,8 @@ type Change struct {
 	Fields []Field
 	// Cascade lists what Omni itself destroys together with Old.
 	Cascade []resource.Resource
+	// Note says when a Destroy happens, if not at once; "" if there is nothing to say.
+	Note string
 }
 
 // Metadata identifies the resource that the change writes.
@@ -49,18 +53,25 @@ func (c *Change) Metadata() *resource.Metadata {
 	return c.Old.Metadata()
 }
 
-// stage orders the actions of a plan: create, then change, then let go, then destroy (G7).
+// stage orders the actions of a plan: create, then take over, then change, then let go, then destroy (G7).
 func (c *Change) stage() int {
-	switch c.Action {
-	case Create:
+	switch {
+	case c.Action == Create:
 		return 0
-	case Release:
-		return 2
-	case Destroy:
-		return 3
-	default:
+	case c.takesOver():
 		return 1
+	case c.Action == Release:
+		return 3
+	case c.Action == Destroy:
+		return 4
+	default:
+		return 2
 	}
+}
+
+// takesOver reports whether the resource carries the mark of another source.
+func (c *Change) takesOver() bool {
+	return c.Old != nil && c.New != nil && SourceOf(c.New) != "" && SourceOf(c.Old) != "" && SourceOf(c.Old) != SourceOf(c.New)
 }
 
 // Conflict is a resource that Git describes and that belongs to somebody else.
@@ -75,8 +86,19 @@ type Waiting struct {
 	Resource resource.Resource
 	// Reason says what is awaited, in words.
 	Reason string
-	// Elsewhere is set for a resource that another target has to let go of first.
+	// Elsewhere is set for a resource that another target has to let go of first, or whose cluster nobody may write to.
 	Elsewhere bool
+	// For is what has to change; nil: Resource itself.
+	For resource.Resource
+}
+
+// Left is a resource that left Git and is still in Omni.
+type Left struct {
+	Resource resource.Resource
+	// Reason says why it is kept, or when it goes, in words.
+	Reason string
+	// Leaving is set if it goes by itself. Else it is kept.
+	Leaving bool
 }
 
 // Plan is what has to happen to one target. The zero value of every field means "nothing".
@@ -92,10 +114,8 @@ type Plan struct {
 	// Foreign resources live in the cluster, carry no mark and no owner, and are
 	// not described in Git. They are kept.
 	Foreign []resource.Resource
-	// Kept resources are ours, left Git, and stay because of Keep.
-	Kept []resource.Resource
-	// Keep is why what left Git is not destroyed; see [Input.Keep].
-	Keep string
+	// Left is what is ours, left Git, and stays for now or for good.
+	Left []Left
 	// Conflicts are resources that Git describes and that are not ours. A plan with
 	// conflicts must not be applied: it would be a fight.
 	Conflicts []Conflict
@@ -108,7 +128,29 @@ type Plan struct {
 
 // Empty reports whether Omni already is what Git says, and nothing is awaited.
 func (p *Plan) Empty() bool {
-	return len(p.Changes) == 0 && len(p.Waiting) == 0 && len(p.Conflicts) == 0 && len(p.Kept) == 0
+	return len(p.Changes) == 0 && len(p.Waiting) == 0 && len(p.Conflicts) == 0 && len(p.Left) == 0
+}
+
+// OnlyMarks reports whether all that is to be done is to write marks: to people there is no difference.
+func (p *Plan) OnlyMarks() bool {
+	return len(p.Changes) > 0 && p.Count(Mark) == len(p.Changes) && len(p.Waiting) == 0 && len(p.Conflicts) == 0 && len(p.Left) == 0
+}
+
+// WithoutMarks returns the plan as people see it: without what only writes marks.
+func (p *Plan) WithoutMarks() *Plan {
+	if p.Count(Mark) == 0 {
+		return p
+	}
+
+	shown := *p
+	shown.Changes = slices.DeleteFunc(slices.Clone(p.Changes), func(c Change) bool { return c.Action == Mark })
+
+	return &shown
+}
+
+// Kept returns what left Git and does not go by itself.
+func (p *Plan) Kept() []Left {
+	return slices.DeleteFunc(slices.Clone(p.Left), func(l Left) bool { return l.Leaving })
 }
 
 // Count returns how many changes have one of the given actions.
@@ -149,13 +191,13 @@ func (p *Plan) sort() {
 		return cmp.Or(comparePhase(&a, &b), compareMetadata(a.Metadata(), b.Metadata()))
 	})
 	sortResources(p.Foreign)
-	sortResources(p.Kept)
+	slices.SortFunc(p.Left, func(a, b Left) int { return compareResources(a.Resource, b.Resource) })
 	slices.SortFunc(p.Conflicts, func(a, b Conflict) int { return compareResources(a.Resource, b.Resource) })
 	slices.SortFunc(p.Waiting, func(a, b Waiting) int { return compareResources(a.Resource, b.Resource) })
 }
 
 // comparePhase orders by stage, then by rank: forwards when building up, backwards
-// when letting go or tearing down. So the Cluster is the last to be released: until then
+// when taking over, letting go or tearing down. So the Cluster is the last to change hands or to be released: until then
 // it says that its parts are handed over and not pruned.
 func comparePhase(a, b *Change) int {
 	if c := cmp.Compare(a.stage(), b.stage()); c != 0 {
@@ -163,7 +205,7 @@ func comparePhase(a, b *Change) int {
 	}
 
 	c := cmp.Compare(render.Rank(a.Metadata().Type()), render.Rank(b.Metadata().Type()))
-	if a.Action == Destroy || a.Action == Release {
+	if a.Action == Destroy || a.Action == Release || a.takesOver() {
 		return -c
 	}
 

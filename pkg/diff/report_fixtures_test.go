@@ -96,7 +96,7 @@ func synced(targets []*render.Target) omniState {
 	var live omniState
 
 	for _, t := range targets {
-		plan := diff.Compute(diff.Input{Source: self, Target: t.Name, Path: t.Path, Desired: t.Resources})
+		plan := diff.Compute(diff.Input{Source: self, Target: t.Name, Desired: t.Resources})
 		for i := range plan.Changes {
 			r := plan.Changes[i].New.DeepCopy()
 			served(r)
@@ -162,11 +162,16 @@ func (s scenario) report(tb testing.TB) *diff.Report {
 	scenes := map[*diff.Plan]diff.Scene{}
 
 	add := func(in diff.Input, t *render.Target) {
-		in.Source, in.Keep, in.PruneForeign, in.KeepParts = self, s.keep, s.pruneForeign, s.keepParts
+		path := ""
+		if t != nil {
+			path = t.Path
+		}
+
+		in.Source, in.Fate, in.PruneForeign, in.KeepParts = self, fates(s.keep), s.pruneForeign, s.keepParts
 		in.Live = live.of(in.Target, in.Desired)
 		plan := diff.Compute(in)
 		scenes[plan] = diff.Scene{Live: in.Live, Desired: in.Desired, Hostnames: hostnames()}
-		entry := diff.Entry{Plan: plan, Path: in.Path, Held: s.held[in.Target]}
+		entry := diff.Entry{Plan: plan, Path: path, Held: s.held[in.Target]}
 
 		if t != nil {
 			entry.Position = func(md *resource.Metadata) (string, int, int) {
@@ -181,7 +186,7 @@ func (s scenario) report(tb testing.TB) *diff.Report {
 
 	for _, t := range wanted {
 		inGit[t.Name] = true
-		add(diff.Input{Target: t.Name, Path: t.Path, Desired: t.Resources}, t)
+		add(diff.Input{Target: t.Name, Desired: t.Resources}, t)
 	}
 
 	for _, t := range old {

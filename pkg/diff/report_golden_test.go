@@ -181,7 +181,7 @@ func locked(machines ...int) string {
 }
 
 func unmarked(r resource.Resource) {
-	for _, mark := range []string{diff.MarkSource, diff.MarkPath, diff.MarkGitOps} {
+	for _, mark := range []string{diff.MarkSource, diff.MarkOrigin, diff.MarkGitOps} {
 		r.Metadata().Annotations().Delete(mark)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -66,7 +68,8 @@ func (p *Plan) Summary() string {
 	add(p.Count(Destroy), "to destroy")
 	add(len(p.Waiting), "waiting")
 	add(len(p.Conflicts), "in conflict")
-	add(len(p.Kept), "left Git and kept")
+	add(len(p.Left)-len(p.Kept()), "leaving")
+	add(len(p.Kept()), "left Git and kept")
 
 	if len(parts) == 0 {
 		return "no difference"
@@ -78,7 +81,7 @@ func (p *Plan) Summary() string {
 // WriteText writes a plan for people: a headline, one line per resource and, if asked
 // for, the lines of YAML that change. An empty plan with nothing to report writes nothing.
 func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
-	if p.Empty() && len(p.Foreign) == 0 {
+	if p = p.WithoutMarks(); p.Empty() && len(p.Foreign) == 0 {
 		return nil
 	}
 
@@ -111,8 +114,8 @@ func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
 		t.line(" ", Name(foreign)+" is foreign: it is not in Git and was not made by omni-syncd; kept")
 	}
 
-	for _, kept := range p.Kept {
-		t.line(" ", Name(kept)+" left Git and is kept: "+p.Keep)
+	for _, left := range p.Left {
+		t.line(" ", Name(left.Resource)+" "+left.Words())
 	}
 
 	_, err := w.Write(t.out.Bytes())
@@ -120,17 +123,40 @@ func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
 	return err
 }
 
+// Words says of a resource that left Git why it stays, or when it goes.
+func (l *Left) Words() string {
+	if l.Leaving {
+		return l.Reason
+	}
+
+	return "left Git and is kept: " + l.Reason
+}
+
+func (c *Change) note() string {
+	if c.Note == "" {
+		return ""
+	}
+
+	return "; " + c.Note
+}
+
 // Line describes a change in one line.
 func (c *Change) Line() string {
 	line := Name(&metadataOnly{c.Metadata()})
 
 	switch {
+	case c.Action == Adopt && SourceOf(c.Old) != "":
+		return line + "  changes hands: from the source " + SourceOf(c.Old) + " to " + SourceOf(c.New)
 	case c.Action == Adopt:
 		return line + "  adopted: it exists and is as Git says"
+	case c.Action == Mark:
+		return line + "  marked: only a mark of omni-syncd changes"
 	case c.Action == Release:
 		return line + "  released: it left Git and stays in Omni"
 	case len(c.Cascade) > 0:
-		return fmt.Sprintf("%s  and %d more that belong to it", line, len(c.Cascade))
+		return fmt.Sprintf("%s  and %d more that belong to it%s", line, len(c.Cascade), c.note())
+	case c.Note != "":
+		return line + c.note()
 	case len(c.Fields) > 0:
 		return line + "  " + joinFields(c.Fields)
 	default:
@@ -328,6 +354,9 @@ func stableYAML(r resource.Resource) ([]byte, error) {
 
 	md := r.Metadata()
 
+	annotations := maps.Clone(md.Annotations().Raw())
+	maps.DeleteFunc(annotations, func(key, _ string) bool { return slices.Contains(notes, key) })
+
 	var out bytes.Buffer
 
 	encoder := yaml.NewEncoder(&out)
@@ -337,7 +366,7 @@ func stableYAML(r resource.Resource) ([]byte, error) {
 		Metadata metadata `yaml:"metadata"`
 		Spec     any      `yaml:"spec"`
 	}{
-		metadata{md.Namespace(), md.Type(), md.ID(), md.Labels().Raw(), md.Annotations().Raw()},
+		metadata{md.Namespace(), md.Type(), md.ID(), md.Labels().Raw(), annotations},
 		r.Spec(),
 	})
 	if err := errors.Join(err, encoder.Close()); err != nil {

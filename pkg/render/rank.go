@@ -54,6 +54,13 @@ func manifestKinds() []Kind {
 	return append(slices.Clone(fleetKinds), Kind{resources.DefaultNamespace, omni.ConfigPatchType})
 }
 
+// IsFleetKind reports whether a type may stand in a manifest.
+func IsFleetKind(t resource.Type) bool {
+	_, ok := kindOf(t)
+
+	return ok
+}
+
 // kindOf returns the kind of a type that may stand in a manifest.
 func kindOf(t resource.Type) (Kind, bool) {
 	kinds := manifestKinds()

@@ -194,9 +194,18 @@ func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error)
 
 	if id := "dir@sha256:" + tree.root.sum; id != d.last.ID {
 		d.last = Revision{ID: id, FS: tree}
+		d.locate()
 	}
 
 	return d.last, nil
+}
+
+// locate notes which repository the directory is checked out from.
+func (d *Dir) locate() {
+	if checkout, ok := CheckoutOf(d.path); ok {
+		d.last.Repository, d.last.Folder = checkout.Repository, checkout.Folder
+		d.last.Commit, _ = checkout.Head() // a repository without a commit has none
+	}
 }
 
 // vanished tells a file that went while we read from a directory that is not there.

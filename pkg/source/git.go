@@ -253,6 +253,8 @@ func (g *Git) revision(found picked) (Revision, *object.Commit, error) {
 		Time:    head.Committer.When,
 		Ref:     string(found.ref),
 		Commit:  head.Hash.String(),
+
+		Repository: Identity(g.cfg.URL),
 	}, head, nil
 }
 
@@ -324,6 +326,29 @@ func (g *Git) forced(ctx context.Context, view *view, found picked, head *object
 	yes, known := view.follows(ctx, g.commit, found.object)
 
 	return known && !yes
+}
+
+// Follows asks whether the last revision has a commit in its history. known is false if nobody can tell.
+func (g *Git) Follows(ctx context.Context, commit string) (yes, known bool) {
+	if !plumbing.IsHash(commit) || g.turn.take(ctx) != nil {
+		return false, false
+	}
+	defer g.turn.done()
+
+	switch wanted := plumbing.NewHash(commit); {
+	case g.commit.IsZero() || g.closed:
+		return false, false
+	case g.commit == wanted:
+		return true, true
+	default:
+		view, err := g.remote.look(ctx)
+		if err != nil {
+			return false, false
+		}
+		defer view.done()
+
+		return view.follows(ctx, wanted, g.commit)
+	}
 }
 
 // announce notes what changed. Whoever takes the revision tells people about it; only a

@@ -48,8 +48,12 @@ type Revision struct {
 	// Ref is the full name of the Git ref that was followed, such as refs/heads/main or
 	// HEAD; "" for a commit and for a directory.
 	Ref string
-	// Commit is the ID of the Git commit, 40 hexadecimal digits; "" for a directory.
+	// Commit is the ID of the Git commit, 40 hexadecimal digits. For a directory it is what is checked out there, which the
+	// files may differ from; "" outside of a checkout.
 	Commit string
+	// Repository is the [Identity] of the repository: of the URL, or of the remote of the checkout that a directory lies
+	// in; "" for any other directory. Folder is the root of FS inside the repository, "" if that is its root.
+	Repository, Folder string
 	// Forced says that the ref was moved to a commit that does not have the revision
 	// before this one in its history, or that a tag was moved. It is false if that is not
 	// known, as for the first revision of a process.

@@ -24,6 +24,7 @@ func (e *Engine) failed(src *sourceState, err error) {
 		e.Logger.Warn("source failed", zap.String("source", src.Name), zap.Error(err))
 	}
 
+	e.disturb()
 	e.board.updateSource(src.Name, func(s *SourceStatus) { s.Error = err.Error(); s.Fetched = true })
 }
 
@@ -48,10 +49,16 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		author:   revision.Author,
 		message:  revision.Message,
 		files:    revision.FS,
-		whole:    len(read.problems) == 0 && len(read.targets) > 0,
+		whole:    len(read.problems) == 0,
+		place:    placeOf(&src.SourceConfig, &revision),
+		commit:   revision.Commit,
+		folder:   revision.Folder,
 		targets:  read.targets,
 		broken:   brokenTargets(read.set, read.targets, read.problems),
-		left:     map[string]bool{},
+	}
+
+	if !next.whole {
+		e.disturb()
 	}
 
 	changed, gone := next.since(previous)
@@ -73,13 +80,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 
 	// Every target gets a status before the source counts as fetched, so that nobody who
 	// waits for the source to settle sees it half done.
-	if again {
-		// The source works again: nothing is forgotten. Passes that are under way still write
-		// to the map of the old reading.
-		previous.mu.Lock()
-		maps.Copy(next.left, previous.left)
-		previous.mu.Unlock()
-	} else {
+	if !again {
 		for _, key := range e.affected(src, next, slices.Concat(changed, gone)) {
 			e.queue.Forget(key) // a new revision is tried at once, whatever the backoff was
 			e.queue.Add(key)

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,8 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 	switch err := e.guard(t, plan); {
 	case err != nil:
 		return err
+	case e.DryRun && plan.OnlyMarks():
+		return nil
 	case e.DryRun && !plan.Empty():
 		return &WaitError{Reason: plan.Summary(), Blocked: true}
 	case len(plan.Changes) == 0:
@@ -39,7 +42,9 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 	phase := plan.Phases()[0]
 	step := signature(phase)
 
-	if err := e.hold(t, plan, step); err != nil {
+	if err := e.hold(t, plan, step); errors.Is(err, errMarksUndone) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 
@@ -50,6 +55,12 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 		if errors.As(err, &stalled) {
 			e.board.refuse(t.Key, step, err.Error())
 
+			if plan.OnlyMarks() && t.desired != nil {
+				e.logFor(t).Warn("Omni refuses the marks of omni-syncd; what Git describes is in force", zap.Error(err))
+
+				return nil
+			}
+
 			if e.refusedMayChange(t, phase) {
 				return &RetryError{Err: err}
 			}
@@ -58,7 +69,7 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 		return err
 	}
 
-	e.board.wrote(t.Key, step, e.RetryMax)
+	e.board.wrote(t.Key, step, max(e.RetryMax, maxMarkRetry))
 
 	return errAgain
 }
@@ -81,32 +92,52 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 		}
 
 		return &StalledError{fmt.Errorf("%s%s is not ours: %s%s", where, diff.Name(conflict.Resource), conflict.Reason, andMore(len(plan.Conflicts)))}
-	case len(plan.Changes) == 0:
+	case len(plan.Changes) == 0 && !leaves(plan):
+		e.board.guards(t.Key, "", disturbances{})
+
 		return nil
 	}
 
-	reason, cause := "", Cause("")
-	suspended, standby := e.board.suspension(t.Key), e.standby(t.src)
+	reason, cause := e.barrier(t, plan.Locked)
+	if reason == "" {
+		reason, cause = e.protect(t, plan)
+	}
 
-	switch lost := t.src.quorum(plan, e.controlPlane(t.Target)); {
-	case standby != "":
-		reason, cause = standby, CauseStandby
-	case plan.Locked:
-		reason, cause = "the cluster is locked in Omni", CauseLocked
-	case suspended != nil:
-		reason, cause = suspended.String(), CauseSuspended
-	case t.policy.Suspended:
-		reason, cause = "the cluster is suspended ("+AnnotationSuspend+" in its template, or `suspend` of its source)", CauseSuspended
-	case t.policy.Manual && !e.Requested && !e.board.get(t.Key).requested:
-		reason, cause = "the cluster is synced on request only ("+AnnotationSync+": manual, or `sync: manual` of its source)", CauseManual
-	case lost != "":
-		reason, cause = lost, CauseConfirmation
-	default:
+	if reason == "" {
 		return e.preflight(t)
 	}
 
 	return &WaitError{Reason: reason + "; pending: " + plan.Summary(), Blocked: true, Cause: cause}
 }
+
+// leaves reports whether something of a plan goes by itself.
+func leaves(plan *diff.Plan) bool { return len(plan.Left) > len(plan.Kept()) }
+
+// barrier says why nothing may be written to a target at all; "" if it may.
+func (e *Engine) barrier(t *target, locked bool) (reason string, cause Cause) {
+	suspended, standby := e.board.suspension(t.Key), e.standby(t.src)
+
+	switch {
+	case standby != "":
+		return standby, CauseStandby
+	case locked:
+		return "the cluster is locked in Omni", CauseLocked
+	case suspended != nil:
+		return suspended.String(), CauseSuspended
+	case t.policy.Suspended:
+		return "the cluster is suspended (" + AnnotationSuspend + " in its template, or `suspend` of its source)", CauseSuspended
+	case t.policy.Manual && !e.Requested && !e.board.get(t.Key).requested:
+		return "the cluster is synced on request only (" + AnnotationSync + ": manual, or `sync: manual` of its source)", CauseManual
+	default:
+		return "", ""
+	}
+}
+
+// maxMarkRetry is how seldom marks are written that another tool takes off again and again. They are no difference, and no
+// reason for a fight.
+const maxMarkRetry = 6 * time.Hour
+
+var errMarksUndone = errors.New("somebody takes the marks off again and again")
 
 // preflight finds what Omni would refuse of a change before half of it is applied.
 func (e *Engine) preflight(t *target) error {
@@ -138,12 +169,25 @@ func (e *Engine) check(t *target) []preflight.Finding {
 // Omni is about to take by itself.
 func (e *Engine) hold(t *target, plan *diff.Plan, step string) error {
 	known := e.board.get(t.Key)
+	if plan.OnlyMarks() && known.refused == step {
+		return errMarksUndone
+	}
+
 	if known.stalled && known.refused == step {
 		return &StalledError{errors.New(known.refusal)}
 	}
 
-	if left := known.backoff(step, e.RetryMin, e.RetryMax); left > 0 {
+	limit := e.RetryMax
+	if plan.OnlyMarks() {
+		limit = maxMarkRetry
+	}
+
+	if left := known.backoff(step, e.RetryMin, limit); left > 0 {
 		e.queue.AddAfter(t.Key, left)
+
+		if plan.OnlyMarks() {
+			return errMarksUndone
+		}
 
 		return &WaitError{Reason: "somebody undoes this in Omni again and again, next try soon: " + plan.Summary(), Cause: CauseUndone}
 	}
@@ -165,7 +209,7 @@ func (e *Engine) awaited(t *target, plan *diff.Plan) error {
 		blocked := true
 
 		for _, w := range plan.Waiting {
-			if e.waitFor(t, w.Resource) {
+			if until := cmp.Or(w.For, w.Resource); e.waitFor(t, until) {
 				return errAgain
 			}
 
@@ -178,24 +222,46 @@ func (e *Engine) awaited(t *target, plan *diff.Plan) error {
 		}
 
 		return &WaitError{Blocked: blocked, Cause: cause, Reason: fmt.Sprintf("%s: %s%s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)), e.takesLong(t, !blocked))}
-	case len(plan.Kept) > 0:
+	case len(plan.Left) > 0:
 		e.takesLong(t, false)
 
-		if t.policy.KeepParts && t.desired != nil {
-			return &WaitError{Reason: fmt.Sprintf("%d resources left the template, kept: %s is disabled", len(plan.Kept), AnnotationPrune), Blocked: true, Cause: CauseKept}
-		}
-
-		cause := CauseKept
-		if t.unconfirmed {
-			cause = CauseConfirmation
-		}
-
-		return &WaitError{Reason: "not in Git any more, kept: " + t.keep, Blocked: true, Cause: cause}
+		return e.left(plan)
 	default:
 		e.takesLong(t, false)
 
 		return nil
 	}
+}
+
+// left says what left Git and why it is still there. What goes by itself holds nobody up who waits for the target to
+// settle, except the one who waits for it to go.
+func (e *Engine) left(plan *diff.Plan) error {
+	if plan.Target != "" && !plan.Removed {
+		return &WaitError{Reason: fmt.Sprintf("%d resources left the template, kept: %s is disabled", len(plan.Left), AnnotationPrune), Blocked: true, Cause: CauseKept}
+	}
+
+	kept := plan.Kept()
+	if len(kept) == 0 {
+		left := plan.Left[0]
+
+		return &WaitError{Reason: left.Reason + andMore(len(plan.Left)), Cause: CauseLeaving}
+	}
+
+	cause := CauseKept
+	if strings.Contains(kept[0].Reason, "omni-syncd confirm") {
+		cause = CauseConfirmation
+	}
+
+	return &WaitError{Reason: subject(plan, kept[0]) + "not in Git any more, kept: " + kept[0].Reason + andMore(len(plan.Left)), Blocked: len(kept) == len(plan.Left), Cause: cause}
+}
+
+// subject names a resource that is not the target itself.
+func subject(plan *diff.Plan, left diff.Left) string {
+	if plan.Target != "" && left.Resource.Metadata().ID() == plan.Target {
+		return ""
+	}
+
+	return diff.Name(left.Resource) + ": "
 }
 
 // takesLong says how long a teardown has been under way, and "" before TeardownWarnAfter.

@@ -175,8 +175,8 @@ func TestG11_MaxDeleteStands(t *testing.T) {
 	within(t, d, "b to be looked at again", func(s sync.Status) bool {
 		plan := target(s, "b").Plan
 
-		return plan == nil || plan.Count(diff.Destroy) > 0 || slices.ContainsFunc(plan.Kept, func(r resource.Resource) bool {
-			_, ok := r.Metadata().Labels().Get("x")
+		return plan == nil || plan.Count(diff.Destroy) > 0 || slices.ContainsFunc(plan.Left, func(l diff.Left) bool {
+			_, ok := l.Resource.Metadata().Labels().Get("x")
 
 			return ok
 		})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
 	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
@@ -49,7 +50,7 @@ func Between(ctx context.Context, steps []Step) (*Review, error) {
 
 		src := step.Source
 		src.Source = Once(func(context.Context) (source.Revision, error) {
-			return source.Revision{ID: "head", FS: step.Head}, nil
+			return source.Revision{ID: "head", FS: step.Head, Repository: "between"}, nil
 		})
 		cfg.Sources = append(cfg.Sources, src)
 
@@ -65,7 +66,7 @@ func Between(ctx context.Context, steps []Step) (*Review, error) {
 		for _, t := range targets {
 			read[t.Name] = true
 
-			if err := hold(ctx, held, src.Name, t); err != nil {
+			if err := hold(ctx, held, &src, t); err != nil {
 				return nil, err
 			}
 		}
@@ -89,8 +90,11 @@ func Between(ctx context.Context, steps []Step) (*Review, error) {
 }
 
 // hold puts what a target renders to into a state, as if it had been applied.
-func hold(ctx context.Context, held state.State, source string, t *render.Target) error {
-	plan := diff.Compute(diff.Input{Source: source, Target: t.Name, Path: t.Path, Desired: t.Resources})
+func hold(ctx context.Context, held state.State, src *SourceConfig, t *render.Target) error {
+	plan := diff.Compute(diff.Input{
+		Source: src.Name, Target: t.Name, Desired: t.Resources, Place: placeOf(src, &source.Revision{Repository: "between"}),
+		File: func(md *resource.Metadata) string { return t.Position(md).File },
+	})
 
 	for i := range plan.Changes {
 		// Two sources may describe the same resource: the first one has it, as in Omni.

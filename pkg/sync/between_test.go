@@ -39,9 +39,9 @@ func TestBetween(t *testing.T) {
 		{"an upgrade", true, fstest.MapFS{"a.yaml": cluster("a", "1.35.0", machine('a')), "b.yaml": base["b.yaml"], "c.yaml": base["c.yaml"]}, map[string]string{"a": "1 to change"}},
 		{"a new cluster", true, fleet("1.34.3", "a", "b", "c", "d"), map[string]string{"d": "3 to create"}},
 		{"a cluster less", true, fleet("1.34.3", "a", "b"), map[string]string{"c": "1 to destroy"}},
-		{"a cluster less, no prune", false, fleet("1.34.3", "a", "b"), map[string]string{"c": "3 left Git and kept"}},
-		{"another file", true, fstest.MapFS{"z.yaml": base["a.yaml"], "b.yaml": base["b.yaml"], "c.yaml": base["c.yaml"]}, map[string]string{"a": "1 to adopt"}},
-		{"a broken file deletes nothing", true, fstest.MapFS{"a.yaml": base["a.yaml"], "b.yaml": base["b.yaml"], "c.yaml": {Data: []byte("kind: Cluster\nname: [\n")}}, map[string]string{"c": "3 left Git and kept"}},
+		{"a cluster less, no prune", false, fleet("1.34.3", "a", "b"), map[string]string{"c": "1 left Git and kept"}},
+		{"another file", true, fstest.MapFS{"z.yaml": base["a.yaml"], "b.yaml": base["b.yaml"], "c.yaml": base["c.yaml"]}, map[string]string{}},
+		{"a broken file deletes nothing", true, fstest.MapFS{"a.yaml": base["a.yaml"], "b.yaml": base["b.yaml"], "c.yaml": {Data: []byte("kind: Cluster\nname: [\n")}}, map[string]string{"c": "1 left Git and kept"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			src.Prune = test.prune
@@ -96,9 +96,9 @@ func TestBetween_Guards(t *testing.T) {
 		want       map[string]string
 	}{
 		{"protected", fstest.MapFS{"a.yaml": protected, "b.yaml": all["b.yaml"]}, fstest.MapFS{"b.yaml": all["b.yaml"]}, map[string]string{"a": "it is protected"}},
-		{"more than maxDelete", all, fstest.MapFS{"b.yaml": all["b.yaml"]}, map[string]string{"c": "2 clusters left Git at once", "d": "2 clusters left Git at once"}},
+		{"more than maxDelete", all, fstest.MapFS{"b.yaml": all["b.yaml"]}, map[string]string{"c": "2 clusters left Git", "d": "2 clusters left Git"}},
 		{"emptied", all, fstest.MapFS{"b.yaml": all["b.yaml"], "c.yaml": all["c.yaml"], "d.yaml": {Data: []byte("# nothing\n")}}, map[string]string{"d": "d.yaml is still there"}},
-		{"nothing left", all, fstest.MapFS{"README.md": {Data: []byte("x")}}, map[string]string{"b": "not whole", "c": "not whole", "d": "not whole"}},
+		{"nothing left", all, fstest.MapFS{"README.md": {Data: []byte("x")}}, map[string]string{"b": "no templates at all", "c": "no templates at all", "d": "no templates at all"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			review, err := sync.Between(t.Context(), []sync.Step{{Source: sync.SourceConfig{Name: daemon.Source, Prune: true, MaxDelete: 1}, Base: test.base, Head: test.head}})
@@ -112,8 +112,8 @@ func TestBetween_Guards(t *testing.T) {
 					t.Errorf("%s would be destroyed", got.Target)
 				}
 
-				if want, ok := test.want[got.Target]; ok && !strings.Contains(got.Plan.Keep, want) {
-					t.Errorf("%s: %q, want … %s …", got.Target, got.Plan.Keep, want)
+				if want, ok := test.want[got.Target]; ok && (len(got.Plan.Left) != 1 || !strings.Contains(got.Plan.Left[0].Reason, want)) {
+					t.Errorf("%s: %+v, want … %s …", got.Target, got.Plan.Left, want)
 				}
 			}
 		})

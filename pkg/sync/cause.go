@@ -16,10 +16,12 @@ const (
 	CauseSuspended Cause = "suspended"
 	// CauseManual: it is written to on request only.
 	CauseManual Cause = "manual"
-	// CauseConfirmation: a guard stopped a deletion until somebody confirms it (G11).
+	// CauseConfirmation: a deletion waits until somebody confirms it (G11).
 	CauseConfirmation Cause = "confirmation"
 	// CauseKept: it left Git, or a part of it did, and must not be destroyed.
 	CauseKept Cause = "kept"
+	// CauseLeaving: it left Git, and is destroyed after a while.
+	CauseLeaving Cause = "leaving"
 	// CauseTeardown: something is being destroyed in Omni.
 	CauseTeardown Cause = "teardown"
 	// CauseElsewhere: another cluster has to let go of something first.

@@ -1,92 +1,150 @@
 package sync
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"go.uber.org/zap"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	omnistate "github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
-// digestOf names a deletion: what is to be deleted, in a source. Whoever confirms it
-// confirms exactly that and nothing that is added later.
-func digestOf(source, kind string, names []string) string {
+// ErrNothingToConfirm is what [Engine.Confirm] ends with if nothing waits for it.
+var ErrNothingToConfirm = errors.New("nothing waits for a confirmation")
+
+// maxConfirmTries is how often a confirmation is written again after somebody else changed the resource meanwhile.
+const maxConfirmTries = 5
+
+// Confirm allows a deletion that waits for it: of a cluster by its name, of a fleet resource as Kind/ID, and what a guard
+// stopped in a cluster that stays. source "" is whichever has it. It is written in Omni, beside the mark that it is
+// bound to: it covers that departure and no later one, and is durable on return. It skips the wait and the budget, and no
+// protection, suspension or lock. Only the replica that leads can do this: [ErrStandby].
+func (e *Engine) Confirm(ctx context.Context, source, name, by string) (Key, error) {
+	if err := e.mustLead(); err != nil {
+		return Key{}, err
+	}
+
+	for range maxConfirmTries {
+		t, live, err := e.confirmable(source, name)
+		if err != nil {
+			return Key{}, err
+		}
+
+		next, err := e.confirmation(t, live)
+		if err != nil {
+			return Key{}, err
+		}
+
+		ctx, cancel := context.WithDeadline(ctx, e.writeBy())
+		err = e.State.Update(ctx, next)
+
+		cancel()
+
+		switch {
+		case err == nil:
+			e.Snapshot.Put(next)
+			e.logFor(t).Info("confirmed", zap.String("resource", diff.Name(live)), zap.String("by", by))
+			e.board.reopen(t.Key)
+			e.queue.Forget(t.Key)
+			e.queue.Add(t.Key)
+
+			return t.Key, nil
+		case omnistate.Rejected(err) || !omnistate.Conflict(err):
+			return Key{}, classified(err, "confirm", diff.Name(live))
+		}
+
+		fresh, err := e.State.Get(ctx, live.Metadata())
+		if err != nil {
+			return Key{}, classified(err, "confirm", diff.Name(live))
+		}
+
+		e.Snapshot.Put(fresh)
+	}
+
+	return Key{}, &RetryError{Err: fmt.Errorf("confirm %s: it changes all the time; try again", name)}
+}
+
+// confirmable finds what a name means.
+func (e *Engine) confirmable(source, name string) (*target, resource.Resource, error) {
+	var found []*target
+
+	kind, id, isFleet := strings.Cut(name, "/")
+
+	for src := range e.sources.all() {
+		key := Key{src, name}
+		if isFleet {
+			key.Target = ""
+		}
+
+		if (source == "" || source == src) && e.board.has(key) {
+			found = append(found, e.lookup(key))
+		}
+	}
+
+	for _, t := range found {
+		if t == nil {
+			continue
+		}
+
+		if !isFleet {
+			if r, ok := e.Snapshot.Get(omni.ClusterType, name); ok && diff.SourceOf(r) == t.Source {
+				return t, r, nil
+			}
+
+			continue
+		}
+
+		for _, r := range e.Snapshot.Tagged(fleetOf(t.Source)) {
+			if strings.EqualFold(diff.Kind(r.Metadata().Type()), kind) && r.Metadata().ID() == id {
+				return t, r, nil
+			}
+		}
+	}
+
+	return nil, nil, fmt.Errorf("%q: %w; name a cluster, or a fleet resource like MachineClass/worker", name, ErrNothingToConfirm)
+}
+
+// confirmation returns a live resource with the confirmation of what waits for one.
+func (e *Engine) confirmation(t *target, live resource.Resource) (resource.Resource, error) {
+	if live.Metadata().Phase() != resource.PhaseRunning {
+		return nil, fmt.Errorf("%s is being destroyed: %w", diff.Name(live), ErrNothingToConfirm)
+	}
+
+	if t.from.has(live) {
+		digest := e.board.get(t.Key).guard
+		if digest == "" || t.Target == "" {
+			return nil, fmt.Errorf("%s is in Git: %w", diff.Name(live), ErrNothingToConfirm)
+		}
+
+		next := live.DeepCopy()
+		next.Metadata().Annotations().Set(diff.MarkConfirmed, digest)
+
+		return next, nil
+	}
+
+	mark := diff.DepartureOf(live)
+	if mark.ID == "" || mark.State == diff.Destroying || e.absences.isVoid(refOf(live), mark.ID) {
+		mark = e.departure(t, diff.Kept)
+		mark.Reason = "it waited for a confirmation"
+	}
+
+	mark.Confirmed = true
+
+	return diff.Departing(live, mark), nil
+}
+
+// digestOf names what a guard stopped, so that a confirmation covers that and nothing that is added later.
+func digestOf(kind string, names []string) string {
 	names = slices.Sorted(slices.Values(names))
-	sum := sha256.Sum256([]byte(source + "\x00" + kind + "\x00" + strings.Join(names, "\x00")))
+	sum := sha256.Sum256([]byte(kind + "\x00" + strings.Join(names, "\x00")))
 
 	return hex.EncodeToString(sum[:6])
-}
-
-// confirmed reports whether a deletion was confirmed by its digest, in the configuration
-// or by request.
-func (src *sourceState) confirmed(digest string) bool {
-	return slices.Contains(src.Confirm, digest) || src.confirmations.has(digest)
-}
-
-// tooMany says why the clusters that left Git must not be deleted together; "" if they may.
-func (src *sourceState) tooMany(left map[string]bool) string {
-	names := slices.Collect(maps.Keys(left))
-	digest := digestOf(src.Name, "clusters", names)
-
-	if len(names) <= src.MaxDelete || src.confirmed(digest) {
-		return ""
-	}
-
-	return fmt.Sprintf("%d clusters left Git at once, maxDelete allows %d; to delete them all, confirm: %s", len(names), src.MaxDelete, digest)
-}
-
-// quorum says why a plan must not be applied: it takes so many machines out of a control
-// plane at once that etcd loses its quorum, which is n/2+1 of n members. One of two may
-// go: Omni takes a single member out in order.
-func (src *sourceState) quorum(plan *diff.Plan, members int) string {
-	if plan.Removed {
-		return "" // the cluster as a whole goes; that is guarded as such
-	}
-
-	var leaving []string
-
-	for i := range plan.Changes {
-		switch change := &plan.Changes[i]; {
-		case !isControlPlaneNode(change.Metadata()):
-		case change.Action == diff.Destroy && change.Old.Metadata().Phase() == resource.PhaseRunning:
-			leaving = append(leaving, change.Metadata().ID())
-		case change.Action == diff.Create:
-			members++ // it comes before anything leaves
-		}
-	}
-
-	enough := members-len(leaving) >= members/2+1 || len(leaving) == 1 && members == 2
-	digest := digestOf(src.Name, "control plane of "+plan.Target, leaving)
-
-	if len(leaving) == 0 || enough || src.confirmed(digest) {
-		return ""
-	}
-
-	return fmt.Sprintf("%d of %d control plane machines would leave at once, and etcd would lose its quorum; to do it all the same, confirm: %s", len(leaving), members, digest)
-}
-
-// controlPlane counts the members of a cluster's control plane in Omni that stay there:
-// one that is on its way out is not to be relied on.
-func (e *Engine) controlPlane(cluster string) int {
-	members := 0
-
-	for _, r := range e.Snapshot.Cluster(cluster) {
-		if isControlPlaneNode(r.Metadata()) && r.Metadata().Phase() == resource.PhaseRunning {
-			members++
-		}
-	}
-
-	return members
-}
-
-func isControlPlaneNode(md *resource.Metadata) bool {
-	_, ok := md.Labels().Get(omni.LabelControlPlaneRole)
-
-	return ok && md.Type() == omni.MachineSetNodeType
 }

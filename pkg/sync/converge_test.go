@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -209,10 +210,14 @@ func TestG10_MarkedClusterAppears(t *testing.T) {
 	old.Metadata().Annotations().Set(diff.MarkSource, daemon.Source)
 
 	class := omnires.NewMachineClass("old")
+	class.TypedSpec().Value.MatchLabels = []string{"a = b"}
 	class.Metadata().Annotations().Set(diff.MarkSource, daemon.Source)
 	class.Metadata().Annotations().Set(diff.MarkFleet, "")
 
 	for _, r := range []resource.Resource{old, class} {
+		origin, _ := json.Marshal(diff.Origin{Place: daemon.Place})
+		r.Metadata().Annotations().Set(diff.MarkOrigin, string(origin))
+
 		if err := o.State().Create(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}

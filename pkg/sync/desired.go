@@ -1,13 +1,12 @@
 package sync
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -24,24 +23,57 @@ type desired struct {
 	author   string
 	message  string
 	files    fs.FS
-	// whole says that every file of the revision could be read and that it holds
-	// templates: only then does a missing template mean that it was taken out (G2).
+	// whole says that every file of the revision could be read: only then does a missing template mean that it was taken
+	// out (G2). place is where it was read from, commit which one it is, and folder where files lies in the repository.
 	whole   bool
+	place   diff.Place
+	commit  string
+	folder  string
 	targets targets
 	// broken holds the targets of the revision that cannot be used, and why.
 	broken map[string]error
 	// fleetPending is set while the fleet resources of the revision were not tried yet:
 	// clusters may need them (a MachineClass), so clusters are held back that long.
 	fleetPending atomic.Bool
-
-	mu sync.Mutex
-	// left are the clusters that were found to have left Git with this revision. It only
-	// grows: what maxDelete forbids is not allowed one by one (G11).
-	left map[string]bool
 }
 
 // wants reports whether the revision describes a target, if only in a broken file.
 func (d *desired) wants(name string) bool { return d.targets.get(name) != nil || d.broken[name] != nil }
+
+// has reports whether the revision describes a cluster or fleet resource, if only in a broken file.
+func (d *desired) has(r resource.Resource) bool {
+	if r.Metadata().Type() == omni.ClusterType {
+		return d.wants(r.Metadata().ID())
+	}
+
+	fleet := d.targets.get("")
+
+	return d.broken[""] != nil || fleet != nil && slices.ContainsFunc(fleet.Resources, func(other resource.Resource) bool { return refOf(other) == refOf(r) })
+}
+
+// fileOf returns the path of a file in the repository, which a source may read a folder of.
+func (d *desired) fileOf(file string) string { return path.Join(d.folder, file) }
+
+// describes reports whether a file of the repository describes anything.
+func (d *desired) describes(file string) bool {
+	for _, t := range d.targets {
+		if t.Path != "" {
+			if d.fileOf(t.Path) == file {
+				return true
+			}
+
+			continue
+		}
+
+		for _, r := range t.Resources {
+			if d.fileOf(t.Position(r.Metadata()).File) == file {
+				return true
+			}
+		}
+	}
+
+	return false
+}
 
 // targets are those of one revision, sorted by name: what the next one changes is found by walking along both, and
 // nothing is made for what it does not change.
@@ -102,26 +134,30 @@ type target struct {
 	reopened uint64
 	desired  *render.Target // nil when the target is not in Git
 	broken   error
-	// policy and keep (why what left Git must not be destroyed; "" if it may) are decided
-	// together with the look at Omni (Engine.live).
+	// policy is decided together with the look at Omni (Engine.live).
 	policy Policy
-	keep   string
-	// unconfirmed is set if keep ends when somebody confirms it.
-	unconfirmed bool
-	// letGo is set when another source describes what left this one.
-	letGo bool
-	// moved are the fleet resources that other sources describe.
-	moved []resource.Resource
-	live  []resource.Resource
+	// fates are what was decided in this pass about what left Git, and countdown is for the first of it that goes.
+	fates     map[ref]diff.Fate
+	countdown Countdown
+	live      []resource.Resource
 }
 
-func (t *target) input(live []resource.Resource) diff.Input {
-	in := diff.Input{Source: t.Source, Target: t.Target, Path: t.path(), Live: live, Removed: t.desired == nil, LetGo: t.letGo, Keep: t.keep, KeepParts: t.policy.KeepParts, PruneForeign: t.src.PruneForeign}
-	if t.desired != nil {
-		in.Desired = t.desired.Resources
+func (e *Engine) input(t *target, live []resource.Resource) diff.Input {
+	in := diff.Input{
+		Source: t.Source, Target: t.Target, Live: live, Removed: t.desired == nil,
+		Place: t.from.place, Commit: t.from.commit, MayTake: func(r resource.Resource) bool { return e.mayTake(t, r) },
+		KeepParts: t.policy.KeepParts, PruneForeign: t.src.PruneForeign,
+		Fate: func(r resource.Resource) diff.Fate { return e.fate(t, r) },
 	}
 
-	in.Moved = t.moved
+	if t.desired != nil {
+		in.Desired = t.desired.Resources
+		in.File = func(md *resource.Metadata) string { return t.from.fileOf(t.desired.Position(md).File) }
+	}
+
+	if t.Target == "" {
+		in.Hold = func(r resource.Resource) (string, resource.Resource) { return e.holds(t, r) }
+	}
 
 	return in
 }
@@ -204,68 +240,4 @@ func (e *Engine) lookup(key Key) *target {
 // looked up.
 func (e *Engine) superseded(t *target) bool {
 	return e.sources.get(t.Source) != t.src || t.src.desired.Load() != t.from
-}
-
-// keep says why what left Git must not be destroyed, and "" if it may (G2, G11). It is
-// to be asked only while the snapshot is ready.
-func (e *Engine) keep(t *target) string {
-	t.unconfirmed = false
-
-	switch {
-	case !t.src.Prune:
-		return "prune is off for this source"
-	case !t.from.whole:
-		return "the revision is not whole: it holds no templates, or some of its files have problems"
-	case e.unread(t) != "":
-		return e.unread(t) + ", and what left this one may have moved there"
-	case t.desired != nil || t.Target == "":
-		return ""
-	case t.policy.Protected:
-		return "it is protected; say " + AnnotationDeletion + ": allowed in its template before you remove that"
-	}
-
-	if path := e.leftBehind(t); path != "" {
-		return path + " is still there, but it is no template any more; remove the file to delete the cluster"
-	}
-
-	t.from.mu.Lock()
-	defer t.from.mu.Unlock()
-
-	for _, cluster := range e.removedClusters(t.src, t.from) {
-		if cluster.Metadata().Phase() == resource.PhaseRunning {
-			t.from.left[cluster.Metadata().ID()] = true
-		}
-	}
-
-	why := t.src.tooMany(t.from.left)
-	t.unconfirmed = why != ""
-
-	return why
-}
-
-// leftBehind returns the file that the template of a cluster was in if the revision still
-// has it and it is no template any more: emptied, half saved, in another encoding. That
-// is an accident until somebody removes the file.
-func (e *Engine) leftBehind(t *target) string {
-	cluster, ok := e.Snapshot.Get(omni.ClusterType, t.Target)
-	if !ok {
-		return ""
-	}
-
-	path, _ := cluster.Metadata().Annotations().Get(diff.MarkPath)
-	if path == "" {
-		return ""
-	}
-
-	for _, other := range t.from.targets {
-		if other.Path == path {
-			return "" // it is the template of another cluster now: a rename
-		}
-	}
-
-	if _, err := fs.Stat(t.from.files, path); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
-		return ""
-	}
-
-	return path
 }

@@ -34,18 +34,26 @@ type SourceConfig struct {
 	Source Source
 	// Scope says where in a revision the templates are.
 	Scope template.Scope
+	// Origin says what the repository is known by, in place of what the source says; "" if that is right.
+	Origin string
 	// Prune allows the deletion of clusters and fleet resources that left Git (G11).
 	Prune bool
-	// MaxDelete is how many clusters may leave Git at once; if more do, all are kept
-	// (G11). The zero value deletes none.
-	MaxDelete int
-	// Confirm holds the digests of deletions that are allowed although a guard would stop
-	// them; the guard's message names the digest.
-	Confirm []string
+	// DeleteAfter is how long what left Git has to be gone before it is destroyed. 0: it goes at once.
+	DeleteAfter time.Duration
+	// MaxDelete and MaxDeleteResources are how many clusters and fleet resources may go within [Config.DeleteWindow]
+	// without a confirmation; if more left, all are kept (G11). The zero value deletes none.
+	MaxDelete, MaxDeleteResources int
+	// MaxDeleteMachines is how many machines may leave one cluster at once. More wait for DeleteAfter.
+	MaxDeleteMachines int
+	// Follows, if not nil, reports whether what is read has a commit in its history; known is false if nobody can tell.
+	// Then nothing is deleted whose last commit is not in it.
+	Follows func(commit string) (yes, known bool)
 	// PruneForeign destroys what others made in a cluster and no template describes.
 	PruneForeign bool
-	// Policy is the default for the clusters of the source.
+	// Policy holds for all clusters of the source; a template can only tighten it (G13).
 	Policy Policy
+	// Allow is what the source may do.
+	Allow Allow
 }
 
 // Config configures an [Engine].
@@ -79,9 +87,17 @@ type Config struct {
 	// HealthSettle is how long a change of health has to last before it counts: Omni's
 	// readiness flaps. Default 5 s.
 	HealthSettle time.Duration
+	// DeletionsPaused stops every deletion of clusters and fleet resources.
+	DeletionsPaused bool
+	// DeleteWindow is how long a deletion counts. Default 1 h.
+	DeleteWindow time.Duration
 	// Requested says that somebody asks for this run: clusters whose policy is manual are
 	// written to.
 	Requested bool
+	// OneShot says that nothing runs on afterwards: what left Git goes at once if it is in Approved, by the names of
+	// [diff.Name], and else stays. Somebody saw the list.
+	OneShot  bool
+	Approved map[string]bool
 	// DryRun makes every plan and writes nothing: the plans are in the [Status].
 	DryRun bool
 	// NoPreflight leaves out what Omni would refuse: nobody knows without an Omni.
@@ -109,6 +125,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Grace, 2*time.Second)
 	setDefault(&c.TeardownWarnAfter, 15*time.Minute)
 	setDefault(&c.HealthSettle, 5*time.Second)
+	setDefault(&c.DeleteWindow, time.Hour)
 
 	if c.Meter == nil {
 		c.Meter = unmetered{}
@@ -143,6 +160,10 @@ type Engine struct {
 	flights *flights
 	// naming lets one target at a time create or destroy under an ID.
 	naming keymutex.KeyMutex
+	// absences is what is known of what left Git.
+	absences *absences
+	// disturbed counts what ends every wait of what left Git.
+	disturbed atomic.Uint64
 	// suspending lets one request change the suspensions at a time.
 	suspending sync.Mutex
 	// changes counts what changed in Omni and belongs to no cluster: what a refused
@@ -165,6 +186,8 @@ func New(cfg Config) *Engine {
 		journal: newJournal(cfg.History),
 		flights: newFlights(),
 		naming:  keymutex.NewHashed(4096), // so many that two writes hardly ever share one
+
+		absences: newAbsences(cfg.DeleteWindow),
 	}
 
 	if n := len(cfg.Suspended); n > 0 {
@@ -216,7 +239,7 @@ func (e *Engine) Run(ctx context.Context) error {
 					return err
 				}
 
-				plan := diff.Compute(target.input(live)) // diff
+				plan := diff.Compute(e.input(target, live)) // diff
 
 				return e.apply(ctx, target, plan) // sync → omni
 			})

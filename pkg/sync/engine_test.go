@@ -82,8 +82,8 @@ func TestG2_NothingVanishesByAccident(t *testing.T) {
 		change func(*sync.SourceConfig)
 		keep   string
 	}{
-		{"an empty revision", func() fstest.MapFS { return fstest.MapFS{} }, nil, "not whole"},
-		{"only other files", func() fstest.MapFS { return fstest.MapFS{"x.yaml": {Data: []byte("replicas: 1")}} }, nil, "not whole"},
+		{"an empty revision", func() fstest.MapFS { return fstest.MapFS{} }, nil, "no templates at all"},
+		{"only other files", func() fstest.MapFS { return fstest.MapFS{"x.yaml": {Data: []byte("replicas: 1")}} }, nil, "no templates at all"},
 		{"a broken file beside", func() fstest.MapFS {
 			files := fleet("1.34.3", "a")
 			files["x.yaml"] = &fstest.MapFile{Data: []byte("kind: Cluster\nname: [")}
@@ -101,7 +101,7 @@ func TestG2_NothingVanishesByAccident(t *testing.T) {
 			files["b.yaml"] = &fstest.MapFile{}
 
 			return files
-		}, nil, "b.yaml is still there, but it is no template any more"},
+		}, nil, "b.yaml is still there, but does not describe it any more"},
 		{"the template is saved in another encoding", func() fstest.MapFS {
 			files := fleet("1.34.3", "a")
 			files["b.yaml"] = &fstest.MapFile{Data: []byte("\xff\xfek\x00i\x00n\x00d\x00:\x00")}
@@ -111,7 +111,7 @@ func TestG2_NothingVanishesByAccident(t *testing.T) {
 		{"maxDelete is 0", func() fstest.MapFS { return fleet("1.34.3", "a") }, func(c *sync.SourceConfig) { c.MaxDelete = 0 }, "maxDelete allows 0"},
 		{"the path is renamed", all, func(c *sync.SourceConfig) { c.Scope.Root = "elsewhere" }, "not whole"},
 		{"prune is off", func() fstest.MapFS { return fleet("1.34.3", "a") }, func(c *sync.SourceConfig) { c.Prune = false }, "prune is off"},
-		{"more than maxDelete at once", func() fstest.MapFS { return fleet("1.34.3", "z") }, nil, "2 clusters left Git at once"},
+		{"more than maxDelete at once", func() fstest.MapFS { return fleet("1.34.3", "z") }, nil, "2 clusters left Git within 1h, maxDelete allows 1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := daemon.StartOmni(t, embedded.Config{NoControllers: true})

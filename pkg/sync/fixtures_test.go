@@ -139,3 +139,17 @@ func hasLabel(t *testing.T, o *daemon.Omni, cluster, key string) bool {
 
 	return ok
 }
+
+// annotation returns an annotation of a cluster; "" if it has none.
+func annotation(t *testing.T, o *daemon.Omni, cluster, key string) string {
+	t.Helper()
+
+	r, err := o.State().Get(t.Context(), omnires.NewCluster(cluster).Metadata())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	value, _ := r.Metadata().Annotations().Get(key)
+
+	return value
+}

@@ -2,182 +2,18 @@ package sync
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
+	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
-	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
-
-// G11: n/2+1 of n members must stay; what comes is there before what leaves has gone, and
-// what is on its way out anyway neither counts nor is asked for.
-func TestG11_QuorumArithmetic(t *testing.T) {
-	for _, test := range []struct {
-		stay, leave, create, gone, workers int
-		refused                            bool
-	}{
-		{stay: 3},
-		{stay: 2, leave: 1},
-		{stay: 1, leave: 2, refused: true},
-		{stay: 3, leave: 2},
-		{stay: 2, leave: 3, refused: true},
-		{stay: 3, leave: 1},
-		{stay: 2, leave: 2, refused: true}, // 2 of 4 are no majority
-		{stay: 4, leave: 3},
-		{stay: 3, leave: 4, refused: true},
-		{stay: 1, leave: 1},
-		{leave: 2, refused: true},
-		{leave: 1, refused: true},
-		{leave: 1, create: 1}, // one of two
-		{leave: 2, create: 2, refused: true},
-		{leave: 1, create: 2},
-		{stay: 1, leave: 2, create: 2}, // 3 of 5
-		{stay: 2, gone: 3},
-		{stay: 1, leave: 1, gone: 1},
-		{stay: 1, workers: 5},
-		{stay: 3, leave: 1, workers: 5},
-		{stay: 1, leave: 2, workers: 5, refused: true},
-		{stay: 1, leave: 2, gone: 2, refused: true},
-	} {
-		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			e := idleEngine()
-			plan := &diff.Plan{Target: "a"}
-			machines := 0
-
-			add := func(n int, phase resource.Phase, controlPlane bool, action diff.Action) {
-				for range n {
-					machines++
-					r := member(fmt.Sprintf("m%02d", machines), phase, controlPlane)
-
-					if action != diff.Create {
-						put(e, r)
-					}
-
-					switch action {
-					case diff.Destroy:
-						plan.Changes = append(plan.Changes, diff.Change{Action: action, Old: r})
-					case diff.Create:
-						plan.Changes = append(plan.Changes, diff.Change{Action: action, New: r})
-					}
-				}
-			}
-
-			add(test.stay, resource.PhaseRunning, true, "")
-			add(test.leave, resource.PhaseRunning, true, diff.Destroy)
-			add(test.create, resource.PhaseRunning, true, diff.Create)
-			add(test.gone, resource.PhaseTearingDown, true, diff.Destroy)
-			add(test.workers, resource.PhaseRunning, false, diff.Destroy)
-			put(e, controlPlaneSet())
-
-			src := e.sources.get("s")
-			if why := src.quorum(plan, e.controlPlane("a")); (why != "") != test.refused {
-				t.Errorf("refused %v: %q", why != "", why)
-			}
-
-			if plan.Removed = true; src.quorum(plan, e.controlPlane("a")) != "" {
-				t.Error("the deletion of a cluster is guarded as such")
-			}
-		})
-	}
-}
-
-// G11: a digest stands for one deletion: of these names, of this kind, in this source. The
-// order of the names does not matter.
-func TestG11_DigestNamesTheDeletion(t *testing.T) {
-	digests := map[string]string{}
-
-	for name, digest := range map[string]string{
-		"two":                digestOf("s", "clusters", []string{"a", "b"}),
-		"another name":       digestOf("s", "clusters", []string{"a", "c"}),
-		"one more":           digestOf("s", "clusters", []string{"a", "b", "c"}),
-		"one less":           digestOf("s", "clusters", []string{"a"}),
-		"joined":             digestOf("s", "clusters", []string{"ab"}),
-		"another source":     digestOf("s2", "clusters", []string{"a", "b"}),
-		"a control plane":    digestOf("s", "control plane of a", []string{"a", "b"}),
-		"of another cluster": digestOf("s", "control plane of b", []string{"a", "b"}),
-	} {
-		if other, ok := digests[digest]; ok {
-			t.Errorf("%s and %s have the same digest", name, other)
-		}
-
-		digests[digest] = name
-	}
-
-	if digestOf("s", "clusters", []string{"b", "a"}) != digestOf("s", "clusters", []string{"a", "b"}) {
-		t.Error("the digest depends on the order")
-	}
-}
-
-// G11: the confirmation of a control plane is for the one cluster that it was given for.
-func TestG11_QuorumConfirmedForOneCluster(t *testing.T) {
-	plan := func(cluster string) *diff.Plan {
-		return &diff.Plan{Target: cluster, Changes: []diff.Change{
-			{Action: diff.Destroy, Old: member("m1", resource.PhaseRunning, true)},
-			{Action: diff.Destroy, Old: member("m2", resource.PhaseRunning, true)},
-		}}
-	}
-
-	src := newSourceState(SourceConfig{Name: "s", Confirm: []string{digestOf("s", "control plane of a", []string{"m1", "m2"})}}, &confirmations{})
-
-	if why := src.quorum(plan("a"), 3); why != "" {
-		t.Errorf("confirmed, and refused: %s", why)
-	}
-
-	if src.quorum(plan("b"), 3) == "" {
-		t.Error("what was confirmed for a holds for b")
-	}
-}
-
-// G11: maxDelete clusters may go, and no more.
-func TestG11_MaxDeleteBoundary(t *testing.T) {
-	for _, test := range []struct {
-		maxDelete, left int
-		refused         bool
-	}{{0, 0, false}, {0, 1, true}, {1, 1, false}, {1, 2, true}, {3, 3, false}, {3, 4, true}} {
-		src := newSourceState(SourceConfig{Name: "s", MaxDelete: test.maxDelete}, &confirmations{})
-		left := map[string]bool{}
-
-		for i := range test.left {
-			left[fmt.Sprint(i)] = true
-		}
-
-		if why := src.tooMany(left); (why != "") != test.refused {
-			t.Errorf("%+v: %q", test, why)
-		}
-	}
-}
-
-// G12: what a reader of the network may make the daemon remember has a bound, and what is
-// remembered already costs nothing.
-func TestG12_Confirmations(t *testing.T) {
-	var c confirmations
-
-	for i := range maxConfirmations {
-		if !c.add(fmt.Sprint(i)) {
-			t.Fatalf("no %d is refused", i)
-		}
-	}
-
-	if c.add("one more") || c.has("one more") {
-		t.Error("there is no bound")
-	}
-
-	if !c.add("0") || len(c.digests) != maxConfirmations {
-		t.Error("the same confirmation counts twice")
-	}
-
-	e := idleEngine()
-	e.sources.get("s").confirmations.digests = c.digests
-
-	if e.Confirm("s", "one more") == nil {
-		t.Error("a confirmation that is not remembered is not refused")
-	}
-}
 
 // G2, G11: what an annotation in Omni says is a protection as long as nobody can tell what it
 // means; also what the source says holds for a cluster that is gone from Git.
@@ -187,11 +23,12 @@ func TestG11_PolicyOfWhatLeftGit(t *testing.T) {
 		policy     Policy
 		want       bool
 	}{
-		"protected":              {"protected", Policy{}, true},
-		"allowed":                {"allowed", Policy{Protected: true}, false},
-		"a typo":                 {"protectd", Policy{}, true},
-		"nothing":                {"", Policy{}, false},
-		"nothing, by the source": {"", Policy{Protected: true}, true},
+		"protected":                            {"protected", Policy{}, true},
+		"allowed":                              {"allowed", Policy{}, false},
+		"allowed, and protected by the source": {"allowed", Policy{Protected: true}, true},
+		"a typo":                               {"protectd", Policy{}, true},
+		"nothing":                              {"", Policy{}, false},
+		"nothing, by the source":               {"", Policy{Protected: true}, true},
 	} {
 		e, seen := inMemory(nil)
 		seen.src.Policy = test.policy
@@ -209,95 +46,263 @@ func TestG11_PolicyOfWhatLeftGit(t *testing.T) {
 	}
 }
 
-// G2, G11: what keeps a cluster that left Git, one guard at a time.
+// leavingTarget returns a target that left Git: the cluster a of a source that prunes, from the place that is read.
+func leavingTarget(e *Engine) *target {
+	src := e.sources.get("s")
+	src.Prune, src.MaxDelete, src.MaxDeleteResources, src.DeleteAfter = true, 1, 1, 5*time.Minute
+	from := &desired{whole: true, files: fstest.MapFS{"other.yaml": {}}, place: place, targets: targets{{Name: "other", Path: "other.yaml"}}, revision: "main@sha1:3f2a1c"}
+	src.desired.Store(from)
+
+	return &target{Key: Key{"s", "a"}, src: src, from: from}
+}
+
+var place = diff.Place{Repository: "github.com/acme/fleet", Ref: "main", Path: "clusters"}
+
+// G2, G11, G13: what keeps a cluster that left Git, one guard at a time, and which of that is written down.
 func TestG11_Keeps(t *testing.T) {
+	with := func(change func(*diff.Origin)) func(*Engine, *target) {
+		return func(e *Engine, _ *target) {
+			origin := diff.Origin{Place: place, File: "clusters/a.yaml", Commit: "3f2a1c"}
+			change(&origin)
+			put(e, fromOrigin("a", origin))
+		}
+	}
+
 	for name, test := range map[string]struct {
 		change func(e *Engine, seen *target)
-		kept   bool
+		step   diff.Step
+		state  diff.State
+		reason string
 	}{
-		"nothing":                       {func(*Engine, *target) {}, false},
-		"prune is off":                  {func(_ *Engine, seen *target) { seen.src.Prune = false }, true},
-		"not whole":                     {func(_ *Engine, seen *target) { seen.from.whole = false }, true},
-		"protected":                     {func(_ *Engine, seen *target) { seen.policy.Protected = true }, true},
-		"maxDelete is 0":                {func(_ *Engine, seen *target) { seen.src.MaxDelete = 0 }, true},
-		"another one left":              {func(e *Engine, _ *target) { put(e, marked("b", resource.PhaseRunning)) }, true},
-		"another one is on its way out": {func(e *Engine, _ *target) { put(e, marked("b", resource.PhaseTearingDown)) }, false},
-		"another one left and was deleted by hand": {func(e *Engine, seen *target) {
-			b := marked("b", resource.PhaseRunning)
+		"nothing":                        {func(*Engine, *target) {}, diff.StepMark, diff.Leaving, "destroyed in 5m (removed in 3f2a1c)"},
+		"prune is off":                   {func(_ *Engine, seen *target) { seen.src.Prune = false }, diff.StepMark, diff.Kept, "prune is off"},
+		"not whole":                      {func(_ *Engine, seen *target) { seen.from.whole = false }, diff.StepKeep, "", "not whole"},
+		"no templates":                   {func(_ *Engine, seen *target) { seen.from.targets = nil }, diff.StepKeep, "", "no templates at all"},
+		"protected":                      {func(_ *Engine, seen *target) { seen.src.Policy.Protected = true }, diff.StepKeep, "", "protected"},
+		"deletions are paused":           {func(e *Engine, _ *target) { e.DeletionsPaused = true }, diff.StepKeep, "", "paused"},
+		"maxDelete is 0":                 {func(_ *Engine, seen *target) { seen.src.MaxDelete = 0 }, diff.StepMark, diff.Kept, "maxDelete allows 0"},
+		"another one left":               {func(e *Engine, _ *target) { put(e, marked("b", resource.PhaseRunning)) }, diff.StepMark, diff.Kept, "2 clusters left Git"},
+		"another one is deleted by hand": {func(e *Engine, _ *target) { put(e, marked("b", resource.PhaseTearingDown)) }, diff.StepMark, diff.Leaving, ""},
+		"another one is being destroyed": {func(e *Engine, _ *target) {
+			b := diff.Departing(marked("b", resource.PhaseTearingDown), diff.Departure{State: diff.Destroying, ID: "1"})
 			put(e, b)
-			e.keep(seen)
-			e.Snapshot.Removed(b.Metadata())
-		}, true},
-		"the fleet resources, beside clusters that are kept": {func(e *Engine, seen *target) {
-			seen.Target = ""
-			put(e, marked("b", resource.PhaseRunning))
-		}, false},
-		"its file is there":            {func(_ *Engine, seen *target) { seen.from.files = fstest.MapFS{"a.yaml": {}} }, true},
-		"its file cannot be looked at": {func(_ *Engine, seen *target) { seen.from.files = oddFiles{errors.New("i/o error")} }, true},
+		}, diff.StepMark, diff.Kept, "2 clusters left Git"},
+		"another one was confirmed": {func(e *Engine, _ *target) {
+			put(e, diff.Departing(marked("b", resource.PhaseRunning), diff.Departure{State: diff.Leaving, ID: "1", Confirmed: true}))
+		}, diff.StepMark, diff.Leaving, ""},
+		"another one is kept for its place": {func(e *Engine, _ *target) {
+			put(e, diff.Departing(marked("b", resource.PhaseRunning), diff.Departure{State: diff.Kept, ID: "1", Cause: keptPlace}))
+		}, diff.StepMark, diff.Leaving, ""},
+		"another one is kept since too many left": {func(e *Engine, _ *target) {
+			put(e, diff.Departing(marked("b", resource.PhaseRunning), diff.Departure{State: diff.Kept, ID: "1", Cause: keptBudget}))
+		}, diff.StepMark, diff.Kept, "2 clusters left Git"},
+		"another one was begun a moment ago":                  {func(e *Engine, _ *target) { e.absences.note("s", marked("b", resource.PhaseRunning)) }, diff.StepMark, diff.Kept, "2 clusters left Git"},
+		"a fleet resource was begun a moment ago":             {func(e *Engine, _ *target) { e.absences.note("s", omnires.NewMachineClass("b")) }, diff.StepMark, diff.Leaving, ""},
+		"one of another source was begun":                     {func(e *Engine, _ *target) { e.absences.note("z", marked("b", resource.PhaseRunning)) }, diff.StepMark, diff.Kept, "in all sources together"},
+		"another folder":                                      {with(func(o *diff.Origin) { o.Path = "" }), diff.StepMark, diff.Kept, "this source now reads github.com/acme/fleet@main clusters/"},
+		"another branch":                                      {with(func(o *diff.Origin) { o.Ref = "dev" }), diff.StepMark, diff.Kept, "it came from github.com/acme/fleet@dev clusters/"},
+		"other globs":                                         {with(func(o *diff.Origin) { o.Include = []string{"*.yaml"} }), diff.StepMark, diff.Kept, "it came from"},
+		"another repository":                                  {with(func(o *diff.Origin) { o.Repository = "github.com/acme/old" }), diff.StepKeep, "", "it came from github.com/acme/old@main clusters/"},
+		"a checkout, of any branch":                           {with(func(o *diff.Origin) { o.Ref = "" }), diff.StepMark, diff.Leaving, ""},
+		"a folder that nothing is known of":                   {with(func(o *diff.Origin) { o.Repository = "" }), diff.StepMark, diff.Kept, "set `origin`"},
+		"this source reads a folder that nothing is known of": {func(_ *Engine, seen *target) { seen.from.place = diff.Place{} }, diff.StepKeep, "", "set `origin`"},
+		"no origin": {func(e *Engine, _ *target) {
+			r := marked("a", resource.PhaseRunning)
+			r.Metadata().Annotations().Delete(diff.MarkOrigin)
+			put(e, r)
+		}, diff.StepMark, diff.Kept, "an earlier release"},
+		"a broken origin": {func(e *Engine, _ *target) {
+			r := marked("a", resource.PhaseRunning)
+			r.Metadata().Annotations().Set(diff.MarkOrigin, "{")
+			put(e, r)
+		}, diff.StepMark, diff.Kept, "an earlier release"},
+		"its file is there":            {func(_ *Engine, seen *target) { seen.from.files = fstest.MapFS{"clusters/a.yaml": {}} }, diff.StepKeep, "", "clusters/a.yaml is still there"},
+		"its file cannot be looked at": {func(_ *Engine, seen *target) { seen.from.files = oddFiles{errors.New("i/o error")} }, diff.StepKeep, "", "is still there"},
 		"its file is another's": {func(_ *Engine, seen *target) {
-			seen.from.files = fstest.MapFS{"a.yaml": {}}
-			seen.from.targets = targets{{Name: "c", Path: "a.yaml"}}
-		}, false},
-		"its file is there, beside others": {func(_ *Engine, seen *target) {
-			seen.from.files = fstest.MapFS{"a.yaml": {}, "c.yaml": {}}
-			seen.from.targets = targets{{Name: "c", Path: "c.yaml"}}
-		}, true},
-		"its file had a name that none can have": {func(_ *Engine, seen *target) { seen.from.files = oddFiles{fs.ErrInvalid} }, false},
+			seen.from.files = fstest.MapFS{"clusters/a.yaml": {}}
+			seen.from.targets = targets{{Name: "c", Path: "clusters/a.yaml"}}
+		}, diff.StepMark, diff.Leaving, "renamed: destroys a, creates c"},
+		"its file had a name that none can have": {func(_ *Engine, seen *target) { seen.from.files = oddFiles{fs.ErrInvalid} }, diff.StepMark, diff.Leaving, ""},
 		"a source was not read": {func(e *Engine, seen *target) {
 			e.Reconfigure([]SourceConfig{seen.src.SourceConfig, {Name: "unread", Source: idle{}}})
-		}, true},
+		}, diff.StepKeep, "", "was not read yet"},
+		"another source describes it": {func(e *Engine, seen *target) {
+			e.Reconfigure([]SourceConfig{seen.src.SourceConfig, {Name: "z", Source: other{}}})
+			e.sources.get("z").desired.Store(&desired{whole: true, targets: targets{{Name: "a"}}})
+		}, diff.StepKeep, "", "allow.takeFrom"},
+		"it may not be this source's": {func(_ *Engine, seen *target) { seen.src.Allow.Clusters = []string{"b*"} }, diff.StepKeep, "", "allow.clusters"},
+		"it is an orphan": {func(e *Engine, _ *target) {
+			r := marked("a", resource.PhaseRunning)
+			r.Metadata().Annotations().Set(AnnotationDeletion, "orphan")
+			put(e, r)
+		}, diff.StepRelease, "", ""},
+		"the history is another one": {func(_ *Engine, seen *target) { seen.src.Follows = func(string) (bool, bool) { return false, true } }, diff.StepMark, diff.Kept, "not in the history"},
+		"the history is unknown":     {func(_ *Engine, seen *target) { seen.src.Follows = func(string) (bool, bool) { return false, false } }, diff.StepMark, diff.Kept, "nobody can tell"},
+		"one-shot, not agreed to":    {func(e *Engine, _ *target) { e.OneShot = true }, diff.StepKeep, "", "nobody agreed"},
+		"one-shot, agreed to":        {func(e *Engine, _ *target) { e.OneShot, e.Approved = true, map[string]bool{"Cluster a": true} }, diff.StepMark, diff.Destroying, ""},
+		"one-shot, agreed to and from elsewhere": {func(e *Engine, seen *target) {
+			e.OneShot, e.Approved = true, map[string]bool{"Cluster a": true}
+			seen.from.place.Path = "x"
+		}, diff.StepKeep, "", "it came from"},
+		"a destroying mark of another leader": {func(e *Engine, _ *target) {
+			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Destroying, ID: "1", Confirmed: true}))
+		}, diff.StepMark, diff.Leaving, ""},
+		"confirmed": {func(e *Engine, _ *target) {
+			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Leaving, ID: "1", Confirmed: true}))
+		}, diff.StepMark, diff.Destroying, ""},
+		"kept and confirmed, from another place": {func(e *Engine, seen *target) {
+			seen.from.place.Path = "x"
+			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Kept, ID: "1", Confirmed: true}))
+		}, diff.StepMark, diff.Destroying, ""},
+		"confirmed and protected": {func(e *Engine, seen *target) {
+			seen.src.Policy.Protected = true
+			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Leaving, ID: "1", Confirmed: true}))
+		}, diff.StepKeep, "", "protected"},
+		"confirmed, and no templates are left": {func(e *Engine, seen *target) {
+			seen.from.targets = nil
+			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Kept, ID: "1", Confirmed: true}))
+		}, diff.StepMark, diff.Destroying, ""},
+		"confirmed, and back since": {func(e *Engine, _ *target) {
+			r := diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Leaving, ID: "1", Confirmed: true})
+			put(e, r)
+			e.absences.back(r)
+		}, diff.StepMark, diff.Leaving, ""},
+		"kept before": {func(e *Engine, _ *target) {
+			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Kept, ID: "1", Reason: "prune was off"}))
+		}, diff.StepKeep, "", "prune was off; `omni-syncd confirm a` to delete it"},
+		"the confirmation of another mark": {func(e *Engine, _ *target) {
+			r := diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Kept, ID: "1", Reason: "x"})
+			r.Metadata().Annotations().Set(diff.MarkConfirmed, "2")
+			put(e, r)
+		}, diff.StepKeep, "", "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := idleEngine()
-			src := e.sources.get("s")
-			src.Prune, src.MaxDelete = true, 1
-			seen := &target{Key: Key{"s", "a"}, src: src, from: &desired{whole: true, files: fstest.MapFS{}, left: map[string]bool{}}}
-			src.desired.Store(seen.from)
+			seen := leavingTarget(e)
 			put(e, marked("a", resource.PhaseRunning))
 			test.change(e, seen)
 
-			if why := e.keep(seen); (why != "") != test.kept {
-				t.Errorf("kept %v: %q", why != "", why)
+			fate := e.fate(seen, heldCluster(e))
+			if fate.Step != test.step || fate.Mark.State != test.state || !strings.Contains(fate.Reason, test.reason) {
+				t.Errorf("step %d %s: %q", fate.Step, fate.Mark.State, fate.Reason)
 			}
 		})
 	}
 }
 
-// G11: what was confirmed by request stays confirmed when the configuration is read again.
-func TestG11_ConfirmationsOutliveTheConfiguration(t *testing.T) {
-	for name, cfg := range map[string]SourceConfig{
-		"another policy": {Name: "s", Source: idle{}, Prune: true}, "another folder": {Name: "s", Source: idle{}, Scope: template.Scope{Root: "x"}},
-	} {
+// G11: it goes after DeleteAfter without a break, and only this leader's own mark permits the teardown.
+func TestG11_Waits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		e := idleEngine()
-		if err := e.Confirm("s", "0123456789ab"); err != nil {
-			t.Fatal(err)
+		defer e.queue.ShutDown()
+
+		seen := leavingTarget(e)
+
+		look := func(after time.Duration) diff.Fate {
+			time.Sleep(after)
+
+			seen.fates = nil
+
+			return e.fate(seen, heldCluster(e))
 		}
 
-		e.Reconfigure([]SourceConfig{cfg})
+		write := func(fate diff.Fate) { put(e, diff.Departing(heldCluster(e), fate.Mark)) }
 
-		if src := e.sources.get("s"); !src.confirmed("0123456789ab") || src.confirmed("ba9876543210") {
-			t.Errorf("%s: %v", name, src.confirmations.digests)
+		put(e, marked("a", resource.PhaseRunning))
+
+		first := look(0)
+		if first.Mark.State != diff.Leaving {
+			t.Fatalf("%+v", first)
 		}
-	}
+
+		write(first)
+
+		for name, disturb := range map[string]func(){
+			"a disturbance": e.disturb,
+			"suspended": func() {
+				seen.policy.Suspended = true
+				look(0)
+				seen.policy.Suspended = false
+			},
+			"not whole": func() {
+				seen.from.whole = false
+				look(0)
+				seen.from.whole = true
+			},
+			"locked": func() {
+				r := heldCluster(e).DeepCopy()
+				r.Metadata().Annotations().Set(omnires.ClusterLocked, "")
+				put(e, r)
+				look(0)
+
+				r = r.DeepCopy()
+				r.Metadata().Annotations().Delete(omnires.ClusterLocked)
+				put(e, r)
+			},
+		} {
+			look(0)
+
+			if fate := look(5*time.Minute - time.Second); fate.Step != diff.StepWait {
+				t.Fatalf("too early: %+v", fate)
+			}
+
+			disturb()
+
+			if fate := look(2 * time.Second); fate.Step != diff.StepWait {
+				t.Fatalf("%s does not begin the time again: %+v", name, fate)
+			}
+		}
+
+		begun := look(5 * time.Minute)
+		if begun.Step != diff.StepMark || begun.Mark.State != diff.Destroying {
+			t.Fatalf("it does not go: %+v", begun)
+		}
+
+		// The update was lost: nothing is torn down.
+		if fate := look(0); fate.Step == diff.StepDestroy {
+			t.Fatalf("torn down without its mark: %+v", fate)
+		}
+
+		write(begun)
+
+		if fate := look(0); fate.Step != diff.StepDestroy {
+			t.Fatalf("%+v", fate)
+		}
+
+		// What was begun is spent for an hour, whatever became of it.
+		e.Snapshot.Removed(heldCluster(e).Metadata())
+		b := marked("b", resource.PhaseRunning)
+		put(e, b)
+
+		if over := e.overBudget(seen, b); over == "" {
+			t.Error("the budget is not spent")
+		}
+
+		time.Sleep(time.Hour)
+
+		if over := e.overBudget(seen, b); over != "" {
+			t.Error(over)
+		}
+	})
 }
 
-// A confirmation makes what waits for one unsettled at once: whoever waits for the end must
-// not take the refusal for it.
-func TestG11_ConfirmationUnsettles(t *testing.T) {
+// G11: what the budget forbids is not allowed one by one.
+func TestG11_BudgetIsForAll(t *testing.T) {
 	e := idleEngine()
-	revision(e, "s", "1", map[string]string{"a": "1"})
+	seen := leavingTarget(e)
 
-	key := drain(e)
-	e.board.waiting(e.lookup(key), "confirm: 0123456789ab", true)
-
-	if err := e.Confirm("s", "0123456789ab"); err != nil || e.board.get(key).Settled || e.queue.Len() != 1 {
-		t.Errorf("%v, settled %v, queued: %d", err, e.board.get(key).Settled, e.queue.Len())
+	for _, name := range []string{"a", "b", "c"} {
+		put(e, marked(name, resource.PhaseRunning))
 	}
 
-	drain(e)
-	e.board.waiting(e.lookup(key), "on request", true)
+	for _, name := range []string{"a", "b", "c"} {
+		r, _ := e.Snapshot.Get(omnires.ClusterType, name)
+		fate := e.fate(&target{Key: Key{"s", name}, src: seen.src, from: seen.from}, r)
 
-	if err := e.Reconcile(key); err != nil || e.board.get(key).Settled || e.queue.Len() != 1 {
-		t.Errorf("%v, settled %v, queued: %d", err, e.board.get(key).Settled, e.queue.Len())
+		if fate.Mark.State != diff.Kept || fate.Mark.Cause != keptBudget {
+			t.Fatalf("%s: %+v", name, fate)
+		}
+
+		put(e, diff.Departing(r, fate.Mark))
 	}
 }

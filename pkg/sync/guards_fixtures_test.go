@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"slices"
@@ -30,6 +31,11 @@ func idleEngine() *Engine {
 // put brings a resource into the snapshot of an engine, as one that it has just created.
 func put(e *Engine, r resource.Resource) {
 	version, _ := resource.ParseVersion("1")
+	if before, ok := e.Snapshot.Get(r.Metadata().Type(), r.Metadata().ID()); ok {
+		version = before.Metadata().Version().Next()
+		r.Metadata().SetCreated(before.Metadata().Created())
+	}
+
 	r.Metadata().SetVersion(version)
 	e.Snapshot.Put(r)
 }
@@ -100,15 +106,26 @@ func (o oddFiles) Open(name string) (fs.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: o.err}
 }
 
-// marked returns a cluster of the source s.
+// marked returns a cluster of the source s, from the place that the tests read.
 func marked(name string, phase resource.Phase) resource.Resource {
-	r := omnires.NewCluster(name)
-	r.Metadata().Annotations().Set(diff.MarkSource, "s")
-	r.Metadata().Annotations().Set(diff.MarkPath, name+".yaml")
+	r := fromOrigin(name, diff.Origin{Place: place, File: "clusters/" + name + ".yaml", Commit: "3f2a1c"})
 	r.Metadata().SetPhase(phase)
 
 	return r
 }
+
+// fromOrigin returns a cluster of the source s.
+func fromOrigin(name string, origin diff.Origin) resource.Resource {
+	r := omnires.NewCluster(name)
+	value, _ := json.Marshal(origin)
+	r.Metadata().Annotations().Set(diff.MarkSource, "s")
+	r.Metadata().Annotations().Set(diff.MarkOrigin, string(value))
+
+	return r
+}
+
+// other is a source that is not the same one as idle.
+type other struct{ idle }
 
 // heldCluster returns the cluster a of the snapshot.
 func heldCluster(e *Engine) resource.Resource {

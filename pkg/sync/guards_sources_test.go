@@ -122,35 +122,65 @@ func TestG7_FleetOfTheRevisionBefore(t *testing.T) {
 	}
 }
 
-// G10, G11: a cluster is let go only to a source that describes it, only by a source that is
-// known to have lost it, and only while there is something to let go.
-func TestG11_LetsGo(t *testing.T) {
+// G1, G13: a cluster changes hands only with the consent of the side that gives.
+func TestG1_Consents(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(e *Engine, seen *target)
+		change func(e *Engine, taker *target)
 		goes   bool
 	}{
-		"described by another":    {func(*Engine, *target) {}, true},
-		"described here":          {func(_ *Engine, seen *target) { seen.desired = &render.Target{} }, false},
-		"not whole":               {func(_ *Engine, seen *target) { seen.from.whole = false }, false},
-		"described by nobody":     {func(e *Engine, _ *target) { revision(e, "other", "2", map[string]string{"b": "1"}) }, false},
-		"broken in the other":     {func(e *Engine, _ *target) { broken(e, "other", "a") }, false},
-		"on its way out":          {func(e *Engine, _ *target) { e.Snapshot.TearingDown(heldCluster(e).Metadata()) }, false},
-		"gone":                    {func(e *Engine, _ *target) { e.Snapshot.Removed(heldCluster(e).Metadata()) }, false},
-		"the fleet resources":     {func(e *Engine, seen *target) { seen.Target = ""; put(e, marked("", resource.PhaseRunning)) }, false},
-		"the other was taken out": {func(e *Engine, seen *target) { e.Reconfigure([]SourceConfig{seen.src.SourceConfig}) }, false},
+		"gone there, and allowed": {func(*Engine, *target) {}, true},
+		"not allowed":             {func(_ *Engine, taker *target) { taker.src.Allow.TakeFrom = nil }, false},
+		"from others only":        {func(_ *Engine, taker *target) { taker.src.Allow.TakeFrom = []string{"third"} }, false},
+		"still described there":   {func(e *Engine, _ *target) { revision(e, "s", "2", map[string]string{"a": "1", "b": "1"}) }, false},
+		"broken there":            {func(e *Engine, _ *target) { broken(e, "s", "a") }, false},
+		"not whole there":         {func(e *Engine, _ *target) { e.sources.get("s").desired.Load().whole = false }, false},
+		"not read there":          {func(e *Engine, _ *target) { e.sources.get("s").desired.Store(nil) }, false},
+		"failing there":           {func(e *Engine, _ *target) { e.failed(e.sources.get("s"), errors.New("no")) }, false},
+		"its template there says so": {func(e *Engine, taker *target) {
+			taker.src.Allow.TakeFrom = nil
+			revision(e, "s", "2", map[string]string{"a": "1"})
+			r := heldCluster(e).DeepCopy()
+			r.Metadata().Annotations().Set(diff.AnnotationHandover, "taker")
+			put(e, r)
+		}, true},
+		"its template there names another": {func(e *Engine, taker *target) {
+			taker.src.Allow.TakeFrom = nil
+			r := heldCluster(e).DeepCopy()
+			r.Metadata().Annotations().Set(diff.AnnotationHandover, "third")
+			put(e, r)
+		}, false},
+		"of another daemon, described there for all that is known": {func(e *Engine, taker *target) {
+			e.Reconfigure([]SourceConfig{taker.src.SourceConfig})
+		}, false},
+		"of another daemon, which found it gone": {func(e *Engine, taker *target) {
+			e.Reconfigure([]SourceConfig{taker.src.SourceConfig})
+			put(e, diff.Departing(heldCluster(e), diff.Departure{State: diff.Leaving, ID: "1"}))
+		}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := idleEngine()
-			e.Reconfigure([]SourceConfig{{Name: "s", Source: idle{}}, {Name: "other", Source: idle{}}})
-			revision(e, "other", "1", map[string]string{"": "1", "a": "1"})
-
-			seen := &target{Key: Key{"s", "a"}, src: e.sources.get("s"), from: &desired{whole: true}}
-			seen.src.desired.Store(seen.from)
+			e.Reconfigure([]SourceConfig{{Name: "s", Source: idle{}}, {Name: "taker", Source: idle{}, Allow: Allow{TakeFrom: []string{"s"}}}})
+			revision(e, "s", "1", map[string]string{"b": "1"})
 			put(e, marked("a", resource.PhaseRunning))
-			test.change(e, seen)
 
-			if got := e.letsGo(seen); got != test.goes {
-				t.Errorf("lets go: %v", got)
+			taker := &target{Key: Key{"taker", "a"}, src: e.sources.get("taker"), from: &desired{whole: true}, desired: &render.Target{}}
+			part := member("m", resource.PhaseRunning, false)
+			part.Metadata().Annotations().Set(diff.MarkSource, "s")
+			elsewhere := member("m", resource.PhaseRunning, false)
+			elsewhere.Metadata().Annotations().Set(diff.MarkSource, "s")
+			elsewhere.Metadata().Labels().Set(omnires.LabelCluster, "b")
+			test.change(e, taker)
+
+			if got := e.mayTake(taker, heldCluster(e)); got != test.goes {
+				t.Errorf("takes the cluster: %v", got)
+			}
+
+			if got := e.mayTake(taker, part); got != test.goes {
+				t.Errorf("takes what is part of it: %v", got)
+			}
+
+			if e.mayTake(taker, elsewhere) {
+				t.Error("takes what is part of another cluster")
 			}
 		})
 	}
@@ -344,22 +374,4 @@ func TestG2_OneWatchAtATime(t *testing.T) {
 			t.Errorf("nobody is told: %+v", status.Sources)
 		}
 	})
-}
-
-// G11: what left Git is remembered when a source works again, in a map of its own: passes
-// with the old reading still write to theirs.
-func TestG11_RecoveryForgetsNoDeletion(t *testing.T) {
-	e := idleEngine()
-	defer e.queue.ShutDown()
-
-	targets := map[string]string{"a": "1"}
-	before := revision(e, "s", "1", targets)
-	before.left["gone"] = true
-
-	after := revision(e, "s", "1", targets)
-	before.left["later"] = true
-
-	if !after.left["gone"] || after.left["later"] {
-		t.Errorf("left: %v", after.left)
-	}
 }

@@ -84,7 +84,7 @@ func TestLead_StandsByAndTakesOver(t *testing.T) {
 
 	for what, err := range map[string]error{
 		"suspend": d.Suspend(sync.Suspension{Source: daemon.Source, Target: &one}), "reconcile": d.Reconcile(sync.Key{Source: daemon.Source, Target: one}),
-		"confirm": d.Confirm(daemon.Source, "0123456789ab"),
+		"confirm": func() error { _, err := d.Confirm(t.Context(), "", one, "tester"); return err }(),
 	} {
 		if !errors.Is(err, sync.ErrStandby) && !errors.Is(err, sync.ErrNotKept) {
 			t.Errorf("%s while another one leads: %v", what, err)
@@ -380,7 +380,7 @@ func TestShards(t *testing.T) {
 
 	for i, d := range shards {
 		status, _ := d.Status()
-		if got := message(status, leave[i]); !strings.Contains(got, "2 clusters left Git at once, maxDelete allows 1") {
+		if got := message(status, leave[i]); !strings.Contains(got, "2 clusters left Git within 1h, maxDelete allows 1") {
 			t.Errorf("%s: %q", leave[i], got)
 		}
 	}

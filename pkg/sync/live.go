@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -75,13 +76,15 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 		return nil, err
 	}
 
-	t.keep = e.keep(t)
-	t.letGo = e.letsGo(t)
+	if why := e.forbidden(t); why != "" && t.desired != nil {
+		return nil, &StalledError{errors.New(why)}
+	}
 
 	if t.Target == "" {
-		t.moved = e.movedFleet(t.Source)
+		live := e.liveFleet(t)
+		e.back(t, live)
 
-		return e.liveFleet(t), nil
+		return live, nil
 	}
 
 	l := e.looking(e.Snapshot.Cluster(t.Target))
@@ -95,6 +98,7 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 
 	l.addTwins(t)
 	t.live = l.live
+	e.back(t, l.live)
 
 	return l.live, nil
 }
@@ -107,6 +111,21 @@ func (e *Engine) liveFleet(t *target) []resource.Resource {
 
 	return l.live
 }
+
+// back notes what is in Git again, or still.
+func (e *Engine) back(t *target, live []resource.Resource) {
+	if t.desired == nil {
+		return
+	}
+
+	for _, r := range live {
+		if isRoot(r) && diff.SourceOf(r) == t.Source && t.from.has(r) {
+			e.absences.back(r)
+		}
+	}
+}
+
+func refOf(r resource.Resource) ref { return ref{r.Metadata().Type(), r.Metadata().ID()} }
 
 // look collects live resources, each once.
 type look struct {

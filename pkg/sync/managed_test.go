@@ -160,6 +160,10 @@ func TestManaged_NotYet(t *testing.T) {
 
 	d := daemon.Start(t, o, func(_ *sync.Config, live *omni.SnapshotConfig) { live.StaleAfter = 50 * time.Millisecond })
 	d.Feed(fleet("1.34.3", "a"))
+	within(t, d, "dying to be kept", func(s sync.Status) bool {
+		return s.Settled() && strings.Contains(message(s, "dying"), "omni-syncd confirm dying")
+	})
+	confirm(t, d, "dying")
 	becomes(t, d, "", "dying", "not yet: it is being destroyed")
 
 	if err := o.State().RemoveFinalizer(t.Context(), omnires.NewCluster("dying").Metadata(), "held"); err != nil {

@@ -7,23 +7,79 @@ import (
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 )
 
-// A template that moves from one source of the daemon to another takes its cluster along,
-// without a word in the template: the old source lets go of what the new one describes.
-// For that a cluster is deleted only when every source was read, whichever comes first.
+// A cluster or fleet resource changes hands only with the consent of the side that gives: its template there names the
+// taker, or it is gone there and the operator lets the taker have it. Within a daemon that decides who gets it, never
+// whether it survives: what any source describes does not leave. For that nothing is deleted before every source was
+// read, whichever comes first.
 
-// letsGo reports whether a target that left Git is released instead of destroyed. A
-// deletion that has begun is ended all the same: what is left of a cluster that is gone
-// can be neither changed nor taken over.
-func (e *Engine) letsGo(t *target) bool {
-	if t.desired != nil || t.Target == "" || !t.from.whole || e.movedTo(t.Key) == "" {
-		return false
+// mayTake reports whether a target may take over a live resource that carries the mark of another source. What is part of
+// a cluster comes along with it.
+func (e *Engine) mayTake(t *target, r resource.Resource) bool {
+	if isRoot(r) {
+		return e.consents(t, r)
 	}
 
 	cluster, ok := e.Snapshot.Get(omni.ClusterType, t.Target)
+	if in := clusterLabel(r); !ok || in != "" && in != t.Target {
+		return false
+	}
 
-	return ok && cluster.Metadata().Phase() == resource.PhaseRunning
+	// The cluster itself is the last to change hands.
+	switch from := diff.SourceOf(r); diff.SourceOf(cluster) {
+	case from:
+		return e.consents(t, cluster)
+	case t.Source:
+		return slices.Contains(t.src.Allow.TakeFrom, from)
+	default:
+		return false
+	}
+}
+
+// consents reports whether the source that a cluster or fleet resource carries the mark of lets this one have it.
+func (e *Engine) consents(t *target, r resource.Resource) bool {
+	if to, _ := r.Metadata().Annotations().Get(diff.AnnotationHandover); to == t.Source {
+		return true // its template there says so
+	}
+
+	from := diff.SourceOf(r)
+	if !slices.Contains(t.src.Allow.TakeFrom, from) {
+		return false
+	}
+
+	giver := e.sources.get(from)
+	if giver == nil {
+		state := diff.DepartureOf(r).State // another daemon found that its template is gone
+
+		return state == diff.Leaving || state == diff.Kept
+	}
+
+	d := giver.desired.Load()
+
+	return d != nil && d.whole && e.board.source(from).Error == "" && !d.has(r)
+}
+
+// describedBy returns another source that describes what left this one; "" if there is none.
+func (e *Engine) describedBy(t *target, r resource.Resource) string {
+	if !isRoot(r) {
+		return ""
+	}
+
+	for _, name := range slices.Sorted(maps.Keys(e.sources.all())) {
+		src := e.sources.get(name)
+		if src == nil || name == t.Source {
+			continue
+		}
+
+		if d := src.desired.Load(); d != nil && d.has(r) {
+			return name
+		}
+	}
+
+	return ""
 }
 
 // movedTo returns another source that describes a cluster; "" if there is none.
@@ -63,24 +119,6 @@ func (e *Engine) unread(t *target) string {
 // sameOrigin reports whether two sources read one repository together.
 func sameOrigin(a, b Source) bool {
 	return reflect.TypeOf(a).Comparable() && reflect.TypeOf(b).Comparable() && a == b
-}
-
-// movedFleet returns what other sources describe of fleet resources.
-func (e *Engine) movedFleet(source string) []resource.Resource {
-	var all []resource.Resource
-
-	for name, src := range e.sources.all() {
-		d := src.desired.Load()
-		if name == source || d == nil {
-			continue
-		}
-
-		if fleet := d.targets.get(""); fleet != nil {
-			all = append(all, fleet.Resources...)
-		}
-	}
-
-	return all
 }
 
 // queueMoved queues what other sources lost: src, which was read, may have it now, or no

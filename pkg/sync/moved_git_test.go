@@ -50,7 +50,7 @@ func TestG11_MoveInOneCommitOfASharedClone(t *testing.T) {
 	d := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) {
 		c.Sources = []sync.SourceConfig{
 			{Name: "one", Source: g, Scope: template.Scope{Root: "one"}, Prune: true, MaxDelete: 1},
-			{Name: "two", Source: g, Scope: template.Scope{Root: "two"}, Prune: true, MaxDelete: 1},
+			{Name: "two", Source: g, Scope: template.Scope{Root: "two"}, Prune: true, MaxDelete: 1, Allow: sync.Allow{TakeFrom: []string{"one"}}},
 		}
 	})
 	within(t, d, "both", func(s sync.Status) bool { return s.Settled() && s.Synced() && len(s.Targets) == 32 })

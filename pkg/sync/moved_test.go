@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -87,9 +88,46 @@ func startTwo(t *testing.T, o *daemon.Omni) (*daemon.Daemon, *daemon.Feed) {
 
 	d := daemon.Start(t, o, nil)
 	second := daemon.NewFeed()
-	d.Reconfigure(append(slices.Clone(d.Sources), sync.SourceConfig{Name: "second", Source: second, Prune: true, MaxDelete: 1}))
+	d.Reconfigure(append(slices.Clone(d.Sources), sync.SourceConfig{
+		Name: "second", Source: second, Prune: true, MaxDelete: 1, MaxDeleteResources: 5, Allow: sync.Allow{TakeFrom: []string{daemon.Source}},
+	}))
 
 	return d, second
+}
+
+// G1, G13: without a word of the operator a template that moves to another source leaves its cluster where it is: nobody
+// takes it, and nobody destroys it.
+func TestG1_MovesWithoutConsent(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d, second := startTwo(t, o)
+	sources := slices.Clone(d.Sources)
+	sources = append(sources, sync.SourceConfig{Name: "second", Source: second, Prune: true, MaxDelete: 1})
+	d.Reconfigure(sources)
+
+	second.Add(fleet("1.34.3", "z"))
+	d.Feed(fleet("1.34.3", "a", "b"))
+	within(t, d, "both", allSynced("test/a", "test/b", "second/z"))
+
+	before := o.Calls()
+
+	second.Add(fleet("1.34.3", "a", "z"))
+	within(t, d, "the new source", known("second", "a"))
+	d.Feed(fleet("1.34.3", "b"))
+	within(t, d, "nobody to have it", func(s sync.Status) bool {
+		said := map[string]string{}
+		for i := range s.Targets {
+			said[s.Targets[i].Source+"/"+s.Targets[i].Target] = s.Targets[i].Message
+		}
+
+		return s.Settled() && strings.Contains(said["test/a"], "name test in `allow.takeFrom` of second") && strings.Contains(said["second/a"], "it is managed by the source test")
+	})
+	expect(t, "calls", embedded.Calls{}, o.Calls().Since(before))
+
+	// The operator says who gets it.
+	sources[1].Allow.TakeFrom = []string{daemon.Source}
+	d.Reconfigure(sources)
+	within(t, d, "the move", allSynced("second/a", "test/b", "second/z"))
+	expect(t, "teardowns", 0, o.Calls().Since(before)[embedded.VerbTeardown])
 }
 
 // allSynced waits for exactly these targets, as source/cluster.

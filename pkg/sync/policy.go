@@ -2,14 +2,17 @@ package sync
 
 import (
 	"fmt"
+	"path"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 )
 
-// Policy says how one cluster is treated. A source sets the default, and the annotations
-// of a template's Cluster change it for that cluster, so that it is reviewed and rolled
-// back like everything else in Git.
+// Policy says how one cluster is treated. The operator sets what holds for all clusters of a source, and the annotations
+// of a template's Cluster tighten it for that cluster (G13): they are reviewed and rolled back like everything else in
+// Git, and cannot switch off what the operator said.
 type Policy struct {
 	// Suspended clusters are planned and never written to.
 	Suspended bool
@@ -19,43 +22,51 @@ type Policy struct {
 	KeepParts bool
 	// Protected clusters are not deleted when their template leaves Git.
 	Protected bool
+	// Orphan clusters lose our marks when their template leaves Git, and stay in Omni.
+	Orphan bool
 }
 
-// Annotations with which a template changes the policy of its cluster.
+// Annotations with which a template tightens the policy of its cluster. The second value of each is the default; it
+// changes nothing.
 const (
 	AnnotationSuspend  = "omni-syncd/suspend"  // "true" or "false"
 	AnnotationSync     = "omni-syncd/sync"     // "manual" or "auto"
 	AnnotationPrune    = "omni-syncd/prune"    // "disabled" or "enabled"
-	AnnotationDeletion = "omni-syncd/deletion" // "protected" or "allowed"
+	AnnotationDeletion = "omni-syncd/deletion" // "protected", "orphan" or "allowed"
 )
 
-// policyOf returns the policy of a cluster: the default of its source, changed by the
-// annotations of its Cluster, desired or, after that left Git, live. A value that means
-// nothing is an error: a typo must not switch a protection off.
-func policyOf(policy Policy, cluster resource.Resource) (Policy, error) {
+// policyOf returns the policy of a cluster or fleet resource: that of its source, tightened by the annotations of the
+// resource, desired or, after that left Git, live. A value that means nothing is an error: a typo must not switch a
+// protection off.
+func policyOf(policy Policy, r resource.Resource) (Policy, error) {
 	for _, a := range []struct {
-		annotation, on, off string
-		field               *bool
+		annotation, fallback string
+		fields               map[string]*bool
 	}{
-		{AnnotationSuspend, "true", "false", &policy.Suspended},
-		{AnnotationSync, "manual", "auto", &policy.Manual},
-		{AnnotationPrune, "disabled", "enabled", &policy.KeepParts},
-		{AnnotationDeletion, "protected", "allowed", &policy.Protected},
+		{AnnotationSuspend, "false", map[string]*bool{"true": &policy.Suspended}},
+		{AnnotationSync, "auto", map[string]*bool{"manual": &policy.Manual}},
+		{AnnotationPrune, "enabled", map[string]*bool{"disabled": &policy.KeepParts}},
+		{AnnotationDeletion, "allowed", map[string]*bool{"protected": &policy.Protected, "orphan": &policy.Orphan}},
 	} {
-		value, ok := cluster.Metadata().Annotations().Get(a.annotation)
+		value, ok := r.Metadata().Annotations().Get(a.annotation)
 
-		switch {
-		case !ok:
-		case value == a.on:
-			*a.field = true
-		case value == a.off:
-			*a.field = false
+		switch field := a.fields[value]; {
+		case !ok || value == a.fallback:
+		case field != nil:
+			*field = true
 		default:
-			return policy, fmt.Errorf("the annotation %s: %q means nothing; use %q or %q", a.annotation, value, a.on, a.off)
+			return policy, fmt.Errorf("the annotation %s: %q is unknown; use %s", a.annotation, value, policyValues(a.annotation))
 		}
 	}
 
 	return policy, nil
+}
+
+func policyValues(annotation string) string {
+	return map[string]string{
+		AnnotationSuspend: `"true" or "false"`, AnnotationSync: `"manual" or "auto"`,
+		AnnotationPrune: `"disabled" or "enabled"`, AnnotationDeletion: `"protected", "orphan" or "allowed"`,
+	}[annotation]
 }
 
 // policy returns the policy of a target. What left Git is judged by what it says in Omni,
@@ -83,10 +94,79 @@ func (e *Engine) policy(t *target) (Policy, error) {
 		return fallback, nil
 	}
 
-	policy, err := policyOf(fallback, cluster)
-	if err != nil { // somebody broke it in Omni, where there is no position to show
+	return livePolicy(fallback, cluster), nil
+}
+
+// livePolicy returns the policy of what left Git. What somebody broke in Omni, where there is no position to show, is
+// protected.
+func livePolicy(fallback Policy, live resource.Resource) Policy {
+	policy, err := policyOf(fallback, live)
+	if err != nil {
 		policy.Protected = true
 	}
 
-	return policy, nil
+	return policy
+}
+
+// Allow is what the operator allows a source to do. The zero value allows everything but taking over.
+type Allow struct {
+	// Clusters are globs of names; empty: every cluster.
+	Clusters []string
+	// Kinds are the kinds of resources that may stand in manifests, and Cluster for templates; empty: every kind.
+	Kinds []string
+	// TakeFrom names the sources whose clusters and fleet resources this one may take over once they left Git there.
+	TakeFrom []string
+}
+
+// Cluster reports whether a source may have a cluster of that name.
+func (a *Allow) Cluster(name string) bool {
+	return a.Kind("Cluster") && anyOf(a.Clusters, func(glob string) bool {
+		ok, err := path.Match(glob, name)
+
+		return ok && err == nil
+	})
+}
+
+// Kind reports whether a source may write resources of a kind.
+func (a *Allow) Kind(kind string) bool {
+	return anyOf(a.Kinds, func(allowed string) bool { return allowed == kind })
+}
+
+// anyOf reports whether one of a list fits, or the list is empty.
+func anyOf(list []string, fits func(string) bool) bool {
+	for _, each := range list {
+		if fits(each) {
+			return true
+		}
+	}
+
+	return len(list) == 0
+}
+
+// forbidden says what a target wants that the operator does not allow its source; "" if nothing.
+func (e *Engine) forbidden(t *target) string {
+	allow := &t.src.Allow
+
+	if t.Target != "" {
+		if allow.Cluster(t.Target) {
+			return ""
+		}
+
+		return fmt.Sprintf("the source %s may not have a cluster %q: `allow` of the source names neither it nor a glob that matches", t.Source, t.Target)
+	}
+
+	if t.desired != nil {
+		for _, r := range t.desired.Resources {
+			if kind := diff.Kind(r.Metadata().Type()); !allow.Kind(kind) {
+				return fmt.Sprintf("%s: the source %s may not write a %s: `allow.kinds` of the source does not name it", t.desired.Position(r.Metadata()), t.Source, kind)
+			}
+
+			// What carries a cluster's label is part of that cluster.
+			if cluster := clusterLabel(r); cluster != "" && !anyOf(allow.Clusters, func(glob string) bool { ok, _ := path.Match(glob, cluster); return ok }) {
+				return fmt.Sprintf("%s: the source %s may not write to the cluster %q: `allow.clusters` of the source does not name it", t.desired.Position(r.Metadata()), t.Source, cluster)
+			}
+		}
+	}
+
+	return ""
 }

@@ -2,7 +2,6 @@ package sync_test
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -45,11 +44,17 @@ func TestPolicies(t *testing.T) {
 			one(annotated("a", "1.34.3")), one(annotated("a", "1.35.0", `omni-syncd/suspend: "true"`)), one(annotated("a", "1.35.0", `omni-syncd/suspend: "false"`)),
 		}, nil, "", "1.35.0"},
 		{"suspended source", []fstest.MapFS{one(annotated("a", "1.34.3"))}, func(c *sync.Config) { c.Sources[0].Policy.Suspended = true }, "the cluster is suspended (", ""},
-		{"template wins over the source", []fstest.MapFS{one(annotated("a", "1.34.3", `omni-syncd/suspend: "false"`))},
-			func(c *sync.Config) { c.Sources[0].Policy.Suspended = true }, "", "1.34.3"},
+		// G13: annotations of a template once switched off what the configuration said.
+		{"a template cannot resume what the source suspends", []fstest.MapFS{one(annotated("a", "1.34.3", `omni-syncd/suspend: "false"`))},
+			func(c *sync.Config) { c.Sources[0].Policy.Suspended = true }, "the cluster is suspended (", ""},
+		{"a template cannot make it automatic", []fstest.MapFS{one(annotated("a", "1.34.3", `omni-syncd/sync: auto`))},
+			func(c *sync.Config) { c.Sources[0].Policy.Manual = true }, "on request only", ""},
+		{"a template cannot take the protection off", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/deletion: allowed")), {"z.yaml": cluster("z", "1.34.3", machine('z'))}},
+			func(c *sync.Config) { c.Sources[0].Policy.Protected = true }, "it is protected", "1.34.3"},
+		{"a cluster that the source may not have", []fstest.MapFS{one(annotated("a", "1.34.3"))}, func(c *sync.Config) { c.Sources[0].Allow.Clusters = []string{"z*"} }, "may not have a cluster", ""},
 		{"manual", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/sync: manual"))}, nil, "on request only", ""},
 		{"manual, requested", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/sync: manual"))}, func(c *sync.Config) { c.Requested = true }, "", "1.34.3"},
-		{"a typo", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/sync: manul"))}, nil, `"manul" means nothing; use "manual" or "auto"`, ""},
+		{"a typo", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/sync: manul"))}, nil, `"manul" is unknown; use "manual" or "auto"`, ""},
 		{"protected", []fstest.MapFS{one(annotated("a", "1.34.3", "omni-syncd/deletion: protected")), {"z.yaml": cluster("z", "1.34.3", machine('z'))}}, nil, "it is protected", "1.34.3"},
 		{"protection taken back first", []fstest.MapFS{
 			one(annotated("a", "1.34.3", "omni-syncd/deletion: protected")), one(annotated("a", "1.34.3")), {"z.yaml": cluster("z", "1.34.3", machine('z'))},
@@ -84,37 +89,61 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-var digest = regexp.MustCompile(`confirm: ([0-9a-f]{12})`)
-
-// G11: what a guard stops goes on when exactly that deletion is confirmed.
+// G11: what waits for a confirmation goes on when exactly that is confirmed, also over a restart.
 func TestG11_Confirmation(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
 	first := daemon.Start(t, o, nil)
 	first.Apply(t, fleet("1.34.3", "a", "b", "c"))
 	status := first.Apply(t, fleet("1.34.3", "c"))
 
-	match := digest.FindStringSubmatch(message(status, "a"))
-	if match == nil || !strings.Contains(message(status, "b"), match[1]) {
-		t.Fatalf("no digest in %q", message(status, "a"))
+	for _, name := range []string{"a", "b"} {
+		if got := message(status, name); !strings.Contains(got, "2 clusters left Git within 1h, maxDelete allows 1; `omni-syncd confirm "+name+"` to delete it") {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 
+	confirm(t, first, "a")
+	within(t, first, "a to go", func(s sync.Status) bool { return s.Settled() && len(s.Targets) == 2 })
 	first.Stop(t)
 
-	// Another deletion is not covered by it.
-	second := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) { c.Sources[0].Confirm = match[1:] })
-	second.Apply(t, fleet("1.34.3", "z"))
-	expect(t, "clusters", []string{"a", "b", "c", "z"}, live(t, o, omnires.ClusterType))
-	expect(t, "confirmed", synced("c"), syncs(daemonSettled(t, second, fleet("1.34.3", "c"))))
+	// What was kept stays so, although it would be the only one now.
+	second := daemon.Start(t, o, nil)
+	status = second.Apply(t, fleet("1.34.3", "c"))
+	expect(t, "clusters", []string{"b", "c"}, live(t, o, omnires.ClusterType))
+	expect(t, "kept", true, strings.Contains(message(status, "b"), "omni-syncd confirm b"))
+
+	// Once it was back the confirmation means nothing.
+	confirm(t, second, "b")
+	within(t, second, "b to go", func(s sync.Status) bool { return s.Settled() && len(s.Targets) == 1 })
 	expect(t, "clusters", []string{"c"}, live(t, o, omnires.ClusterType))
 }
 
-// daemonSettled applies a revision that also deletes z, which is one too many.
-func daemonSettled(t *testing.T, d *daemon.Daemon, files fstest.MapFS) sync.Status {
-	t.Helper()
-	d.Apply(t, fstest.MapFS{"z.yaml": cluster("z", "1.34.3", machine('z')), "c.yaml": files["c.yaml"], "a.yaml": cluster("a", "1.34.3", machine('a')), "b.yaml": cluster("b", "1.34.3", machine('b'))})
-	d.Apply(t, fstest.MapFS{"c.yaml": files["c.yaml"], "a.yaml": cluster("a", "1.34.3", machine('a')), "b.yaml": cluster("b", "1.34.3", machine('b'))})
+// G11: a confirmation is used up: what was confirmed, came back and left again needs another one.
+func TestG11_ConfirmationIsUsedUp(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) { c.Sources[0].Policy.Protected = true })
+	d.Apply(t, fleet("1.34.3", "a", "b", "c"))
+	d.Apply(t, fleet("1.34.3", "c"))
 
-	return d.Apply(t, files)
+	for _, name := range []string{"a", "b"} {
+		confirm(t, d, name) // and protected: they stay
+	}
+
+	status := d.Apply(t, fleet("1.34.3", "a", "b", "c"))
+	expect(t, "back", synced("a", "b", "c"), syncs(status))
+	d.Stop(t)
+
+	d = daemon.Start(t, o, nil)
+	d.Apply(t, fleet("1.34.3", "c"))
+	expect(t, "clusters", []string{"a", "b", "c"}, live(t, o, omnires.ClusterType))
+}
+
+func confirm(t *testing.T, d *daemon.Daemon, name string) {
+	t.Helper()
+
+	if _, err := d.Confirm(t.Context(), daemon.Source, name, "tester"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // G11: most of a control plane does not leave at once, unless that is confirmed.
@@ -150,12 +179,10 @@ func TestG11_Quorum(t *testing.T) {
 			}
 
 			expect(t, "machines", machines(test.before), live(t, o, omnires.MachineSetNodeType))
-			d.Stop(t)
-
-			confirmed := digest.FindStringSubmatch(message(status, "a"))[1:]
-			d = daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) { c.Sources[0].Confirm = confirmed })
-			d.Apply(t, fstest.MapFS{"a.yaml": cluster("a", "1.34.3", machines(test.after)...)})
+			confirm(t, d, "a")
+			within(t, d, "the confirmed change", func(s sync.Status) bool { return s.Settled() && s.Synced() })
 			expect(t, "machines", machines(test.after), live(t, o, omnires.MachineSetNodeType))
+			expect(t, "confirmations left", "", annotation(t, o, "a", diff.MarkConfirmed))
 		})
 	}
 }
@@ -179,12 +206,12 @@ func TestG1_Handover(t *testing.T) {
 
 	// The giver lets go, then the taker adopts.
 	giver.Apply(t, one(annotated("a", "1.34.3", "omni-syncd/handover: taker")))
-	giver.Apply(t, fstest.MapFS{"z.yaml": cluster("z", "1.34.3", machine('z'))})
+	giver.Apply(t, fstest.MapFS{"z.yaml": annotated("z", "1.34.3", "omni-syncd/handover: taker")})
 	taker.Apply(t, fstest.MapFS{"a.yaml": annotated("a", "1.34.3")})
 	expect(t, "clusters", []string{"a", "z"}, live(t, o, omnires.ClusterType))
 
-	// The taker takes from a giver that still describes it, which then keeps its hands off.
-	taker.Feed(fstest.MapFS{"a.yaml": annotated("a", "1.34.3"), "z.yaml": annotated("z", "1.34.3", "omni-syncd/handover: "+daemon.Source)})
+	// The taker takes from a giver that still describes it and says so, and that then keeps its hands off.
+	taker.Feed(fstest.MapFS{"a.yaml": annotated("a", "1.34.3"), "z.yaml": annotated("z", "1.34.3")})
 	within(t, taker, "the taking", func(s sync.Status) bool { return cmp.Equal(syncs(s), synced("a", "z")) }) // its snapshot may lag behind the giver
 
 	status := giver.Until(t, func(s sync.Status) bool { return strings.Contains(message(s, "z"), "managed by the source taker") })

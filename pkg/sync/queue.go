@@ -194,6 +194,8 @@ func (e *Engine) follow(ctx context.Context) error {
 // and must not block.
 func (e *Engine) notice(change omni.Change) {
 	if change == (omni.Change{}) { // the snapshot became ready or stale
+		e.disturb()
+
 		for _, src := range e.sources.all() {
 			e.queueRemoved(src)
 			e.queueSource(src)
@@ -203,6 +205,8 @@ func (e *Engine) notice(change omni.Change) {
 
 		return
 	}
+
+	e.countBegun(change)
 
 	if change.Cluster == "" {
 		e.changes.Add(1)
@@ -237,6 +241,18 @@ func (e *Engine) notice(change omni.Change) {
 			e.board.reopen(key)
 			e.queue.AddRateLimited(key)
 		}
+	}
+}
+
+// countBegun takes what another shard begins to destroy from the budget, which is one for all.
+func (e *Engine) countBegun(change omni.Change) {
+	r, ok := e.Snapshot.Get(change.Type, change.ID)
+	if !ok || !isRoot(r) {
+		return
+	}
+
+	if mark := diff.DepartureOf(r); mark.State == diff.Destroying && !mark.Confirmed && !e.absences.began(mark.ID) {
+		e.absences.note(diff.SourceOf(r), r)
 	}
 }
 

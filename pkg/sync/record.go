@@ -43,6 +43,11 @@ type record struct {
 	// requested is set while somebody asked for the target to be written to, until it is
 	// Synced or a new revision comes.
 	requested bool
+	// guard is the digest of what a guard stopped and a confirmation would allow; "" if nothing. guarded is since when it
+	// has stopped just that, in an undisturbed row.
+	guard     string
+	guarded   time.Time
+	guardedAt disturbances
 	// warned is set once people were told that a teardown takes long.
 	warned bool
 	// follows is set while the target is Synced, at rest and at the head of its source: it is
@@ -76,8 +81,10 @@ func (b *board) pending(key Key, path, revision string) {
 
 // planned takes the newest plan of a target.
 func (b *board) planned(t *target, plan *diff.Plan) {
+	plan = plan.WithoutMarks()
+
 	b.update(t.Key, func(r *record) {
-		r.Plan, r.Path, r.Revision = plan, t.path(), t.from.revision
+		r.Plan, r.Path, r.Revision, r.Leaving = plan, t.path(), t.from.revision, t.countdown
 	})
 }
 

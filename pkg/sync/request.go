@@ -2,11 +2,7 @@ package sync
 
 import (
 	"fmt"
-	"slices"
-	"sync"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // Reconcile asks for a target to be tried now: whatever it waits for is looked at again,
@@ -63,64 +59,4 @@ func (e *Engine) Poke(source string) (looked func() bool) {
 
 		return now.Error != "" || now.Revision == polled.Newest()
 	}
-}
-
-// Confirm allows a deletion that a guard stopped, by the digest that its message names:
-// exactly that deletion, until the daemon ends. What must stand for longer belongs into
-// the configuration. The error says that there is no such source, or too much to remember.
-func (e *Engine) Confirm(source, digest string) error {
-	src := e.sources.get(source)
-	if src == nil {
-		return fmt.Errorf("there is no source %q", source)
-	}
-
-	if err := e.mustLead(); err != nil {
-		return err
-	}
-
-	if !src.confirmations.add(digest) {
-		return fmt.Errorf("the source %s has %d confirmations already; restart the daemon to forget them", source, maxConfirmations)
-	}
-
-	e.Logger.Info("a deletion was confirmed", zap.String("source", source), zap.String("digest", digest))
-
-	for _, key := range e.board.keys(source) {
-		e.board.reopen(key)
-		e.queue.Add(key)
-	}
-
-	return nil
-}
-
-// maxConfirmations bounds how many confirmations of a source are remembered.
-const maxConfirmations = 100
-
-// confirmations are those that were given by request.
-type confirmations struct {
-	mu      sync.Mutex
-	digests []string
-}
-
-func (c *confirmations) add(digest string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-
-	if slices.Contains(c.digests, digest) {
-		return true
-	}
-
-	if len(c.digests) >= maxConfirmations {
-		return false
-	}
-
-	c.digests = append(c.digests, digest)
-
-	return true
-}
-
-func (c *confirmations) has(digest string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-
-	return slices.Contains(c.digests, digest)
 }

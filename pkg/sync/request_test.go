@@ -1,7 +1,7 @@
 package sync_test
 
 import (
-	"strings"
+	"errors"
 	"testing"
 	"testing/fstest"
 
@@ -38,39 +38,26 @@ func TestReconcile_Manual(t *testing.T) {
 	expect(t, "version", "1.34.3", kubernetes(t, o, "a"))
 }
 
-// G11: a deletion that a guard stopped is allowed by its digest, and nothing else is.
+// G11: a confirmation is for one thing that waits for it, and for nothing else.
 func TestG11_ConfirmByRequest(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
 	d := daemon.Start(t, o, nil)
-	d.Apply(t, fleet("1.34.3", "a", "b", "c", "d"))
+	files := fleet("1.34.3", "a", "b", "c", "d")
+	files["classes.yaml"] = class("x", "1")
+	d.Apply(t, files)
+	d.Apply(t, fleet("1.34.3", "c", "d"))
 
-	_, digest, _ := strings.Cut(message(d.Apply(t, fleet("1.34.3", "c", "d")), "a"), "confirm: ")
+	for _, name := range []string{"nobody", "c", "MachineClass/nobody", "", "/", "Cluster/a"} {
+		if _, err := d.Confirm(t.Context(), "", name, "tester"); !errors.Is(err, sync.ErrNothingToConfirm) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
 
-	if err := d.Confirm("nobody", digest); err == nil {
+	if _, err := d.Confirm(t.Context(), "nobody", "a", "tester"); err == nil {
 		t.Error("there is no such source, and nobody is told")
 	}
 
-	if err := d.Confirm(daemon.Source, "0123456789ab"); err != nil {
-		t.Fatal(err)
-	}
-
-	// The confirmation of two deletions does not cover a third.
-	third := message(d.Apply(t, fleet("1.34.3", "d")), "a")
-	if !strings.Contains(third, "confirm: ") || strings.HasSuffix(third, digest) {
-		t.Fatalf("message: %s", third)
-	}
-
-	if err := d.Confirm(daemon.Source, digest); err != nil {
-		t.Fatal(err)
-	}
-
-	expect(t, "kept", []string{"a", "b", "c", "d"}, live(t, o, omnires.ClusterType))
-
-	_, digest, _ = strings.Cut(third, "confirm: ")
-	if err := d.Confirm(daemon.Source, digest); err != nil {
-		t.Fatal(err)
-	}
-
-	within(t, d, "the deletion", func(s sync.Status) bool { return s.Settled() && len(s.Targets) == 1 })
-	expect(t, "clusters", []string{"d"}, live(t, o, omnires.ClusterType))
+	confirm(t, d, "b")
+	within(t, d, "the deletion", func(s sync.Status) bool { return s.Settled() && len(s.Targets) == 3 })
+	expect(t, "clusters", []string{"a", "c", "d"}, live(t, o, omnires.ClusterType))
 }

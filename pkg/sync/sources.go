@@ -23,8 +23,6 @@ type sourceState struct {
 	// decides something takes it once, so that nothing is decided from two revisions.
 	// A source that only changes its policy keeps it.
 	desired *atomic.Pointer[desired]
-	// confirmations stay with the name of the source.
-	confirmations *confirmations
 	// lookedIn is the term of the lead in which desired was found to be what the source says;
 	// it goes with desired.
 	lookedIn *atomic.Uint64
@@ -56,13 +54,13 @@ func (src *sourceState) touchedBy(revision source.Revision) bool {
 	return src.read == nil || !src.read.set.SameIn(revision.FS, src.Scope)
 }
 
-func newSourceState(cfg SourceConfig, confirmations *confirmations) *sourceState {
-	return &sourceState{SourceConfig: cfg, renderer: render.New(), desired: new(atomic.Pointer[desired]), confirmations: confirmations, lookedIn: new(atomic.Uint64)}
+func newSourceState(cfg SourceConfig) *sourceState {
+	return &sourceState{SourceConfig: cfg, renderer: render.New(), desired: new(atomic.Pointer[desired]), lookedIn: new(atomic.Uint64)}
 }
 
 // follows reports whether two configurations of a source deliver the same targets.
 func (src *sourceState) follows(other *SourceConfig) bool {
-	return src.Source == other.Source && reflect.DeepEqual(src.Scope, other.Scope)
+	return src.Source == other.Source && src.Origin == other.Origin && reflect.DeepEqual(src.Scope, other.Scope)
 }
 
 // sources are the sources of an engine, by name. The map is replaced as a whole.
@@ -118,16 +116,17 @@ func (e *Engine) Reconfigure(configs []SourceConfig) {
 
 		switch {
 		case before == nil:
-			next[cfg.Name] = newSourceState(cfg, &confirmations{})
+			next[cfg.Name] = newSourceState(cfg)
 		case !before.follows(&cfg):
-			next[cfg.Name] = newSourceState(cfg, before.confirmations)
+			next[cfg.Name] = newSourceState(cfg)
 		case !reflect.DeepEqual(before.SourceConfig, cfg):
-			next[cfg.Name] = &sourceState{SourceConfig: cfg, renderer: before.renderer, desired: before.desired, confirmations: before.confirmations, lookedIn: before.lookedIn}
+			next[cfg.Name] = &sourceState{SourceConfig: cfg, renderer: before.renderer, desired: before.desired, lookedIn: before.lookedIn}
 		default:
 			next[cfg.Name] = before
 		}
 	}
 
+	e.disturb()
 	previous := *s.byName.Swap(&next)
 
 	for name := range previous {

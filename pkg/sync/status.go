@@ -74,6 +74,8 @@ type TargetStatus struct {
 	Message string
 	// Cause is Message in one word, if it is a reason for not being Synced that has one.
 	Cause Cause
+	// Leaving says when something of it goes that left Git.
+	Leaving Countdown
 	// Plan is the last plan that was made; nil before the first.
 	Plan *diff.Plan
 	// Done and Total count the writes of the operation under way.

@@ -146,6 +146,8 @@ func (e *Engine) AdoptSuspensions(kept func() ([]Suspension, bool)) {
 // suspend puts suspensions in force in place of those before, and has the targets looked
 // at that this concerns.
 func (e *Engine) suspend(all []Suspension) {
+	e.disturb()
+
 	for _, key := range e.board.suspend(all) {
 		e.board.reopen(key)
 		e.queue.Forget(key)

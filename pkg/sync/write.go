@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/cosi-project/runtime/pkg/resource"
-	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -71,7 +70,7 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), e.writeBy())
 	defer cancel()
 
-	if err := e.stillMay(t); err != nil {
+	if err := e.stillMay(t, change); err != nil {
 		return err
 	}
 
@@ -84,6 +83,12 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	}
 
 	e.board.progress(t.Key)
+
+	if change.Action == diff.Mark {
+		e.logFor(t).Debug("marked", zap.String("resource", diff.Name(change)), zap.String("change", describe(change)))
+
+		return nil
+	}
 
 	reason := e.board.reason(t.Key)
 	e.journal.wrote(t, change, reason)
@@ -121,7 +126,7 @@ func verdict(t *target, change *diff.Change, err error) error {
 
 // stillMay asks once more, before each write of a phase, what may have come since the
 // plan: Omni lets patches of a locked cluster pass (G8).
-func (e *Engine) stillMay(t *target) error {
+func (e *Engine) stillMay(t *target, change *diff.Change) error {
 	if e.superseded(t) {
 		return &RetryError{Err: errors.New("a newer revision came meanwhile"), Expected: true}
 	}
@@ -134,13 +139,21 @@ func (e *Engine) stillMay(t *target) error {
 		return &RetryError{Err: errors.New("it was suspended meanwhile"), Expected: true}
 	}
 
-	if t.Target == "" {
+	if t.Target != "" {
+		if e.isLocked(t.Target) {
+			return &RetryError{Err: errors.New("the cluster was locked meanwhile"), Expected: true}
+		}
+
 		return nil
 	}
 
-	if cluster, ok := e.Snapshot.Get(omnires.ClusterType, t.Target); ok {
-		if _, locked := cluster.Metadata().Annotations().Get(omnires.ClusterLocked); locked {
-			return &RetryError{Err: errors.New("the cluster was locked meanwhile"), Expected: true}
+	for _, r := range []resource.Resource{change.Old, change.New} {
+		if r == nil {
+			continue
+		}
+
+		if why, _ := e.holds(t, r); why != "" {
+			return &RetryError{Err: errors.New(why), Expected: true}
 		}
 	}
 
@@ -192,7 +205,8 @@ func (e *Engine) stillThere(ctx context.Context, planned resource.Resource) erro
 		return nil // destroy finds that out, too
 	case err != nil:
 		return err
-	case diff.SourceOf(now) == diff.SourceOf(planned) && diff.IsFleet(now) == diff.IsFleet(planned) && sameLife(now.Metadata(), planned.Metadata()):
+	case diff.SourceOf(now) == diff.SourceOf(planned) && diff.IsFleet(now) == diff.IsFleet(planned) && diff.DepartureOf(now) == diff.DepartureOf(planned) &&
+		sameLife(now.Metadata(), planned.Metadata()):
 		return nil
 	default:
 		return &RetryError{Err: fmt.Errorf("%s changed hands meanwhile", diff.Name(planned)), Expected: true}

@@ -30,7 +30,7 @@ func seed(tb testing.TB, o *daemon.Omni, targets []*render.Target) (resources in
 	tb.Helper()
 
 	for _, t := range targets {
-		plan := diff.Compute(diff.Input{Source: daemon.Source, Target: t.Name, Path: t.Path, Desired: t.Resources})
+		plan := diff.Compute(diff.Input{Source: daemon.Source, Target: t.Name, Desired: t.Resources, Place: daemon.Place, File: func(md *resource.Metadata) string { return t.Position(md).File }})
 		for i := range plan.Changes {
 			check(tb, o.State().Create(tb.Context(), plan.Changes[i].New.DeepCopy()))
 		}

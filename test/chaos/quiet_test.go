@@ -302,7 +302,7 @@ func (w *world) compare(ctx context.Context) []string {
 
 	for _, name := range slices.Sorted(maps.Keys(h.targets)) {
 		target := h.targets[name]
-		plan := diff.Compute(diff.Input{Source: sourceName, Target: name, Path: target.Path, Desired: target.Resources, Live: w.live(name, target, all, byRef)})
+		plan := diff.Compute(diff.Input{Source: sourceName, Target: name, Desired: target.Resources, Live: w.live(name, target, all, byRef), Place: place, File: func(md *resource.Metadata) string { return target.Position(md).File }})
 
 		if !plan.Empty() {
 			var text strings.Builder

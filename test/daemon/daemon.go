@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
@@ -78,6 +79,9 @@ type Daemon struct {
 // Source is the name of the source of every Daemon.
 const Source = "test"
 
+// Place is where every Feed seems to be read from.
+var Place = diff.Place{Repository: "git.example.com/fleet", Ref: "main"}
+
 // Start starts a daemon against an Omni. change, if not nil, edits its configuration
 // first. The daemon ends with the test, or earlier with Stop.
 func Start(tb testing.TB, o *Omni, change func(*sync.Config, *omni.SnapshotConfig)) *Daemon {
@@ -90,7 +94,7 @@ func Start(tb testing.TB, o *Omni, change func(*sync.Config, *omni.SnapshotConfi
 	live := sync.SnapshotConfig(o.Conn.State())
 	cfg := sync.Config{
 		State: o.Conn.State(), RetryMin: 10 * time.Millisecond, Grace: 10 * time.Millisecond, HealthSettle: 10 * time.Millisecond,
-		Sources: []sync.SourceConfig{{Name: Source, Source: d.feed, Prune: true, MaxDelete: 1}},
+		Sources: []sync.SourceConfig{{Name: Source, Source: d.feed, Prune: true, MaxDelete: 1, MaxDeleteResources: 100, MaxDeleteMachines: 100}},
 		Logger:  secrets.Logger(tb),
 	}
 
@@ -205,6 +209,10 @@ func (f *Feed) add(next fed) string {
 
 	if next.err == nil && next.revision.ID == "" {
 		next.revision.ID = fmt.Sprintf("test@%d", len(f.fed)+1)
+	}
+
+	if next.revision.Repository == "" {
+		next.revision.Repository, next.revision.Ref = Place.Repository, "refs/heads/"+Place.Ref
 	}
 
 	f.fed = append(f.fed, next)

@@ -136,10 +136,10 @@ func (x *ReconcileResponse) GetClusters() []*Cluster {
 // ConfirmRequest names a deletion.
 type ConfirmRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The source that the deletion is about.
+	// The source that the deletion is about; "" if the name is enough.
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
-	// The digest that the guard's message names: 12 hexadecimal digits.
-	Digest        string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// A cluster by its name, or a fleet resource like MachineClass/worker.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -181,16 +181,18 @@ func (x *ConfirmRequest) GetSource() string {
 	return ""
 }
 
-func (x *ConfirmRequest) GetDigest() string {
+func (x *ConfirmRequest) GetName() string {
 	if x != nil {
-		return x.Digest
+		return x.Name
 	}
 	return ""
 }
 
-// ConfirmResponse is empty: the cluster's status tells what comes of it.
+// ConfirmResponse says what was confirmed; the status of the cluster tells what becomes of it.
 type ConfirmResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source that it is about.
+	Source        string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +225,13 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
 	return file_omnisyncd_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ConfirmResponse) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
 }
 
 // SuspendRequest says what to leave alone.
@@ -449,11 +458,12 @@ const file_omnisyncd_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\b_cluster\"F\n" +
 	"\x11ReconcileResponse\x121\n" +
-	"\bclusters\x18\x01 \x03(\v2\x15.omnisyncd.v1.ClusterR\bclusters\"@\n" +
+	"\bclusters\x18\x01 \x03(\v2\x15.omnisyncd.v1.ClusterR\bclusters\"<\n" +
 	"\x0eConfirmRequest\x12\x16\n" +
-	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
-	"\x06digest\x18\x02 \x01(\tR\x06digest\"\x11\n" +
-	"\x0fConfirmResponse\"k\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\")\n" +
+	"\x0fConfirmResponse\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\"k\n" +
 	"\x0eSuspendRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1d\n" +
 	"\acluster\x18\x02 \x01(\tH\x00R\acluster\x88\x01\x01\x12\x16\n" +

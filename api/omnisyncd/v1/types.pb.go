@@ -492,7 +492,9 @@ type Cluster struct {
 	Plan *PlanCounts `protobuf:"bytes,16,opt,name=plan,proto3" json:"plan,omitempty"`
 	// Whether, by whom and why it, or its source, was suspended by a call; unset if it was
 	// not. What is suspended in Git or in the configuration has a message.
-	Suspension    *Suspension `protobuf:"bytes,17,opt,name=suspension,proto3" json:"suspension,omitempty"`
+	Suspension *Suspension `protobuf:"bytes,17,opt,name=suspension,proto3" json:"suspension,omitempty"`
+	// When something of it that left Git is destroyed; unset if nothing is about to be.
+	LeavingTime   *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=leaving_time,json=leavingTime,proto3" json:"leaving_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -646,6 +648,13 @@ func (x *Cluster) GetSuspension() *Suspension {
 	return nil
 }
 
+func (x *Cluster) GetLeavingTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LeavingTime
+	}
+	return nil
+}
+
 // PlanCounts is a plan in numbers.
 type PlanCounts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -672,7 +681,9 @@ type PlanCounts struct {
 	// Whether the cluster is locked in Omni, so that nothing is applied.
 	Locked bool `protobuf:"varint,11,opt,name=locked,proto3" json:"locked,omitempty"`
 	// Whether the cluster left Git and is to be deleted.
-	Removed       bool `protobuf:"varint,12,opt,name=removed,proto3" json:"removed,omitempty"`
+	Removed bool `protobuf:"varint,12,opt,name=removed,proto3" json:"removed,omitempty"`
+	// Resources that left Git and are destroyed after a while.
+	Leaving       int32 `protobuf:"varint,13,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -789,6 +800,13 @@ func (x *PlanCounts) GetRemoved() bool {
 		return x.Removed
 	}
 	return false
+}
+
+func (x *PlanCounts) GetLeaving() int32 {
+	if x != nil {
+		return x.Leaving
+	}
+	return 0
 }
 
 // ResourceNote is a resource and what there is to say about it.
@@ -1087,7 +1105,7 @@ const file_omnisyncd_v1_types_proto_rawDesc = "" +
 	"\x02by\x18\x01 \x01(\tR\x02by\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x129\n" +
 	"\n" +
-	"since_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\"\xb1\x05\n" +
+	"since_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tsinceTime\"\xf0\x05\n" +
 	"\aCluster\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1109,7 +1127,8 @@ const file_omnisyncd_v1_types_proto_rawDesc = "" +
 	"\x04plan\x18\x10 \x01(\v2\x18.omnisyncd.v1.PlanCountsR\x04plan\x128\n" +
 	"\n" +
 	"suspension\x18\x11 \x01(\v2\x18.omnisyncd.v1.SuspensionR\n" +
-	"suspension\"\xb8\x02\n" +
+	"suspension\x12=\n" +
+	"\fleaving_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\vleavingTime\"\xd2\x02\n" +
 	"\n" +
 	"PlanCounts\x12\x18\n" +
 	"\asummary\x18\x01 \x01(\tR\asummary\x12\x16\n" +
@@ -1124,7 +1143,8 @@ const file_omnisyncd_v1_types_proto_rawDesc = "" +
 	"\x04kept\x18\n" +
 	" \x01(\x05R\x04kept\x12\x16\n" +
 	"\x06locked\x18\v \x01(\bR\x06locked\x12\x18\n" +
-	"\aremoved\x18\f \x01(\bR\aremoved\"J\n" +
+	"\aremoved\x18\f \x01(\bR\aremoved\x12\x18\n" +
+	"\aleaving\x18\r \x01(\x05R\aleaving\"J\n" +
 	"\fResourceNote\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -1216,15 +1236,16 @@ var file_omnisyncd_v1_types_proto_depIdxs = []int32{
 	11, // 9: omnisyncd.v1.Cluster.teardown_since_time:type_name -> google.protobuf.Timestamp
 	7,  // 10: omnisyncd.v1.Cluster.plan:type_name -> omnisyncd.v1.PlanCounts
 	5,  // 11: omnisyncd.v1.Cluster.suspension:type_name -> omnisyncd.v1.Suspension
-	11, // 12: omnisyncd.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
-	11, // 13: omnisyncd.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
-	3,  // 14: omnisyncd.v1.HistoryEntry.outcome:type_name -> omnisyncd.v1.Outcome
-	10, // 15: omnisyncd.v1.HistoryEntry.operations:type_name -> omnisyncd.v1.HistoryOperation
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	11, // 12: omnisyncd.v1.Cluster.leaving_time:type_name -> google.protobuf.Timestamp
+	11, // 13: omnisyncd.v1.HistoryEntry.start_time:type_name -> google.protobuf.Timestamp
+	11, // 14: omnisyncd.v1.HistoryEntry.end_time:type_name -> google.protobuf.Timestamp
+	3,  // 15: omnisyncd.v1.HistoryEntry.outcome:type_name -> omnisyncd.v1.Outcome
+	10, // 16: omnisyncd.v1.HistoryEntry.operations:type_name -> omnisyncd.v1.HistoryOperation
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_omnisyncd_v1_types_proto_init() }

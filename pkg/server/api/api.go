@@ -68,7 +68,7 @@ type Engine interface {
 	Evidence(key sync.Key) sync.Evidence
 	Poke(source string) (looked func() bool)
 	Reconcile(key sync.Key) error
-	Confirm(source, digest string) error
+	Confirm(ctx context.Context, source, name, by string) (sync.Key, error)
 	Suspend(s sync.Suspension) error
 	Resume(source string, target *string) error
 	Suspensions() []sync.Suspension

@@ -72,7 +72,7 @@ func clusterOf(t *sync.TargetStatus) *v1.Cluster {
 	return &v1.Cluster{
 		Source: text(t.Source), Name: text(t.Target), Path: text(t.Path), Revision: text(t.Revision),
 		Sync: syncStates[t.Sync], Health: healths[t.Health], HealthReason: text(t.HealthReason), HealthSinceTime: timestamp(t.HealthSince),
-		Operation: operations[t.Operation], Message: text(t.Message), SinceTime: timestamp(t.Since), TeardownSinceTime: timestamp(t.TeardownSince),
+		Operation: operations[t.Operation], Message: text(t.MessageAt(time.Now())), LeavingTime: timestamp(t.Leaving.At), SinceTime: timestamp(t.Since), TeardownSinceTime: timestamp(t.TeardownSince),
 		Done: int32(t.Done), Total: int32(t.Total), Settled: t.Settled, Plan: countsOf(t.Plan),
 		Suspension: suspensionOf(t.Suspension),
 	}
@@ -104,8 +104,9 @@ func countsOf(p *diff.Plan) *v1.PlanCounts {
 		Summary: p.Summary(),
 		Create:  int32(p.Count(diff.Create)), Adopt: int32(p.Count(diff.Adopt)), Update: int32(p.Count(diff.Update)),
 		Release: int32(p.Count(diff.Release)), Destroy: int32(p.Count(diff.Destroy)),
-		Waiting: int32(len(p.Waiting)), Conflicts: int32(len(p.Conflicts)), Foreign: int32(len(p.Foreign)), Kept: int32(len(p.Kept)),
-		Locked: p.Locked, Removed: p.Removed,
+		Waiting: int32(len(p.Waiting)), Conflicts: int32(len(p.Conflicts)), Foreign: int32(len(p.Foreign)), Kept: int32(len(p.Kept())),
+		Leaving: int32(len(p.Left) - len(p.Kept())),
+		Locked:  p.Locked, Removed: p.Removed,
 	}
 }
 
@@ -120,8 +121,9 @@ func planOf(t *sync.TargetStatus) (*v1.GetPlanResponse, error) {
 
 	left := maxPlan
 
-	for i := range t.Plan.Changes[:min(len(t.Plan.Changes), maxNotes)] {
-		change, err := changeOf(&t.Plan.Changes[i], left)
+	changes := t.Plan.WithoutMarks().Changes
+	for i := range changes[:min(len(changes), maxNotes)] {
+		change, err := changeOf(&changes[i], left)
 		if err != nil {
 			return nil, err
 		}

@@ -145,7 +145,7 @@ var matrixRows = []matrixRow{
 		return plain(c.operator.Reconcile, ctx, &v1.ReconcileRequest{Source: daemonSource})
 	}},
 	{"OperatorService.Confirm", func(ctx context.Context, c *asker) (string, error) {
-		return plain(c.operator.Confirm, ctx, &v1.ConfirmRequest{Source: daemonSource, Digest: "0123456789ab"})
+		return plain(c.operator.Confirm, ctx, &v1.ConfirmRequest{Source: daemonSource, Name: "a"})
 	}},
 	{"OperatorService.Suspend a", func(ctx context.Context, c *asker) (string, error) {
 		return plain(c.operator.Suspend, ctx, &v1.SuspendRequest{Cluster: &a})

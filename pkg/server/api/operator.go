@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
@@ -194,39 +193,41 @@ func describe(key sync.Key) string {
 	return key.Target
 }
 
-// digest is how a guard names a deletion.
-var digest = regexp.MustCompile(`^[0-9a-f]{12}$`)
-
 // Confirm allows a deletion.
 func (o *operatorService) Confirm(ctx context.Context, req *connect.Request[v1.ConfirmRequest]) (res *connect.Response[v1.ConfirmResponse], err error) {
-	source := req.Msg.GetSource()
+	source, name := req.Msg.GetSource(), req.Msg.GetName()
 
-	defer func() {
-		note(ctx, err, zap.String("source", printable(source)), zap.String("digest", printable(req.Msg.GetDigest())))
-	}()
+	defer func() { note(ctx, err, zap.String("source", printable(source)), zap.String("name", printable(name))) }()
 
-	// A deletion that needs it may be of several clusters, and the digest says of which.
+	// Whoever runs a cluster may not delete it.
 	if err := permit(ctx, auth.Operator, ""); err != nil {
 		return nil, err
 	}
 
-	all, _ := o.Engine.Changes(0)
-
-	switch _, err := filter(&all, source, nil); {
-	case source == "":
-		return nil, invalid("name the source of the deletion")
-	case err != nil:
-		return nil, err
-	case !digest.MatchString(req.Msg.GetDigest()):
-		return nil, invalid("a digest has 12 hexadecimal digits, as the message of the cluster names it after `confirm:`")
+	if name == "" || len(name) > 2*maxName { // a kind and an ID
+		return nil, invalid("name a cluster, or a fleet resource like MachineClass/worker")
 	}
 
-	switch err := o.Engine.Confirm(source, req.Msg.GetDigest()); {
+	all, _ := o.Engine.Changes(0)
+	if _, err := filter(&all, source, nil); err != nil {
+		return nil, err
+	}
+
+	caller, _ := auth.Of(ctx)
+	key, err := o.Engine.Confirm(ctx, source, name, caller.Name)
+
+	var stalled *sync.StalledError
+
+	switch {
 	case errors.Is(err, sync.ErrStandby):
 		return nil, connect.NewError(connect.CodeUnavailable, err)
+	case errors.Is(err, sync.ErrNothingToConfirm):
+		return nil, connect.NewError(connect.CodeNotFound, err)
+	case errors.As(err, &stalled):
+		return nil, connect.NewError(connect.CodeFailedPrecondition, err)
 	case err != nil:
-		return nil, connect.NewError(connect.CodeResourceExhausted, err) // the source is there, so it is too much to remember
+		return nil, connect.NewError(connect.CodeUnavailable, err)
 	}
 
-	return connect.NewResponse(&v1.ConfirmResponse{}), nil
+	return connect.NewResponse(&v1.ConfirmResponse{Source: text(key.Source)}), nil
 }

@@ -51,8 +51,9 @@ type OperatorServiceClient interface {
 	// its revision. Guards, locks and suspension hold as ever. A source is asked for news
 	// first. All of a source needs the role for everything.
 	Reconcile(context.Context, *connect.Request[v1.ReconcileRequest]) (*connect.Response[v1.ReconcileResponse], error)
-	// Confirm allows a deletion that a guard stopped: exactly the one whose digest the
-	// cluster's message names, until the daemon ends. It needs the role for everything.
+	// Confirm allows a deletion that waits for it, of exactly what waits now. It is kept in
+	// Omni, so that it survives restarts; it ends when the template comes back. Protection,
+	// suspension and locks hold all the same. It needs the role for everything.
 	Confirm(context.Context, *connect.Request[v1.ConfirmRequest]) (*connect.Response[v1.ConfirmResponse], error)
 	// Suspend stops writing to a cluster, or to all of a source, until Resume; what would be
 	// written is planned and shown. A write under way is finished first. It survives restarts
@@ -137,8 +138,9 @@ type OperatorServiceHandler interface {
 	// its revision. Guards, locks and suspension hold as ever. A source is asked for news
 	// first. All of a source needs the role for everything.
 	Reconcile(context.Context, *connect.Request[v1.ReconcileRequest]) (*connect.Response[v1.ReconcileResponse], error)
-	// Confirm allows a deletion that a guard stopped: exactly the one whose digest the
-	// cluster's message names, until the daemon ends. It needs the role for everything.
+	// Confirm allows a deletion that waits for it, of exactly what waits now. It is kept in
+	// Omni, so that it survives restarts; it ends when the template comes back. Protection,
+	// suspension and locks hold all the same. It needs the role for everything.
 	Confirm(context.Context, *connect.Request[v1.ConfirmRequest]) (*connect.Response[v1.ConfirmResponse], error)
 	// Suspend stops writing to a cluster, or to all of a source, until Resume; what would be
 	// written is planned and shown. A write under way is finished first. It survives restarts

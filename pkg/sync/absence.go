@@ -1,0 +1,168 @@
+package sync
+
+import (
+	"sync"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+)
+
+// absences is what this process knows of what left Git. A restart forgets it: every time begins again, and a mark of
+// another leader permits no teardown.
+type absences struct {
+	// taking lets one deletion at a time take from the budget.
+	taking sync.Mutex
+
+	mu   sync.Mutex
+	gone map[ref]absence
+	// begun are the unconfirmed deletions that were begun within window, by whichever shard.
+	begun  map[begunKey]time.Time
+	window time.Duration
+	// ours are the IDs of the destroying marks that this process decided on.
+	ours map[string]bool
+}
+
+// absence is how long one resource has been found gone.
+type absence struct {
+	// id is the mark that was seen, and since is when first, in an undisturbed row.
+	id    string
+	since time.Time
+	// disturbed is the count of disturbances at that time.
+	disturbed disturbances
+	// void is the ID of a mark that means nothing any more: what it is on came back.
+	void string
+}
+
+// disturbances counts what ends every wait: somebody else led, Omni or a source could not be read, the configuration or
+// what is suspended changed.
+type disturbances struct{ term, count uint64 }
+
+// disturb has everything wait anew.
+func (e *Engine) disturb() { e.disturbed.Add(1) }
+
+// disturbances returns their count as of now.
+func (e *Engine) disturbances() disturbances {
+	now, _ := e.Leadership()
+
+	return disturbances{now.Term, e.disturbed.Load()}
+}
+
+// begunKey is one deletion.
+type begunKey struct {
+	source string
+	ref    ref
+}
+
+func newAbsences(window time.Duration) *absences {
+	return &absences{gone: map[ref]absence{}, begun: map[begunKey]time.Time{}, ours: map[string]bool{}, window: window}
+}
+
+// lasts returns how long a resource has been gone under a mark, by the monotonic clock, without a disturbance.
+func (a *absences) lasts(key ref, id string, now disturbances) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	if known := a.gone[key]; known.id == id && known.disturbed == now {
+		return time.Since(known.since)
+	}
+
+	a.gone[key] = absence{id: id, since: time.Now(), disturbed: now, void: a.gone[key].void}
+
+	return 0
+}
+
+// interrupt has the time of a resource begin again.
+func (a *absences) interrupt(key ref) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	if known, ok := a.gone[key]; ok && known.void == "" {
+		delete(a.gone, key)
+	} else if ok {
+		a.gone[key] = absence{void: known.void}
+	}
+}
+
+// back notes that Git describes a resource: the mark it may still carry means nothing, also if a lock keeps it there.
+func (a *absences) back(r resource.Resource) {
+	id := diff.DepartureOf(r).ID
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	if id == "" {
+		delete(a.gone, refOf(r))
+	} else {
+		a.gone[refOf(r)] = absence{void: id}
+	}
+}
+
+func (a *absences) isVoid(key ref, id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	return id != "" && a.gone[key].void == id
+}
+
+// begin notes that this process is about to write a destroying mark, and began tells whether it was.
+func (a *absences) begin(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	a.ours[id] = true
+}
+
+func (a *absences) began(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	return a.ours[id]
+}
+
+// take notes an unconfirmed deletion if the budget allows it. One that was noted before is not noted twice.
+func (a *absences) take(source string, r resource.Resource, allowed func() bool) bool {
+	a.taking.Lock()
+	defer a.taking.Unlock()
+
+	if !allowed() {
+		return false
+	}
+
+	a.note(source, r)
+
+	return true
+}
+
+// note counts a deletion that was begun, here or by another shard.
+func (a *absences) note(source string, r resource.Resource) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	key := begunKey{source, refOf(r)}
+	if _, known := a.begun[key]; !known {
+		a.begun[key] = time.Now()
+	}
+}
+
+// spent returns how many clusters, or fleet resources, of a source ("" for all of them) were begun to be destroyed
+// lately without a confirmation, beside those that are counted already.
+func (a *absences) spent(source string, clusters bool, counted map[ref]bool) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	n := 0
+
+	for key, at := range a.begun {
+		switch {
+		case time.Since(at) >= a.window:
+			delete(a.begun, key)
+		case (source == "" || key.source == source) && (key.ref.typ == omni.ClusterType) == clusters && !counted[key.ref]:
+			n++
+		}
+	}
+
+	return n
+}

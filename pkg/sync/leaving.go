@@ -1,0 +1,353 @@
+package sync
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+)
+
+// What left Git goes in steps, each of which is seen in Omni and can be taken back:
+//
+//	(described) ──▶ leaving ──▶ destroying ──▶ torn down
+//	                   │            ▲
+//	                   └──▶ kept ───┘ confirmed
+//
+// It is marked as leaving first. It is destroyed once this leader has found it gone, without interruption, for
+// DeleteAfter, within the budget. What may not go by itself is kept until it comes back or somebody confirms.
+
+// The causes of being kept, as the mark tells them.
+const (
+	keptPrune  = "prune"  // prune was off
+	keptPlace  = "place"  // the source reads from another place
+	keptOrigin = "origin" // nobody can tell where it came from
+	keptBudget = "budget" // too much left at once
+)
+
+// fate decides what happens to a resource that left Git, once for each pass.
+func (e *Engine) fate(t *target, r resource.Resource) diff.Fate {
+	key := refOf(r)
+	if fate, ok := t.fates[key]; ok {
+		return fate
+	}
+
+	fate := e.decide(t, r)
+	if fate.Step != diff.StepWait {
+		e.absences.interrupt(key)
+	}
+
+	if t.fates == nil {
+		t.fates = map[ref]diff.Fate{}
+	}
+
+	t.fates[key] = fate
+
+	return fate
+}
+
+func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
+	mark := diff.DepartureOf(r)
+	if e.absences.isVoid(refOf(r), mark.ID) {
+		mark = diff.Departure{} // it was back in Git since
+	}
+
+	confirmed := mark.Confirmed && (mark.State != diff.Destroying || e.absences.began(mark.ID))
+	policy := livePolicy(t.src.Policy, r)
+
+	if why := e.uncertain(t, r, confirmed); why != "" {
+		return diff.Fate{Reason: why}
+	}
+
+	if !isRoot(r) { // what is left of a cluster that is gone
+		return e.decidePart(t)
+	}
+
+	cause, why := e.keeps(t, r)
+
+	switch {
+	case e.released(t, r, policy) && (why == "" || cause == keptPrune):
+		return diff.Fate{Step: diff.StepRelease}
+	case why != "" && !confirmed:
+		return e.kept(t, r, mark, cause, why)
+	case mark.State == diff.Kept && !confirmed:
+		return diff.Fate{Reason: mark.Reason + "; " + toDelete(r)}
+	case policy.Protected:
+		return diff.Fate{Reason: "it is protected; say " + AnnotationDeletion + ": allowed in its template, and `deletion: allowed` of its source, before you remove that"}
+	case e.DeletionsPaused:
+		return diff.Fate{Reason: "deletions are paused (`deletions: paused` in the configuration)"}
+	case e.DryRun && !confirmed && e.overBudget(t, r) != "":
+		return diff.Fate{Reason: e.overBudget(t, r) + "; " + toDelete(r)}
+	case e.DryRun:
+		return diff.Fate{Step: diff.StepDestroy, Reason: e.foretell(t, r)}
+	case e.OneShot && !e.Approved[diff.Name(r)]:
+		return diff.Fate{Reason: "nobody agreed to its deletion"}
+	case mark.State == diff.Destroying && e.absences.began(mark.ID):
+		return diff.Fate{Step: diff.StepDestroy}
+	case confirmed || e.OneShot:
+		return e.begin(t, r, true)
+	case e.overBudget(t, r) != "":
+		return e.kept(t, r, mark, keptBudget, e.overBudget(t, r))
+	case mark.State != diff.Leaving:
+		mark = e.departure(t, diff.Leaving)
+
+		return diff.Fate{Step: diff.StepMark, Mark: mark, Reason: e.countdown(t, r, mark, t.src.DeleteAfter)}
+	default:
+		return e.wait(t, r, mark)
+	}
+}
+
+// decidePart decides about what is left of a cluster that Omni does not hold any more.
+func (e *Engine) decidePart(t *target) diff.Fate {
+	switch {
+	case !t.src.Prune:
+		return diff.Fate{Reason: "prune is off for this source"}
+	case e.DeletionsPaused:
+		return diff.Fate{Reason: "deletions are paused (`deletions: paused` in the configuration)"}
+	default:
+		return diff.Fate{Step: diff.StepDestroy}
+	}
+}
+
+// wait counts down. It begins anew whenever something got in the way.
+func (e *Engine) wait(t *target, r resource.Resource, mark diff.Departure) diff.Fate {
+	if reason, _ := e.barrier(t, e.isLocked(t.Target)); reason != "" {
+		e.absences.interrupt(refOf(r))
+
+		return diff.Fate{Step: diff.StepWait, Reason: e.countdown(t, r, mark, t.src.DeleteAfter)}
+	}
+
+	gone := e.absences.lasts(refOf(r), mark.ID, e.disturbances())
+	if left := t.src.DeleteAfter - gone; left > 0 {
+		e.queue.AddAfter(t.Key, left)
+
+		return diff.Fate{Step: diff.StepWait, Reason: e.countdown(t, r, mark, left)}
+	}
+
+	return e.begin(t, r, false)
+}
+
+// begin is the step after which a teardown is permitted: an update with the version that the decision was made from.
+// Unconfirmed it takes from the budget, here and nowhere else, so that no two workers take the same.
+func (e *Engine) begin(t *target, r resource.Resource, confirmed bool) diff.Fate {
+	mark := e.departure(t, diff.Destroying)
+	mark.Confirmed = confirmed
+
+	if !confirmed && !e.absences.take(t.Source, r, func() bool { return e.overBudget(t, r) == "" }) {
+		return e.kept(t, r, diff.Departure{}, keptBudget, e.overBudget(t, r))
+	}
+
+	e.absences.begin(mark.ID)
+
+	return diff.Fate{Step: diff.StepMark, Mark: mark, Reason: "its deletion begins"}
+}
+
+// kept keeps what may not go by itself, for good: only its return or a confirmation ends that. So it is written down in
+// Omni, except by a one-shot, which does not look after anything, and on what belongs to another repository.
+func (e *Engine) kept(t *target, r resource.Resource, mark diff.Departure, cause, why string) diff.Fate {
+	reason := why + "; " + toDelete(r)
+	origin, known := diff.OriginOf(r)
+
+	if mark.State == diff.Kept || e.OneShot || e.DryRun || known && origin.Known() && origin.Repository != t.from.place.Repository {
+		return diff.Fate{Reason: reason}
+	}
+
+	next := e.departure(t, diff.Kept)
+	next.Cause, next.Reason = cause, why
+
+	return diff.Fate{Step: diff.StepMark, Mark: next, Reason: reason}
+}
+
+// keeps says why what left Git must not go by itself, for good: in a word and in words; "" if it may. A source deletes
+// only what carries exactly its present place.
+func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
+	origin, ok := diff.OriginOf(r)
+
+	switch {
+	case !t.src.Prune:
+		return keptPrune, "prune is off for this source"
+	case !ok:
+		return keptOrigin, "nothing on it says where it came from: an earlier release of omni-syncd marked it"
+	case !origin.Known() || !t.from.place.Known():
+		return keptOrigin, "this source reads a folder that is no checkout of a known repository, so nobody can tell whether it left that; set `origin` of the source, or read a Git repository"
+	case !origin.Place.Equal(t.from.place):
+		return keptPlace, fmt.Sprintf("it came from %s, and this source now reads %s", origin.Place, t.from.place)
+	case t.src.Follows != nil:
+		switch yes, known := t.src.Follows(origin.Commit); {
+		case !known:
+			return keptPlace, fmt.Sprintf("nobody can tell whether its last commit %s is in the history of what is read (is the clone shallow?)", short(origin.Commit))
+		case !yes:
+			return keptPlace, fmt.Sprintf("its last commit %s is not in the history of what is read: that is older, or another branch", short(origin.Commit))
+		}
+	}
+
+	return "", ""
+}
+
+// uncertain says why nobody can tell whether a resource left Git, or why that may be an accident; "" if it left (G2).
+// Nothing is written down of it.
+func (e *Engine) uncertain(t *target, r resource.Resource, confirmed bool) string {
+	switch {
+	case !t.from.whole:
+		return "the revision is not whole: some of its files have problems or could not be read"
+	case len(t.from.targets) == 0 && !confirmed:
+		return "the revision holds no templates at all; " + toDelete(r)
+	case e.unread(t) != "":
+		return e.unread(t) + ", and what left this one may have moved there"
+	}
+
+	if taker := e.describedBy(t, r); taker != "" {
+		return fmt.Sprintf("the source %s describes it, and may not take it over: name %s in `allow.takeFrom` of %s", taker, t.Source, taker)
+	}
+
+	if file := e.leftBehind(t, r); file != "" {
+		return file + " is still there, but does not describe it any more; remove the file to delete it"
+	}
+
+	if !t.src.Allow.Cluster(t.Target) && t.Target != "" {
+		return "the source may not have a cluster of this name (`allow.clusters`)"
+	}
+
+	return ""
+}
+
+// released reports whether what left Git loses our marks and stays in Omni.
+func (e *Engine) released(t *target, r resource.Resource, policy Policy) bool {
+	to, _ := r.Metadata().Annotations().Get(diff.AnnotationHandover)
+
+	return policy.Orphan && !policy.Protected || to != "" && to != t.Source && t.Target != ""
+}
+
+// leftBehind returns the file that a resource came from if the revision still has it and nothing in it is described any
+// more: emptied, half saved, in another encoding, a misspelt kind. That is an accident until somebody removes the file. A
+// file that describes other things by now was changed on purpose.
+func (e *Engine) leftBehind(t *target, r resource.Resource) string {
+	origin, ok := diff.OriginOf(r)
+	if !ok || origin.File == "" || t.from.describes(origin.File) {
+		return ""
+	}
+
+	name := strings.TrimPrefix(strings.TrimPrefix(origin.File, t.from.folder), "/")
+	if _, err := fs.Stat(t.from.files, name); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return ""
+	}
+
+	return origin.File
+}
+
+// foretell says when what left Git would go, for a plan that is not applied.
+func (e *Engine) foretell(t *target, r resource.Resource) string {
+	text := "leaves: destroyed at once"
+	if t.src.DeleteAfter > 0 {
+		text = fmt.Sprintf("leaves: destroyed %s after the merge", shortDuration(t.src.DeleteAfter))
+	}
+
+	return e.renamed(t, r) + text
+}
+
+// countdown says when what left Git goes, and notes it for those who watch.
+func (e *Engine) countdown(t *target, r resource.Resource, mark diff.Departure, left time.Duration) string {
+	c := Countdown{
+		At:     time.Now().Add(left),
+		before: e.renamed(t, r) + "leaving: destroyed ",
+		after:  fmt.Sprintf(" (removed in %s); put the template back to keep it, or `omni-syncd confirm %s` to go now", short(mark.Revision), confirmName(r)),
+	}
+
+	if r.Metadata().ID() != t.Target {
+		c.before = diff.Name(r) + ": " + c.before
+	}
+
+	if t.countdown.At.IsZero() || c.At.Before(t.countdown.At) {
+		t.countdown = c
+	}
+
+	return c.before + "in " + shortDuration(left) + c.after
+}
+
+// Countdown says when something that left Git goes. The zero value: nothing does.
+type Countdown struct {
+	At            time.Time
+	before, after string
+}
+
+// MessageAt returns the message of a target at a moment: it counts down.
+func (t *TargetStatus) MessageAt(now time.Time) string {
+	if t.Leaving.At.IsZero() || t.Cause != CauseLeaving {
+		return t.Message
+	}
+
+	return t.Leaving.before + "in " + shortDuration(t.Leaving.At.Sub(now)) + t.Leaving.after
+}
+
+// renamed says that a cluster left because its template has another name by now; "" if not.
+func (e *Engine) renamed(t *target, r resource.Resource) string {
+	origin, _ := diff.OriginOf(r)
+	if origin.File == "" || r.Metadata().Type() != omni.ClusterType {
+		return ""
+	}
+
+	for _, other := range t.from.targets {
+		if other.Path != "" && t.from.fileOf(other.Path) == origin.File {
+			return fmt.Sprintf("renamed: destroys %s, creates %s; ", t.Target, other.Name)
+		}
+	}
+
+	return ""
+}
+
+func toDelete(r resource.Resource) string {
+	return "`omni-syncd confirm " + confirmName(r) + "` to delete it"
+}
+
+// confirmName is what `omni-syncd confirm` calls a resource.
+func confirmName(r resource.Resource) string {
+	if r.Metadata().Type() == omni.ClusterType {
+		return r.Metadata().ID()
+	}
+
+	return diff.Kind(r.Metadata().Type()) + "/" + r.Metadata().ID()
+}
+
+// departure returns a new mark.
+func (e *Engine) departure(t *target, state diff.State) diff.Departure {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // it never fails
+
+	return diff.Departure{State: state, ID: hex.EncodeToString(id[:]), Revision: t.from.revision, Author: t.from.author}
+}
+
+// isRoot reports whether a resource has a departure of its own: a cluster or fleet resource.
+func isRoot(r resource.Resource) bool {
+	return r.Metadata().Type() == omni.ClusterType || diff.IsFleet(r)
+}
+
+// short cuts a commit or revision to what people compare by eye.
+func short(revision string) string {
+	if at := strings.LastIndexByte(revision, ':'); at >= 0 {
+		revision = revision[at+1:]
+	}
+
+	return cmp.Or(revision[:min(len(revision), 12)], "an unknown commit")
+}
+
+// shortDuration writes a duration without its zeros: 5m, 4m50s.
+func shortDuration(d time.Duration) string {
+	text := max(d, 0).Round(time.Second).String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+
+	return text
+}

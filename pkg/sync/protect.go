@@ -1,0 +1,120 @@
+package sync
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
+)
+
+// protect says why a plan must not be applied yet, for what it takes out of a cluster that stays; "" if it may. A loss of
+// quorum waits for a confirmation. Machine sets, what others made, and many machines at once wait for DeleteAfter, or for
+// a confirmation. Both confirmations are bound to exactly what goes.
+func (e *Engine) protect(t *target, plan *diff.Plan) (reason string, cause Cause) {
+	if plan.Removed || t.Target == "" {
+		e.board.guards(t.Key, "", disturbances{})
+
+		return "", "" // what goes as a whole is guarded as such
+	}
+
+	controlPlane := leavingMembers(plan, e.Snapshot.Cluster(t.Target))
+	lost := controlPlane.planned > 0 && controlPlane.losesQuorum()
+	going := e.goingSlowly(t, plan)
+
+	digest := ""
+
+	switch {
+	case lost:
+		digest = digestOf("cluster "+t.Target, slices.Concat(controlPlane.names, going))
+	case len(going) > 0:
+		digest = digestOf("cluster "+t.Target, going)
+	}
+
+	since := e.board.guards(t.Key, digest, e.disturbances())
+	confirmed := digest != "" && e.guardConfirmed(t, digest)
+
+	switch left := t.src.DeleteAfter - time.Since(since); {
+	case digest == "" || confirmed:
+		return "", ""
+	case lost:
+		return fmt.Sprintf("%d of %d control plane machines would leave at once, and etcd would lose its quorum; `omni-syncd confirm %s` to do it all the same",
+			controlPlane.leaving, controlPlane.members, t.Target), CauseConfirmation
+	case left > 0 && !e.DryRun && !e.OneShot && takesAway(plan.Phases()[0]):
+		e.queue.AddAfter(t.Key, left)
+
+		return fmt.Sprintf("leaving the cluster: %s; removed in %s; put back what left the template to keep it, or `omni-syncd confirm %s` to go now", listed(going), shortDuration(left), t.Target), CauseLeaving
+	default:
+		return "", ""
+	}
+}
+
+// goingSlowly names what a plan takes out of a cluster that is more than a change of every day.
+func (e *Engine) goingSlowly(t *target, plan *diff.Plan) []string {
+	var going []string
+
+	for i := range plan.Changes {
+		change := &plan.Changes[i]
+		if change.Action != diff.Destroy || change.Old.Metadata().Phase() != resource.PhaseRunning {
+			continue
+		}
+
+		if change.Metadata().Type() == omni.MachineSetType || diff.SourceOf(change.Old) == "" {
+			going = append(going, diff.Name(change))
+		}
+	}
+
+	if n := machinesLeaving(plan, e.Snapshot.Cluster(t.Target)); t.src.MaxDeleteMachines > 0 && n > t.src.MaxDeleteMachines {
+		going = append(going, fmt.Sprintf("%d machines (maxDeleteMachines allows %d at once)", n, t.src.MaxDeleteMachines))
+	}
+
+	return going
+}
+
+// takesAway reports whether changes may take machines out of a cluster. What comes before such a phase is not held up.
+func takesAway(phase []diff.Change) bool {
+	return slices.ContainsFunc(phase, func(c diff.Change) bool {
+		return c.Action == diff.Destroy || c.Action == diff.Update && c.Metadata().Type() == omni.MachineSetType
+	})
+}
+
+// guardConfirmed reports whether somebody confirmed what a guard stopped, by its digest.
+func (e *Engine) guardConfirmed(t *target, digest string) bool {
+	cluster, ok := e.Snapshot.Get(omni.ClusterType, t.Target)
+	if !ok {
+		return false
+	}
+
+	confirmed, _ := cluster.Metadata().Annotations().Get(diff.MarkConfirmed)
+
+	return confirmed == digest
+}
+
+// guards notes what a guard stops, and returns since when it has stopped just that, without a disturbance.
+func (b *board) guards(key Key, digest string, now disturbances) (since time.Time) {
+	b.update(key, func(r *record) {
+		if r.guard != digest || r.guardedAt != now || r.guarded.IsZero() {
+			r.guard, r.guardedAt, r.guarded = digest, now, time.Now()
+		}
+
+		since = r.guarded
+	})
+
+	return since
+}
+
+// listed names a few of a list.
+func listed(names []string) string {
+	const shown = 3
+
+	text := strings.Join(names[:min(len(names), shown)], ", ")
+	if more := len(names) - shown; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+
+	return text
+}
