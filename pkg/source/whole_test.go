@@ -98,7 +98,7 @@ func TestG2_LinksRandomly(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			cut := 0
 
-			for range 60 {
+			for range 20 {
 				before := map[string]string{"root/keep.yaml": clusterFile("keep", "p")}
 				folders := []string{"root"}
 
