@@ -120,7 +120,12 @@ func TestG2_LinksRandomly(t *testing.T) {
 
 				after := maps.Clone(before)
 				gone := pick(random, slices.Sorted(maps.Keys(after))...)
-				gone = strings.TrimSuffix(pick(random, gone, path.Dir(gone)), "@")
+
+				if target, ok := strings.CutSuffix(gone, "@"); ok {
+					gone = strings.ReplaceAll(after[gone], "../", "") // or what it leads to
+					gone = pick(random, gone, gone, target)
+				}
+
 				maps.DeleteFunc(after, func(name, _ string) bool {
 					return strings.TrimSuffix(name, "@") == gone || strings.HasPrefix(name, gone+"/")
 				})
@@ -239,27 +244,63 @@ func TestG2_DirectoryOnTheMove(t *testing.T) {
 	}
 }
 
+// writeAllTheTime writes a file again and again until stop is called.
+func writeAllTheTime(t *testing.T, name string) (stop func()) {
+	var writer sync.WaitGroup
+
+	done := make(chan struct{})
+
+	writer.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			case <-time.After(90 * time.Millisecond):
+				writeFiles(t, filepath.Dir(name), map[string]string{filepath.Base(name): fmt.Sprint(i)})
+			}
+		}
+	})
+
+	return func() {
+		close(done)
+		writer.Wait()
+	}
+}
+
+// What has not come to rest is looked at again soon, also if nothing tells that it did.
+func TestDirRestsSoon(t *testing.T) {
+	dir := t.TempDir()
+
+	synctest.Test(t, func(t *testing.T) {
+		stop := writeAllTheTime(t, dir+"/f")
+
+		d := NewDir(DirConfig{Path: dir, Interval: time.Hour, Poll: time.Hour})
+		d.notify = func() (*fsnotify.Watcher, error) { return nil, errors.New("no space left on device") }
+
+		revisions := watchMoves(t, d)
+
+		time.Sleep(5 * time.Second)
+
+		if revs := revisions(); len(revs) == 0 || !moving(revs[len(revs)-1]) {
+			t.Errorf("while it moves: %v", revs)
+		}
+
+		stop()
+		time.Sleep(5 * time.Second)
+
+		if revs := revisions(); moving(revs[len(revs)-1]) {
+			t.Error("it rests, and nobody has looked")
+		}
+	})
+}
+
 // G2: one look at a directory that never rests ends in time, and says so.
 func TestG2_OneLookOnTheMove(t *testing.T) {
 	dir := t.TempDir()
 	writeFiles(t, dir, map[string]string{"f": "0"})
 
 	synctest.Test(t, func(t *testing.T) {
-		done := make(chan struct{})
-
-		var writer sync.WaitGroup
-
-		writer.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-done:
-					return
-				case <-time.After(90 * time.Millisecond):
-					writeFiles(t, dir, map[string]string{"f": fmt.Sprint(i)})
-				}
-			}
-		})
-
+		stop := writeAllTheTime(t, dir+"/f")
 		d, start := NewDir(DirConfig{Path: dir}), time.Now()
 		rev := fetch(t, d)
 
@@ -267,8 +308,7 @@ func TestG2_OneLookOnTheMove(t *testing.T) {
 			t.Errorf("moving is %v after %s", moving(rev), took)
 		}
 
-		close(done)
-		writer.Wait()
+		stop()
 
 		again := fetch(t, d)
 		if moving(again) || again.FS == rev.FS {
