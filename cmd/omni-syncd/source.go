@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
 // sourceFlags are the flags that describe a single source on the command line.
@@ -133,7 +133,7 @@ func (f *sourceFlags) single(arg string) (config.Source, error) {
 			return src, fmt.Errorf("%s is a file, so --path means nothing; name the directory instead", arg)
 		}
 
-		src.Dir, src.Include = &config.Dir{Path: filepath.Dir(arg)}, []string{literal(filepath.Base(arg))}
+		src.Dir, src.Include = &config.Dir{Path: filepath.Dir(arg)}, []string{template.Literal(filepath.Base(arg))}
 
 		return src, f.noGit(arg)
 	}
@@ -157,21 +157,6 @@ func (f *sourceFlags) single(arg string) (config.Source, error) {
 	src.Dir = &config.Dir{Path: arg}
 
 	return src, f.noGit(arg)
-}
-
-// literal returns a glob that matches only the given name.
-func literal(name string) string {
-	var glob strings.Builder
-
-	for _, r := range name {
-		if strings.ContainsRune(`*?[]{}\`, r) {
-			glob.WriteByte('\\')
-		}
-
-		glob.WriteRune(r)
-	}
-
-	return glob.String()
 }
 
 // likeSSH fills in what ssh itself takes if nothing is said: the person's known hosts, and

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -19,9 +18,10 @@ type DirConfig struct {
 	// link that is swapped.
 	Path string
 	// Settle is how long nothing must have changed before the files are taken, so that
-	// a tree is not taken while it is being written. Zero: 200ms. It is capped at ten
-	// times as much: a directory that never rests is taken, too, if it holds still
-	// while it is read.
+	// a tree is not taken while it is being written. Zero: 200ms. Files that kept changing
+	// for longer must rest for as long as they did, up to ten times Settle. A directory
+	// that has not come to rest after ten times Settle is taken as it is, if it holds still
+	// while it is read, and its tree says so: see Revision.FS.
 	Settle time.Duration
 	// Interval is the time between two looks without a notification from the system, as
 	// a safety net. A look costs one stat a file. Zero: 10s.
@@ -55,6 +55,7 @@ type Dir struct {
 	scan    *scan
 	trusted bool // scan tells apart whatever changes from now on
 	last    Revision
+	moving  time.Time // when the files began to change; zero: they rest
 }
 
 // NewDir returns a Dir that has done nothing yet.
@@ -109,13 +110,35 @@ func (d *Dir) Fetch(ctx context.Context) (Revision, error) {
 	}
 }
 
-// read takes the files once they held still: nothing changed for the settle time
-// before, nor while they were read.
+// patience is how long the files are waited for until they are taken as they are.
+func (d *Dir) patience() time.Duration { return 10 * d.cfg.Settle }
+
+// stirred notes that the files begin to change.
+func (d *Dir) stirred() {
+	d.turn <- struct{}{}
+	defer d.turn.done()
+
+	d.rest(time.Now())
+}
+
+// rest notes a change, and returns how long the files must rest after it. What kept changing
+// for a while, as a copy that is under way does, may pause for a moment: it rests when
+// it has rested for as long.
+func (d *Dir) rest(changed time.Time) time.Duration {
+	if d.moving.IsZero() {
+		d.moving = changed
+	}
+
+	return min(max(changed.Sub(d.moving), d.cfg.Settle), d.patience())
+}
+
+// read takes the files once they came to rest, or are waited for no longer. Either way,
+// nothing changed while they were read.
 func (d *Dir) read(ctx context.Context) (Revision, error) {
-	restless := time.Now().Add(10 * d.cfg.Settle)
+	deadline := time.Now().Add(d.patience())
 
 	for range maxReads {
-		rev, err := d.attempt(ctx, restless)
+		rev, err := d.attempt(ctx, deadline)
 		if !errors.Is(err, errChanging) {
 			return rev, err
 		}
@@ -130,8 +153,8 @@ func (d *Dir) read(ctx context.Context) (Revision, error) {
 
 var errChanging = errors.New("changing")
 
-func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error) {
-	root, err := os.OpenRoot(d.path)
+func (d *Dir) attempt(ctx context.Context, deadline time.Time) (Revision, error) {
+	root, err := openRoot(d.path)
 	if err != nil {
 		return Revision{}, err
 	}
@@ -143,7 +166,7 @@ func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error)
 	}
 
 	if d.trusted && before.same(d.scan) {
-		d.scan = before
+		d.scan, d.moving = before, time.Time{}
 
 		return d.last, nil
 	}
@@ -151,12 +174,28 @@ func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error)
 	now := time.Now()
 	age := now.Sub(before.newest)
 
+	// The clock of a file server is not ours: a time says nothing, only that nothing
+	// changed while we waited.
+	foreign := age < 0 || d.network(d.path) != ""
+
+	changed := before.newest
+	if foreign {
+		changed = now
+	}
+
+	rest := d.rest(changed)
+	settled := !foreign && age >= rest
+
 	switch {
-	case !now.Before(restless):
-	case age < 0 || d.network(d.path) != "":
-		// The clock of a file server is not ours: a time says nothing, only that nothing
-		// changed while we waited.
-		if err = sleep(ctx, d.cfg.Settle); err != nil {
+	case settled || !now.Before(deadline):
+	case !foreign:
+		if err = sleep(ctx, min(rest-age, deadline.Sub(now))); err != nil {
+			return Revision{}, err
+		}
+
+		return d.attempt(ctx, deadline)
+	default:
+		if err = sleep(ctx, rest); err != nil {
 			return Revision{}, err
 		}
 
@@ -166,14 +205,10 @@ func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error)
 		}
 
 		if !again.same(before) {
-			return d.attempt(ctx, restless)
-		}
-	case age < d.cfg.Settle:
-		if err = sleep(ctx, d.cfg.Settle-age); err != nil {
-			return Revision{}, err
+			return d.attempt(ctx, deadline)
 		}
 
-		return d.attempt(ctx, restless)
+		settled = true
 	}
 
 	tree, err := before.load(root)
@@ -190,14 +225,24 @@ func (d *Dir) attempt(ctx context.Context, restless time.Time) (Revision, error)
 		return Revision{}, errChanging
 	}
 
-	d.scan, d.trusted = after, age > racy
+	return d.take(after, tree, settled, age), nil
+}
 
-	if id := "dir@sha256:" + tree.root.sum; id != d.last.ID {
+// take makes a revision of the files. What has not come to rest, and then does, is another
+// one of the same ID.
+func (d *Dir) take(files *scan, tree *tree, settled bool, age time.Duration) Revision {
+	d.scan, d.trusted, tree.moving = files, settled && age > racy, !settled
+
+	if settled {
+		d.moving = time.Time{}
+	}
+
+	if id := "dir@sha256:" + tree.root.sum; id != d.last.ID || tree.moving != moving(d.last) {
 		d.last = Revision{ID: id, FS: tree}
 		d.locate()
 	}
 
-	return d.last, nil
+	return d.last
 }
 
 // locate notes which repository the directory is checked out from.
@@ -207,6 +252,9 @@ func (d *Dir) locate() {
 		d.last.Commit, _ = checkout.Head() // a repository without a commit has none
 	}
 }
+
+// moving reports whether the files of a directory had not come to rest.
+func moving(rev Revision) bool { return rev.FS.(*tree).moving } //nolint:forcetypeassert // Dir makes no other
 
 // vanished tells a file that went while we read from a directory that is not there.
 func vanished(err error) error {
@@ -238,7 +286,7 @@ func (d *Dir) folders() map[string]fs.FileInfo {
 // the same files are no revision. fn is called by one goroutine, and the next look
 // waits for it.
 func (d *Dir) Watch(ctx context.Context, fn func(Revision, error)) error {
-	w := &watcher{root: d.path, notify: d.notify, network: d.network, poll: d.cfg.Poll, log: d.cfg.Logger}
+	w := &watcher{root: d.path, notify: d.notify, network: d.network, poll: d.cfg.Poll, log: d.cfg.Logger, stirred: d.stirred}
 	defer w.close()
 
 	var (
@@ -281,6 +329,10 @@ func (d *Dir) Watch(ctx context.Context, fn func(Revision, error)) error {
 		interval := d.cfg.Interval
 		if w.blind() {
 			interval = min(interval, d.cfg.Poll)
+		}
+
+		if err == nil && moving(rev) {
+			interval = min(interval, d.cfg.Settle)
 		}
 
 		if !w.wait(ctx, delay(interval, backoffCapLocal, failures), d.cfg.Settle, d.poke) {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -42,9 +43,10 @@ type scan struct {
 func (s *scan) same(other *scan) bool { return other != nil && slices.Equal(s.found, other.found) }
 
 // scanDir walks a directory. Left out are .git (Git's own), whatever starts with ".."
-// (the folders that Kubernetes swaps behind the links it shows) and whatever is
-// neither file, folder nor link. All access goes through os.Root: a link cannot lead
-// out of the directory, also not when it is swapped while we look.
+// (the folders that Kubernetes swaps behind the links it shows). A device, pipe or socket
+// is listed, because it may stand where a file was, and cannot be opened. All access goes
+// through os.Root: a link cannot lead out of the directory, also not when it is swapped
+// while we look.
 func scanDir(root *os.Root) (*scan, error) {
 	s := &scan{folders: map[string]fs.FileInfo{}, counts: map[string]int{}}
 
@@ -62,7 +64,7 @@ func (s *scan) walk(root *os.Root, dir string, depth int) error {
 		return fmt.Errorf("%s: nested deeper than %d folders: refused", dir, MaxDepth)
 	}
 
-	folder, err := root.Open(dir)
+	folder, err := open(root, dir)
 	if err != nil {
 		return s.refuse(dir, err)
 	}
@@ -135,12 +137,19 @@ func (s *scan) entry(root *os.Root, name string, e fs.DirEntry, depth int) error
 			return nil
 		}
 	default:
-		return nil // a socket, a pipe, a device
+		f.mode, f.problem = e.Type(), "this is not a file"
+		s.found = append(s.found, f)
+
+		return nil
 	}
 
 	info, err := root.Stat(name)
-	if err != nil {
+
+	switch {
+	case err != nil:
 		return err
+	case !info.Mode().IsRegular():
+		return errChanging // it was a moment ago
 	}
 
 	s.touch(info)
@@ -289,13 +298,37 @@ func (n *node) seal() {
 }
 
 func readFile(root *os.Root, name string) ([]byte, error) {
-	file, err := root.Open(name)
+	file, err := open(root, name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, cmp.Or(err, errChanging)
+	}
+
 	return io.ReadAll(io.LimitReader(file, MaxFileSize))
+}
+
+// openRoot opens a directory, and looks first: opening a pipe would wait for a writer.
+func openRoot(path string) (*os.Root, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+	}
+
+	if err != nil {
+		return nil, err
+	}
+
+	return os.OpenRoot(path)
+}
+
+// open opens a file or folder. It does not wait for a writer if a pipe has taken its place
+// since it was listed.
+func open(root *os.Root, name string) (*os.File, error) {
+	return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
 // memory serves nodes that hold their own content.

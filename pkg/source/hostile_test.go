@@ -182,12 +182,13 @@ func TestFindThroughLinks(t *testing.T) {
 		t.Errorf("found %q, want %q", names, want)
 	}
 
-	const want = `current/litter.yaml: cannot be read: file does not exist; correct that, or leave it out with exclude
-current/loop: cannot be read: too many symbolic links, probably a loop; correct that, or leave it out with exclude
-current/loop-a: cannot be read: too many symbolic links, probably a loop; correct that, or leave it out with exclude
-current/loop-b: cannot be read: too many symbolic links, probably a loop; correct that, or leave it out with exclude
-current/out: cannot be read: the symbolic link leaves the tree: refused; correct that, or leave it out with exclude
-current/out.yaml: cannot be read: the symbolic link points to /etc/passwd, outside of the tree: refused; correct that, or leave it out with exclude`
+	const want = `current/litter: this link to "nowhere" leads nowhere; correct that, or leave it out with exclude "litter"
+current/litter.yaml: this link to "nowhere" leads nowhere; correct that, or leave it out with exclude "litter.yaml"
+current/loop: cannot be read: too many symbolic links, probably a loop; correct that, or leave it out with exclude "loop"
+current/loop-a: cannot be read: too many symbolic links, probably a loop; correct that, or leave it out with exclude "loop-a"
+current/loop-b: cannot be read: too many symbolic links, probably a loop; correct that, or leave it out with exclude "loop-b"
+current/out: cannot be read: the symbolic link leaves the tree: refused; correct that, or leave it out with exclude "out"
+current/out.yaml: cannot be read: the symbolic link points to /etc/passwd, outside of the tree: refused; correct that, or leave it out with exclude "out.yaml"`
 	if diff := cmp.Diff(want, problems.Error()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -38,6 +38,10 @@ type Revision struct {
 	// A symbolic link to a file is listed as that file. A link to a folder, a broken
 	// one and one that leaves the tree are listed as fs.ModeSymlink, so that
 	// fs.WalkDir meets every file once; opening follows them or says what is wrong.
+	//
+	// It has a method Moving() bool, which is true if a directory was read before it came
+	// to rest: what is missing then may be on its way. When it rests, it is a new revision
+	// with the same ID.
 	FS fs.FS
 	// Author is "Jane <jane@example.com>", or "".
 	Author string

@@ -42,14 +42,19 @@ type content interface {
 }
 
 // tree serves nodes as an fs.FS. It implements fs.ReadDirFS, fs.StatFS,
-// fs.ReadFileFS and fs.ReadLinkFS, and Digest.
+// fs.ReadFileFS and fs.ReadLinkFS, and Digest and Moving.
 type tree struct {
 	root    *node
 	content content
 	time    time.Time    // the modification time of everything in it
 	entries atomic.Int64 // seen so far
 	links   atomic.Int64 // among them
+	moving  bool         // it was read before it came to rest
 }
+
+// Moving reports whether the files were read while they were still being written, though
+// not in that moment: what is missing may be on its way.
+func (t *tree) Moving() bool { return t.moving }
 
 func (t *tree) Open(name string) (fs.File, error) {
 	n, err := t.find("open", name)

@@ -22,6 +22,7 @@ type watcher struct {
 	network func(folder string) string
 	poll    time.Duration // for the log
 	log     *zap.Logger
+	stirred func() // is called when something changes after a while of rest
 
 	current *fsnotify.Watcher      // nil when the system does not notify
 	folders map[string]fs.FileInfo // watched by current
@@ -186,6 +187,8 @@ func (w *watcher) wait(ctx context.Context, d, settle time.Duration, poke bell) 
 		}
 
 		if latest.IsZero() {
+			w.stirred()
+
 			latest = time.Now().Add(10 * settle)
 		}
 

@@ -36,7 +36,7 @@ func (f *finder) parseFile(name string) {
 
 	if err != nil {
 		f.seen.failed(err)
-		f.problem(name, "cannot be read: %s", advised(err))
+		f.unreadable(name, "cannot be read: %s", reason(err))
 
 		return
 	}

@@ -3,6 +3,7 @@ package template
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -12,20 +13,6 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 )
-
-// Scope says which part of a revision belongs to a source.
-type Scope struct {
-	// Root is the folder to look in, slash-separated and relative to the root of the file system. Empty or "." is all
-	// of it. A template in it may refer to files outside of it, but not outside of the file system.
-	Root string
-
-	// Include holds globs (with ** for any number of folders), relative to Root. A file counts if it matches one of
-	// them. Empty means every file.
-	Include []string
-
-	// Exclude holds globs as Include does. A file or folder that matches one of them is not looked at.
-	Exclude []string
-}
 
 // Set is what was found in a revision. It is immutable, and shares with the sets before and after it what is the same in
 // both: a template that nothing happened to is the same pointer, unless another file claims what it does.
@@ -52,6 +39,11 @@ func Find(fsys fs.FS, scope Scope) (*Set, Problems) { return (*Set)(nil).Next(fs
 func (s *Set) Next(fsys fs.FS, scope Scope) (*Set, Problems) {
 	f := finder{fsys: fsys, scope: scope, root: path.Clean(cmp.Or(scope.Root, ".")), seen: newSeen(fsys, scope), before: s.reusable(scope)}
 	f.set.seen, f.references, f.folders = f.seen, map[string]*keptReference{}, folders{f.seen.fsys, map[string]string{}}
+
+	if f.seen.moving {
+		f.problem("", "the directory was still changing when it was read, so files may be missing: wait until nothing writes to it")
+	}
+
 	f.walkRoot()
 	f.collect()
 	f.seen.told, f.seen.fsys = f.seen.fsys != nil, nil // the Set must not hold on to the revision
@@ -133,6 +125,22 @@ func (f *finder) problem(file, format string, args ...any) {
 	f.problems = append(f.problems, Problemf(Position{File: file}, format, args...).Of(RuleSource))
 }
 
+// unreadable notes something in the scope that cannot be read, and what to do about it, unless the reason says that
+// already, as those of pkg/source do.
+func (f *finder) unreadable(name, format string, args ...any) {
+	why := fmt.Sprintf(format, args...)
+
+	switch {
+	case strings.Contains(why, "exclude"), strings.Contains(why, "rename it"):
+	case name == f.root:
+		why += "; correct that"
+	default:
+		why += fmt.Sprintf("; correct that, or leave it out with exclude %q", Literal(f.inScope(name)))
+	}
+
+	f.problem(name, "%s", why)
+}
+
 func (f *finder) walkRoot() {
 	for _, glob := range slices.Concat(f.scope.Include, f.scope.Exclude) {
 		if !doublestar.ValidatePattern(glob) {
@@ -171,7 +179,7 @@ func (f *finder) walk(dir string, parents []fs.FileInfo, before *part) *part {
 	entries, err := fs.ReadDir(f.fsys, dir) // sorted by name
 	if err != nil {
 		f.seen.failed(err)
-		f.problem(dir, "cannot read this folder: %s", advised(err))
+		f.unreadable(dir, "cannot read this folder: %s", reason(err))
 	}
 
 	var (
@@ -231,18 +239,20 @@ func (f *finder) walk(dir string, parents []fs.FileInfo, before *part) *part {
 
 // visit returns what comes of a file or folder; nil for one that is nothing to us.
 func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo, before *part) *part {
-	mode := entry.Type()
-	yamlFile := path.Ext(name) == ".yaml" || path.Ext(name) == ".yml"
+	file, folder := f.mayBeFile(name), f.mayBeFolder(name)
 
-	if !entry.IsDir() && mode&fs.ModeSymlink == 0 {
-		if mode.IsRegular() && yamlFile && f.included(name) {
+	switch mode := entry.Type(); {
+	case !file && !folder:
+		return nil
+	case mode.IsRegular():
+		if file {
 			return f.readFile(name, entry, before)
 		}
 
 		return nil
-	}
+	case !mode.IsDir() && mode&fs.ModeSymlink == 0:
+		f.unreadable(name, "this is %s, not a file", kindOf(mode))
 
-	if strings.HasPrefix(entry.Name(), ".") && !yamlFile {
 		return nil
 	}
 
@@ -250,16 +260,18 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo, be
 	f.seen.failed(err)
 
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && !entry.IsDir():
+		// It may have led to a folder, whatever it is called: what was in there must not look deleted.
+		f.unreadable(name, "this link%s leads nowhere", f.target(name))
 	case err != nil:
-		// A link that leads nowhere is somebody's litter. One that was refused may have led to templates.
-		if yamlFile && f.included(name) || entry.IsDir() || !errors.Is(err, fs.ErrNotExist) {
-			f.problem(name, "cannot be read: %s", advised(err))
-		}
+		f.unreadable(name, "cannot be read: %s", reason(err))
 	case info.Mode().IsRegular():
-		if yamlFile && f.included(name) {
+		if file {
 			return f.readFile(name, entry, before)
 		}
-	case !info.IsDir() || strings.HasPrefix(entry.Name(), "."):
+	case !info.IsDir():
+		f.unreadable(name, "this link leads to %s, not to a file", kindOf(info.Mode()))
+	case !folder:
 	case slices.ContainsFunc(parents, func(parent fs.FileInfo) bool { return sameFolder(parent, info) }):
 		// A link to a folder above: everything in it has been seen.
 	case len(parents) > MaxFolderDepth:
@@ -271,6 +283,28 @@ func (f *finder) visit(name string, entry fs.DirEntry, parents []fs.FileInfo, be
 	return nil
 }
 
+// target returns what a symbolic link says, for messages.
+func (f *finder) target(name string) string {
+	target, err := fs.ReadLink(f.fsys, name)
+	if err != nil {
+		return ""
+	}
+
+	return fmt.Sprintf(" to %.200q", target)
+}
+
+// kindOf names what is neither a file, nor a folder, nor a link.
+func kindOf(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	default:
+		return "a device"
+	}
+}
+
 // sameFolder is os.SameFile for any file system: one that knows its folders apart has a
 // Same in their descriptions.
 func sameFolder(a, b fs.FileInfo) bool {
@@ -279,22 +313,6 @@ func sameFolder(a, b fs.FileInfo) bool {
 	}
 
 	return os.SameFile(a, b)
-}
-
-func (f *finder) included(name string) bool {
-	return len(f.scope.Include) == 0 || f.matches(f.scope.Include, name)
-}
-
-func (f *finder) excluded(name string) bool {
-	return f.matches(f.scope.Exclude, name)
-}
-
-func (f *finder) matches(globs []string, name string) bool {
-	if f.root != "." {
-		name = strings.TrimPrefix(name, f.root+"/")
-	}
-
-	return slices.ContainsFunc(globs, func(glob string) bool { return doublestar.MatchUnvalidated(path.Clean(glob), name) })
 }
 
 // errTooLarge is returned by readBounded for a file over the limit, together with the part within it.
@@ -318,17 +336,6 @@ func readBounded(fsys fs.FS, name string, limit int) ([]byte, error) {
 	}
 
 	return data, nil
-}
-
-// advised says why something cannot be read and what to do about it, unless the reason says
-// that already, as those of pkg/source do.
-func advised(err error) string {
-	why := reason(err).Error()
-	if strings.Contains(why, "exclude") || strings.Contains(why, "rename it") {
-		return why
-	}
-
-	return why + "; correct that, or leave it out with exclude"
 }
 
 // reason strips the operation and the path from an error of the file system: the problem names the file itself, and

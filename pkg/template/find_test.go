@@ -210,7 +210,8 @@ func TestFindInConfigMapMount(t *testing.T) {
 	// Both clusters use the same machine: they are told apart, and found once each.
 	want := `template "c1" in c.yaml, with problems
 template "c2" in sub/d.yaml, with problems
-broken.yaml: cannot be read: no such file or directory; correct that, or leave it out with exclude
+broken: this link to "missing" leads nowhere; correct that, or leave it out with exclude "broken"
+broken.yaml: this link to "missing" leads nowhere; correct that, or leave it out with exclude "broken.yaml"
 c.yaml:13:5: machine 430d882a-51a8-48b3-ae00-90c5b0b5b0b0 is also in cluster "c2", at sub/d.yaml:13:5: it can be in one cluster only
 sub/d.yaml:13:5: machine 430d882a-51a8-48b3-ae00-90c5b0b5b0b0 is also in cluster "c1", at c.yaml:13:5: it can be in one cluster only
 `
@@ -235,8 +236,8 @@ func TestFindSaysWhatCannotBeRead(t *testing.T) {
 
 	got := describe(template.Find(fsys, template.Scope{}))
 	want := `template "c1" in good.yaml, with problems
-bad.yaml: cannot be read: disk on fire; correct that, or leave it out with exclude
-badfolder: cannot be read: disk on fire; correct that, or leave it out with exclude
+bad.yaml: cannot be read: disk on fire; correct that, or leave it out with exclude "bad.yaml"
+badfolder: cannot be read: disk on fire; correct that, or leave it out with exclude "badfolder"
 good.yaml:8:11: file "bad.yaml" cannot be read: disk on fire
 `
 

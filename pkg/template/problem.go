@@ -40,7 +40,7 @@ const (
 	RuleDuplicate Rule = "duplicate"         // two that claim the same thing
 	RuleLimit     Rule = "limit"             // larger or deeper than is read
 	RuleManifest  Rule = "invalid-manifest"  // a plain manifest that is none
-	RuleSource    Rule = "unreadable-source" // a folder or file that cannot be read, a path that does not exist
+	RuleSource    Rule = "unreadable-source" // a folder, link or file that cannot be read, a path that does not exist
 )
 
 // Rules says of every kind of problem what it is, for tools that list them.
@@ -53,7 +53,7 @@ var Rules = map[string]string{
 	string(RuleDuplicate): "Two places that describe the same thing.",
 	string(RuleLimit):     "Something larger or deeper than is read.",
 	string(RuleManifest):  "A manifest of a resource that cannot be one.",
-	string(RuleSource):    "A folder or file that cannot be read, or a path that does not exist.",
+	string(RuleSource):    "A folder, link or file that cannot be read, a path that does not exist, or a directory that is still being written to.",
 }
 
 // Problem is one thing that is wrong in the source, told to the person who has to correct it.

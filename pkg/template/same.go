@@ -30,12 +30,27 @@ type Entry interface {
 	Linked() bool
 }
 
+// Mover is what the file system of a revision implements if it may have been read while it was still being written.
+type Mover interface {
+	fs.FS
+
+	// Moving reports whether it was. Files that are missing may come yet, so the revision is not whole.
+	Moving() bool
+}
+
+func isMoving(fsys fs.FS) bool {
+	mover, ok := fsys.(Mover)
+
+	return ok && mover.Moving()
+}
+
 // seen is what a call of Find depends on: the folder of the scope as a whole, and what is not below it or is reached
 // through a symbolic link, by name. Find asks a file system for nothing else, so the same texts mean the same Set.
 type seen struct {
 	fsys    Digester          // nil: it cannot be told, or Find is over
 	told    bool              // Find is over, and it can be told
 	scope   Scope             // what Find was asked for
+	moving  bool              // it was still being written
 	digests map[string]string // by name; also of names that were looked for and are not there
 	// references are the files outside of the root that templates refer to, with no symbolic link on the way.
 	references []*keptReference
@@ -44,7 +59,7 @@ type seen struct {
 func newSeen(fsys fs.FS, scope Scope) *seen {
 	digester, _ := fsys.(Digester)
 
-	return &seen{fsys: digester, scope: scope, digests: map[string]string{}}
+	return &seen{fsys: digester, scope: scope, moving: isMoving(fsys), digests: map[string]string{}}
 }
 
 // failed notes that something could not be read. That may be different the next time, in the same revision or in
@@ -131,7 +146,7 @@ func (s *Set) SameIn(next fs.FS, scope Scope) bool {
 		return false
 	}
 
-	if !scope.equal(s.seen.scope) {
+	if !scope.equal(s.seen.scope) || isMoving(next) != s.seen.moving {
 		return false
 	}
 
@@ -152,8 +167,4 @@ func (s *Set) SameIn(next fs.FS, scope Scope) bool {
 
 		return !ok || digest != ref.digest
 	})
-}
-
-func (s Scope) equal(other Scope) bool {
-	return s.Root == other.Root && slices.Equal(s.Include, other.Include) && slices.Equal(s.Exclude, other.Exclude)
 }
