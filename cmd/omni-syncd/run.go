@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -80,6 +81,7 @@ type daemon struct {
 	notify   *notifier
 	shard    sync.Shard
 	meters   *meters
+	stateDir string // the state directory, if it may be written to; "" if not, and without one
 }
 
 // run takes everything that the configuration names, so that what is in use or missing is
@@ -101,7 +103,7 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 
 	d.meters = meters
 
-	lock, err := lockState(cfg.StateDir)
+	lock, err := d.lockState()
 	if err != nil {
 		return err
 	}
@@ -126,14 +128,11 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 	}
 	defer conn.Close() //nolint:errcheck // nothing is lost with a connection
 
-	d.origins = newOrigins(cfg.StateDir, d.log, nil)
+	d.origins = newOrigins(d.stateDir, d.log, nil)
 	d.origins.observe = meters.git()
 	defer d.origins.close()
 
-	history, err := openHistory(cfg.StateDir, d.log)
-	if err != nil {
-		return err
-	}
+	history := openHistory(d.stateDir, d.log)
 	defer history.close()
 
 	engine, err := d.engine(ctx, meters, history, replicas)
@@ -193,13 +192,18 @@ func (d *daemon) engine(ctx context.Context, meters *meters, history *runningHis
 
 	if shared := replicas.suspensions; shared != nil {
 		cfg.KeepSuspended = shared.Keep
-		cfg.Suspended, err = shared.Load(ctx)
-	} else {
-		cfg.Suspended, cfg.KeepSuspended, err = suspensions(d.cfg.StateDir)
+
+		if cfg.Suspended, err = shared.Load(ctx); err != nil {
+			return cfg, err
+		}
+	} else if cfg.Suspended, cfg.KeepSuspended, err = suspensions(d.cfg.StateDir); err != nil {
+		d.log.Error(cfg.Suspended[0].Reason) // a local file never stops the daemon
 	}
 
-	if err != nil {
-		return cfg, err
+	if replicas.suspensions == nil && d.stateDir != d.cfg.StateDir {
+		cfg.KeepSuspended = func([]sync.Suspension) error {
+			return errors.New("the state directory cannot be used, and the log says why")
+		}
 	}
 
 	cfg.Sources, err = d.origins.sources(d.cfg, false)
@@ -282,7 +286,7 @@ func (d *daemon) adopt(cfg *config.Config, engine *sync.Engine) error {
 }
 
 // suspensions returns what is suspended by request, and what keeps that; nil without a place
-// for it. A one-shot leaves alone what the daemon of the same directory does.
+// for it. With an error it is everything. A one-shot leaves alone what the daemon of the same directory does.
 func suspensions(stateDir string) ([]sync.Suspension, func([]sync.Suspension) error, error) {
 	if stateDir == "" {
 		return nil, nil, nil
@@ -294,18 +298,34 @@ func suspensions(stateDir string) ([]sync.Suspension, func([]sync.Suspension) er
 	return all, file.Keep, err
 }
 
-// lockState keeps a second daemon out of a state directory; without one there is nothing to
-// keep it out of.
-func lockState(dir string) (io.Closer, error) {
+// lockState keeps a second daemon out of the state directory; without one there is nothing to
+// keep it out of. One that cannot be locked, on a disk that is full or read-only, does not stop
+// the daemon, which reads from it what is suspended and leaves it alone.
+func (d *daemon) lockState() (io.Closer, error) {
+	dir := d.cfg.StateDir
 	if dir == "" {
 		return io.NopCloser(nil), nil
 	}
 
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("stateDir: %w", err)
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		var lock *os.File
+		if lock, err = source.LockState(dir); err == nil {
+			d.stateDir = dir
+
+			return lock, nil
+		}
 	}
 
-	return source.LockState(dir)
+	// That another daemon holds the lock is no error of the system.
+	if system := syscall.Errno(0); !errors.As(err, &system) {
+		return nil, err
+	}
+
+	d.log.Error("the state directory cannot be used: fetched repositories are in a temporary one, no history is kept, and what is suspended cannot be changed if it is kept there; "+
+		"make it writable and restart", zap.String("stateDir", dir), zap.Error(err))
+
+	return io.NopCloser(nil), nil
 }
 
 // needsRestart reports whether anything changed but the sources.
@@ -321,28 +341,29 @@ type runningHistory struct {
 	*history.Store
 
 	stop func()
-	done chan error
-	log  *zap.Logger
+	done chan struct{}
 }
 
 // openHistory opens the history in the state directory; nil without one. It is closed
 // after the engine, which ends its last entries when it stops.
-func openHistory(stateDir string, log *zap.Logger) (*runningHistory, error) {
+func openHistory(stateDir string, log *zap.Logger) *runningHistory {
 	if stateDir == "" {
-		return nil, nil
-	}
-
-	store, err := history.Open(history.Config{Path: filepath.Join(stateDir, "history.db"), Logger: log})
-	if err != nil {
-		return nil, err
+		return nil
 	}
 
 	ctx, stop := context.WithCancel(context.Background())
-	h := &runningHistory{store, stop, make(chan error, 1), log}
+	h := &runningHistory{
+		Store: history.Open(history.Config{Path: filepath.Join(stateDir, "history.db"), Logger: log}),
+		stop:  stop, done: make(chan struct{}),
+	}
 
-	go func() { h.done <- store.Run(ctx) }()
+	go func() {
+		defer close(h.done)
 
-	return h, nil
+		h.Run(ctx)
+	}()
+
+	return h
 }
 
 // close ends it; a history that is nil needs no end.
@@ -352,8 +373,5 @@ func (h *runningHistory) close() {
 	}
 
 	h.stop()
-
-	if err := <-h.done; err != nil {
-		h.log.Warn(fmt.Sprint("the end of the history is lost: ", err))
-	}
+	<-h.done
 }

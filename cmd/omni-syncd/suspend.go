@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
+	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
 
 func newSuspend() *cobra.Command {
@@ -70,7 +71,8 @@ func newResume() *cobra.Command {
 ` + "`omni-syncd suspend`" + `: exactly that cluster or that source. What is suspended in Git or in
 the configuration stays so.`,
 		Example: `  omni-syncd resume production
-  omni-syncd resume --source fleet`,
+  omni-syncd resume --source fleet
+  omni-syncd resume --source '*'   # everything, if nobody knows what was suspended`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: daemon.completeClusters,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -118,6 +120,8 @@ func (f *clientFlags) about(args []string, source string) (*client, *string, err
 
 func described(source string, cluster *string) string {
 	switch {
+	case cluster == nil && source == sync.EverySource:
+		return "everything"
 	case cluster == nil:
 		return "all of the source " + source
 	case *cluster == "":

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -161,6 +162,10 @@ func Parse(data []byte) (*Config, error) {
 		return nil, fmt.Errorf("it is larger than %d bytes", MaxSize)
 	}
 
+	if err := checkKeys(data); err != nil {
+		return nil, err
+	}
+
 	var cfg Config
 
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -184,6 +189,46 @@ func Parse(data []byte) (*Config, error) {
 	cfg.SetDefaults()
 
 	return &cfg, cfg.check()
+}
+
+// maxKey is how long a key is at most, in bytes.
+const maxKey = 512
+
+// checkKeys refuses keys that can be no names. A decoder quotes in its errors the key that it
+// does not know, with all that is in it.
+func checkKeys(data []byte) error {
+	var document yaml.Node
+	if err := yaml.Unmarshal(data, &document); err != nil {
+		return err
+	}
+
+	var (
+		problems []error
+		walk     func(*yaml.Node)
+	)
+
+	walk = func(node *yaml.Node) {
+		for i, child := range node.Content {
+			if node.Kind == yaml.MappingNode && i%2 == 0 {
+				key := child
+				if key.Kind == yaml.AliasNode {
+					key = key.Alias
+				}
+
+				if key.Kind != yaml.ScalarNode || len(key.Value) > maxKey || strings.Contains(key.Value, "\n") {
+					problems = append(problems, fmt.Errorf("line %d: this key is no name: write a short text on one line", child.Line))
+
+					continue
+				}
+			}
+
+			walk(child)
+		}
+	}
+
+	walk(&document)
+
+	return errors.Join(problems...)
 }
 
 // checkValues refuses keys without a value. Decoded they would be like keys that are not

@@ -37,8 +37,8 @@ func renderFleet(set *template.Set, digest string) *result {
 		docs := documents(manifests[0].File)
 
 		for _, m := range manifests {
-			if slices.ContainsFunc(m.Problems, func(p template.Problem) bool { return p.Rule == template.RuleLimit }) {
-				continue // not even decoded: it may be there to expand without end
+			if m.Problems.Undecodable() {
+				continue
 			}
 
 			if m.Document >= len(docs) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	gosync "sync"
 	"time"
 
@@ -27,6 +28,8 @@ import (
 const (
 	// suspensionsKey is the key of the ConfigMap.
 	suspensionsKey = "suspended.json"
+	// damagedKey is that of the last list that could not be read.
+	damagedKey = suspensionsKey + ".damaged"
 	// maxSuspensions is how large a ConfigMap may be, in bytes, with some room for the rest.
 	maxSuspensions = 1<<20 - 16<<10
 	// keepTimeout bounds a call: somebody waits for the answer.
@@ -64,8 +67,7 @@ func NewSuspensions(cfg SuspensionsConfig) *Suspensions {
 	return &Suspensions{SuspensionsConfig: cfg}
 }
 
-// Load returns what is kept; nothing if there is no ConfigMap. One that cannot be read is an
-// error: what somebody suspended must not be written to.
+// Load returns what is kept; nothing if there is no ConfigMap.
 func (s *Suspensions) Load(ctx context.Context) ([]sync.Suspension, error) {
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
@@ -84,17 +86,30 @@ func (s *Suspensions) Load(ctx context.Context) ([]sync.Suspension, error) {
 
 	s.know(kept)
 
-	return s.decode(kept)
+	return s.decode(kept), nil
 }
 
 // know notes the newest ConfigMap. The lock is held.
 func (s *Suspensions) know(kept *corev1.ConfigMap) {
-	s.version, s.data = kept.ResourceVersion, kept.Data[suspensionsKey]
+	s.version = kept.ResourceVersion
+	s.data, _ = written(kept)
 }
 
-// Run puts in force what other replicas keep, until ctx ends, and then returns nil. What is
-// not readable changes nothing, and neither does it if the ConfigMap is deleted: what is
-// suspended stays so until somebody resumes it.
+// written returns what is written down in a ConfigMap, and whether there is anything. kubectl
+// puts what is no text at another place.
+func written(kept *corev1.ConfigMap) (string, bool) {
+	if data, ok := kept.BinaryData[suspensionsKey]; ok {
+		return string(data), true
+	}
+
+	data, ok := kept.Data[suspensionsKey]
+
+	return data, ok
+}
+
+// Run puts in force what other replicas keep, until ctx ends, and then returns nil. If the
+// ConfigMap is deleted, that changes nothing: what is suspended stays so until somebody
+// resumes it.
 func (s *Suspensions) Run(ctx context.Context, engine Adopter) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(s.Client, 0, informers.WithNamespace(s.Namespace),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
@@ -170,35 +185,30 @@ func (s *Suspensions) newer(kept *corev1.ConfigMap) ([]sync.Suspension, bool) {
 		return nil, false
 	}
 
-	all, err := s.decode(kept)
-	if err != nil {
-		s.Logger.Error("what is suspended stays as it is", zap.Error(err))
-
-		return nil, false
-	}
-
 	s.know(kept)
 
-	return all, true
+	return s.decode(kept), true
 }
 
-func (s *Suspensions) decode(kept *corev1.ConfigMap) ([]sync.Suspension, error) {
-	data, ok := kept.Data[suspensionsKey]
+// decode returns what a ConfigMap keeps; a suspension of everything if that cannot be read:
+// what somebody suspended must not be written to.
+func (s *Suspensions) decode(kept *corev1.ConfigMap) []sync.Suspension {
+	data, ok := written(kept)
 	if !ok {
-		return nil, nil
+		return nil
 	}
 
 	all, err := sync.DecodeSuspensions([]byte(data))
 	if err != nil {
-		return nil, fmt.Errorf("the ConfigMap %s/%s tells in %s what is suspended, and that cannot be read (%w): mend it, or take the key out to resume everything",
-			s.Namespace, s.Name, suspensionsKey, err)
+		all = sync.Unreadable(fmt.Sprintf("%s in the ConfigMap %s/%s", suspensionsKey, s.Namespace, s.Name), err)
+		s.Logger.Error(all[0].Reason)
 	}
 
-	return all, nil
+	return all
 }
 
 // Keep replaces what is kept. It is durable when that returns. If another replica was faster,
-// nothing is written.
+// nothing is written. What cannot be read stays beside it.
 func (s *Suspensions) Keep(all []sync.Suspension) error {
 	data, err := sync.EncodeSuspensions(all)
 	if err != nil {
@@ -225,11 +235,10 @@ func (s *Suspensions) Keep(all []sync.Suspension) error {
 		kept = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Labels: map[string]string{"app.kubernetes.io/managed-by": "omni-syncd"}}}
 	case err != nil:
 		return fmt.Errorf("reading the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
-	case kept.Data[suspensionsKey] != s.data:
-		if _, err := s.decode(kept); err != nil {
-			return err // trying again would not help
-		}
+	}
 
+	before, _ := written(kept)
+	if before != s.data && !missing {
 		return errors.New("another replica changed what is suspended at the same moment: try again")
 	}
 
@@ -237,7 +246,16 @@ func (s *Suspensions) Keep(all []sync.Suspension) error {
 		kept.Data = map[string]string{}
 	}
 
+	if _, err := sync.DecodeSuspensions([]byte(before)); err != nil && before != "" {
+		kept.Data[damagedKey] = strings.ToValidUTF8(before, "?")
+	}
+
+	if damaged, ok := kept.Data[damagedKey]; ok { // its beginning is better than nothing
+		kept.Data[damagedKey] = strings.ToValidUTF8(damaged[:min(len(damaged), maxSuspensions-len(data))], "")
+	}
+
 	kept.Data[suspensionsKey] = string(data)
+	delete(kept.BinaryData, suspensionsKey)
 
 	if missing {
 		kept, err = client.Create(ctx, kept, metav1.CreateOptions{})

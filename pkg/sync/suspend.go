@@ -27,6 +27,20 @@ type Suspension struct {
 	Since time.Time `json:"since"`
 }
 
+// EverySource is the source of a suspension of all sources, those included that come later.
+// Nobody can ask for it: it stands for a list of suspensions that cannot be read.
+const EverySource = "*"
+
+// Unreadable returns what is suspended if the list of suspensions at a place cannot be read:
+// everything, until somebody says otherwise. Kept, it is so after a restart, too.
+func Unreadable(place string, err error) []Suspension {
+	return []Suspension{{
+		Source: EverySource, By: "omni-syncd", Since: time.Now().UTC().Truncate(time.Second),
+		Reason: fmt.Sprintf("the list of suspensions cannot be read: everything stays suspended; mend %s (%v) and restart, or resume each source "+
+			"with `omni-syncd resume --source NAME` or everything with `omni-syncd resume --source '*'`", place, err),
+	}}
+}
+
 // maxSuspensions bounds how many suspensions there are at the same time (G12).
 const maxSuspensions = 10_000
 
@@ -82,7 +96,8 @@ func (e *Engine) Suspend(s Suspension) error {
 	return nil
 }
 
-// Resume takes back a suspension of exactly this target or, with nil, of this source.
+// Resume takes back a suspension of exactly this target or, with nil, of this source. If
+// everything is suspended, the other sources stay so.
 func (e *Engine) Resume(source string, target *string) error {
 	s := Suspension{Source: source, Target: target}
 
@@ -97,10 +112,8 @@ func (e *Engine) Resume(source string, target *string) error {
 	e.suspending.Lock()
 	defer e.suspending.Unlock()
 
-	before := e.board.suspended()
-	next := slices.DeleteFunc(slices.Clone(before), s.same)
-
-	if len(next) == len(before) {
+	next, found := e.without(&s)
+	if !found {
 		return e.notSuspended(&s)
 	}
 
@@ -112,6 +125,29 @@ func (e *Engine) Resume(source string, target *string) error {
 	e.Logger.Info("resumed", s.fields()...)
 
 	return nil
+}
+
+// without returns the suspensions in force but one, and whether there is that one.
+func (e *Engine) without(s *Suspension) (rest []Suspension, found bool) {
+	for _, one := range e.board.suspended() {
+		switch {
+		case s.same(one):
+			found = true
+		case one.Source == EverySource && s.Target == nil && e.sources.get(s.Source) != nil:
+			found = true
+
+			for _, name := range slices.Sorted(maps.Keys(e.sources.all())) {
+				if each := one; name != s.Source {
+					each.Source = name
+					rest = append(rest, each)
+				}
+			}
+		default:
+			rest = append(rest, one)
+		}
+	}
+
+	return rest, found
 }
 
 // notSuspended says that there is nothing to resume, and what there is instead.
@@ -202,7 +238,11 @@ func (s suspensions) ofTarget(key Key) *Suspension {
 }
 
 func (s suspensions) ofSource(name string) *Suspension {
-	return s[(&Suspension{Source: name}).scope()]
+	if found := s[(&Suspension{Source: name}).scope()]; found != nil {
+		return found
+	}
+
+	return s[(&Suspension{Source: EverySource}).scope()]
 }
 
 // suspended returns the suspensions in force, in a stable order.

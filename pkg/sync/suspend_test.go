@@ -2,9 +2,6 @@ package sync_test
 
 import (
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	gosync "sync"
 	"testing"
@@ -255,65 +252,5 @@ func TestResume_SaysWhatIsSuspended(t *testing.T) {
 	err := d.Resume(daemon.Source, &name)
 	if !errors.Is(err, sync.ErrNotSuspended) || !strings.Contains(err.Error(), "its source test is suspended as a whole") {
 		t.Errorf("%v", err)
-	}
-}
-
-// A file of 10,000 reasons full of "<" was once written and could not be read again.
-func TestSuspensionFile_Large(t *testing.T) {
-	file := sync.SuspensionFile(filepath.Join(t.TempDir(), "suspended.json"))
-
-	var all []sync.Suspension
-
-	for i := range 10_000 {
-		name := fmt.Sprintf("cluster-%d", i)
-		s := by(&name)
-		s.Reason = strings.Repeat("<", 200)
-		all = append(all, s)
-	}
-
-	if err := file.Keep(all); err != nil {
-		t.Fatal(err)
-	}
-
-	if got, err := file.Load(); err != nil || len(got) != len(all) {
-		t.Errorf("%d of %d, %v", len(got), len(all), err)
-	}
-}
-
-func TestSuspensionFile(t *testing.T) {
-	file := sync.SuspensionFile(filepath.Join(t.TempDir(), "suspended.json"))
-	name, fleet := "a", ""
-
-	if all, err := file.Load(); err != nil || all != nil {
-		t.Errorf("without a file: %v, %v", all, err)
-	}
-
-	want := []sync.Suspension{by(&name), by(&fleet), by(nil)}
-	if err := file.Keep(want); err != nil {
-		t.Fatal(err)
-	}
-
-	got, err := file.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-
-	if info, err := os.Stat(string(file)); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
-
-	// A broken file is no empty file.
-	for _, broken := range []string{"", "{", `{"suspended": [{"sauce": "x"}]}`} {
-		if err := os.WriteFile(string(file), []byte(broken), 0o600); err != nil {
-			t.Fatal(err)
-		}
-
-		if all, err := file.Load(); err == nil || !strings.Contains(err.Error(), "suspended.json") {
-			t.Errorf("%q: %v, %v", broken, all, err)
-		}
 	}
 }

@@ -57,6 +57,7 @@ var (
 	bullets     = regexp.MustCompile(`\d+ errors? occurred:\s*(\* )?|\n\s*\* `)
 	quotedValue = regexp.MustCompile("(!![a-z]+) `[^`]*`")
 
+	quotedKey    = regexp.MustCompile(`(?s)(?:cannot use '|invalid map key: ).*`)
 	decoderWords = regexp.MustCompile(`(construct|unmarshal) errors:`)
 )
 
@@ -69,6 +70,8 @@ func plainWords(message string) string {
 	if before, after, ok := strings.Cut(message, unknownKeys); ok {
 		message = strings.TrimSuffix(before+"unknown keys: "+keyPaths(after), ": ")
 	}
+
+	message = quotedKey.ReplaceAllString(message, "a mapping or a list cannot be a key: write a text")
 
 	return oneLine(bullets.ReplaceAllStringFunc(message, func(match string) string {
 		if strings.HasPrefix(match, "\n") {

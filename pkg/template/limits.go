@@ -28,6 +28,9 @@ const (
 	// Decoding expands them, so a few lines of aliases to aliases could ask for all the memory there is.
 	MaxNodes = 250_000
 
+	// MaxKeySize is the length in bytes of a key. The longest that means anything is a label of Kubernetes, with 317.
+	MaxKeySize = 512
+
 	// MaxDepth is the number of YAML mappings and sequences inside each other.
 	MaxDepth = 100
 )

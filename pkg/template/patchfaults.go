@@ -67,7 +67,10 @@ const (
 
 // faults looks at every document of a patch by itself.
 func (p *patch) faults() []patchFault {
-	var all []patchFault
+	all := p.keyFaults()
+	if len(all) > 0 {
+		return all // Talos' decoder would quote them
+	}
 
 	for i, doc := range p.docs[:min(len(p.docs), maxPatchDocuments)] {
 		text := p.document(i)
@@ -108,6 +111,29 @@ func (p *patch) faults() []patchFault {
 				break
 			}
 		}
+	}
+
+	return all
+}
+
+// keyFaults looks for keys that cannot be keys.
+func (p *patch) keyFaults() (all []patchFault) {
+	var walk func(n *yaml.Node)
+
+	walk = func(n *yaml.Node) {
+		for i, child := range n.Content {
+			if n.Kind == yaml.MappingNode && i%2 == 0 {
+				if fault, _ := keyFault(child); fault != "" {
+					all = append(all, patchFault{p.place(child), fault})
+				}
+			}
+
+			walk(child)
+		}
+	}
+
+	for _, doc := range p.docs {
+		walk(doc)
 	}
 
 	return all

@@ -118,6 +118,12 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Undecodable reports whether something must not even be shown to a decoder: it may be there to
+// expand without end, or the decoder would quote content that may be secret.
+func (p Problems) Undecodable() bool {
+	return slices.ContainsFunc(p, func(problem Problem) bool { return problem.Rule == RuleLimit || problem.Rule == RuleSyntax })
+}
+
 // Sorted returns the problems sorted by file, line, column and message, each once. It may reuse the slice.
 func (p Problems) Sorted() Problems {
 	slices.SortFunc(p, func(a, b Problem) int {

@@ -6,7 +6,8 @@ import (
 	"encoding/hex"
 	"hash"
 	"io"
-	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"weak"
 
@@ -111,7 +112,7 @@ func (f *finder) addTemplate(name string, data []byte, docs []*yaml.Node) {
 
 	// A key that is set twice can be decoded all the same, to find what else is wrong.
 	t.Problems = checkShape(name, docs)
-	if !slices.ContainsFunc(t.Problems, func(p Problem) bool { return p.Rule == RuleLimit }) {
+	if !t.Problems.Undecodable() {
 		f.inline(t, docs, digest)
 		t.collectMachines(docs)
 	}
@@ -222,13 +223,39 @@ func (s *shape) measure(n *yaml.Node, depth int) int {
 	return size
 }
 
+// keyFault says what is wrong with a node as a key, if anything is. Decoders, and we, name keys
+// in what we say of them, so a key that could be anything but a name is found before that, and
+// its content, which may be secret, is not told.
+func keyFault(key *yaml.Node) (words string, rule Rule) {
+	key = resolve(key)
+
+	switch {
+	case key.Kind == yaml.MappingNode:
+		return "a mapping cannot be a key: write a text", RuleSyntax
+	case key.Kind == yaml.SequenceNode:
+		return "a list cannot be a key: write a text", RuleSyntax
+	case strings.Contains(key.Value, "\n"):
+		return "a key of several lines cannot be read: write it on one line", RuleSyntax
+	case len(key.Value) > MaxKeySize:
+		return "this key has more than " + strconv.Itoa(MaxKeySize) + " bytes: write a shorter one", RuleLimit
+	default:
+		return "", ""
+	}
+}
+
 func (s *shape) checkKeys(n *yaml.Node) {
 	first := make(map[string]*yaml.Node, len(n.Content)/2)
 
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
-		if key.Kind != yaml.ScalarNode {
+		if fault, rule := keyFault(key); fault != "" {
+			s.problem(key, rule, "%s", fault)
+
 			continue
+		}
+
+		if key.Kind != yaml.ScalarNode {
+			continue // an alias of a text
 		}
 
 		if other, twice := first[key.Value]; twice && other.ShortTag() == key.ShortTag() {

@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"pkg/diff":             {"pkg/diff/mask", "pkg/render", "pkg/omni", "pkg/report"},
 	"pkg/diff/mask":        {"pkg/omni"},
 	"pkg/preflight":        {"pkg/diff", "pkg/omni"},
-	"pkg/sync":             {"pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/diff/mask", "pkg/preflight", "pkg/omni", "pkg/history"},
+	"pkg/sync":             {"pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/diff/mask", "pkg/preflight", "pkg/omni", "pkg/history", "pkg/statefile"},
 	// Beside the flow.
 	"pkg/report":          {},
 	"pkg/forge":           {},
@@ -42,7 +42,8 @@ var allowed = map[string][]string{
 	"api/omnisyncd/v1":                    {},
 	"api/omnisyncd/v1/omnisyncdv1connect": {"api/omnisyncd/v1"},
 	"pkg/config":                          {},
-	"pkg/history":                         {},
+	"pkg/history":                         {"pkg/statefile"},
+	"pkg/statefile":                       {},
 	"examples":                            {},
 	"cmd/omni-syncd": {
 		"pkg/config", "pkg/source", "pkg/template", "pkg/template/schema", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "pkg/replica", "pkg/history", "pkg/source/signature",

@@ -51,22 +51,19 @@ type world struct {
 func start(tb testing.TB, edit func(*api.Config)) *world {
 	tb.Helper()
 
-	store, err := history.Open(history.Config{Path: filepath.Join(tb.TempDir(), "history.db")})
-	if err != nil {
-		tb.Fatal(err)
-	}
-
+	store := history.Open(history.Config{Path: filepath.Join(tb.TempDir(), "history.db")})
 	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan struct{})
 
-	go func() { done <- store.Run(ctx) }()
+	go func() {
+		defer close(done)
+
+		store.Run(ctx)
+	}()
 
 	tb.Cleanup(func() {
 		stop()
-
-		if err := <-done; err != nil {
-			tb.Error(err)
-		}
+		<-done
 	})
 
 	o := daemon.StartOmni(tb, embedded.Config{NoControllers: true})
