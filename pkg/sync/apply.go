@@ -88,7 +88,7 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	reason, cause := "", Cause("")
 	suspended, standby := e.board.suspension(t.Key), e.standby(t.src)
 
-	switch lost := t.src.quorum(plan, e.controlPlane(t.Target)); {
+	switch lost := t.src.quorum(plan, t.live); {
 	case standby != "":
 		reason, cause = standby, CauseStandby
 	case plan.Locked:

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
-	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 )
@@ -41,52 +40,22 @@ func (src *sourceState) tooMany(left map[string]bool) string {
 	return fmt.Sprintf("%d clusters left Git at once, maxDelete allows %d; to delete them all, confirm: %s", len(names), src.MaxDelete, digest)
 }
 
-// quorum says why a plan must not be applied: it takes so many machines out of a control
-// plane at once that etcd loses its quorum, which is n/2+1 of n members. One of two may
-// go: Omni takes a single member out in order.
-func (src *sourceState) quorum(plan *diff.Plan, members int) string {
+// quorum says why a plan must not be applied: it takes so many machines out of a control plane
+// at once that etcd loses its quorum. live is what Omni holds of the cluster.
+func (src *sourceState) quorum(plan *diff.Plan, live []resource.Resource) string {
 	if plan.Removed {
 		return "" // the cluster as a whole goes; that is guarded as such
 	}
 
-	var leaving []string
-
-	for i := range plan.Changes {
-		switch change := &plan.Changes[i]; {
-		case !isControlPlaneNode(change.Metadata()):
-		case change.Action == diff.Destroy && change.Old.Metadata().Phase() == resource.PhaseRunning:
-			leaving = append(leaving, change.Metadata().ID())
-		case change.Action == diff.Create:
-			members++ // it comes before anything leaves
-		}
-	}
-
-	enough := members-len(leaving) >= members/2+1 || len(leaving) == 1 && members == 2
-	digest := digestOf(src.Name, "control plane of "+plan.Target, leaving)
-
-	if len(leaving) == 0 || enough || src.confirmed(digest) {
+	leaves := leavingMembers(plan, live)
+	if leaves.planned == 0 || !leaves.losesQuorum() {
 		return ""
 	}
 
-	return fmt.Sprintf("%d of %d control plane machines would leave at once, and etcd would lose its quorum; to do it all the same, confirm: %s", len(leaving), members, digest)
-}
-
-// controlPlane counts the members of a cluster's control plane in Omni that stay there:
-// one that is on its way out is not to be relied on.
-func (e *Engine) controlPlane(cluster string) int {
-	members := 0
-
-	for _, r := range e.Snapshot.Cluster(cluster) {
-		if isControlPlaneNode(r.Metadata()) && r.Metadata().Phase() == resource.PhaseRunning {
-			members++
-		}
+	digest := digestOf(src.Name, "control plane of "+plan.Target, leaves.names)
+	if src.confirmed(digest) {
+		return ""
 	}
 
-	return members
-}
-
-func isControlPlaneNode(md *resource.Metadata) bool {
-	_, ok := md.Labels().Get(omni.LabelControlPlaneRole)
-
-	return ok && md.Type() == omni.MachineSetNodeType
+	return fmt.Sprintf("%d of %d control plane machines would leave at once, and etcd would lose its quorum; to do it all the same, confirm: %s", leaves.leaving, leaves.members, digest)
 }

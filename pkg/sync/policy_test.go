@@ -117,6 +117,39 @@ func daemonSettled(t *testing.T, d *daemon.Daemon, files fstest.MapFS) sync.Stat
 	return d.Apply(t, files)
 }
 
+// G11: the guard knew listed machines only, and a control plane of a machine class shrank from 3 to 1
+// unasked. The confirmation covers that step and no other.
+func TestG11_QuorumOfAClass(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	sized := func(n int) fstest.MapFS {
+		return fstest.MapFS{"x.yaml": class("x", "1"), "a.yaml": text("%s", strings.ReplaceAll(string(ofClass("a", "x").Data), "size: 1", fmt.Sprintf("size: %d", n)))}
+	}
+
+	first := daemon.Start(t, o, nil)
+	applied(t, first, first.Feed(sized(4)))
+
+	status := first.Apply(t, sized(2))
+	if !strings.Contains(message(status, "a"), "2 of 4 control plane machines would leave at once") {
+		t.Fatalf("not refused: %s", message(status, "a"))
+	}
+
+	confirmed := digest.FindStringSubmatch(message(status, "a"))[1:]
+
+	first.Stop(t)
+
+	second := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) { c.Sources[0].Confirm = confirmed })
+	if status = second.Apply(t, sized(1)); !strings.Contains(message(status, "a"), "3 of 4") {
+		t.Fatalf("3 leave, 2 were confirmed: %s", message(status, "a"))
+	}
+
+	applied(t, second, second.Feed(sized(2)))
+	applied(t, second, second.Feed(sized(5)))
+
+	if status = second.Apply(t, sized(2)); !strings.Contains(message(status, "a"), "3 of 5") {
+		t.Fatalf("another step, and nobody was asked: %s", message(status, "a"))
+	}
+}
+
 // G11: most of a control plane does not leave at once, unless that is confirmed.
 func TestG11_Quorum(t *testing.T) {
 	for _, test := range []struct {
