@@ -326,6 +326,46 @@ func TestMachineClass(t *testing.T) {
 	})
 }
 
+// MachineLabels did not label a machine, so a class that matches them never found it.
+func TestMachineLabels(t *testing.T) {
+	s := start(t, embedded.Config{Machines: []embedded.Machine{{ID: machineA}, {ID: "m", Labels: map[string]string{"size": "small", "rack": "r1"}}}})
+	st, ctx := operator(t, s), testContext(t)
+
+	class := omni.NewMachineClass("large")
+	class.TypedSpec().Value.MatchLabels = []string{"size = large"}
+	must(t, st.Create(ctx, class))
+
+	syncTemplate(t, st, strings.Replace(clusterTemplate, "machines:\n  - "+machineB, "machineClass:\n  name: large\n  size: unlimited", 1))
+
+	labels := omni.NewMachineLabels("m")
+	labels.Metadata().Labels().Set("size", "large")
+	labels.Metadata().Labels().Set(omni.MachineStatusLabelCores, "no")
+	must(t, st.Create(ctx, labels))
+
+	waitFor(t, st, omni.NewMachineSetNode("m", newSet("", "", "")).Metadata(), func(*omni.MachineSetNode) bool { return true })
+
+	labelled := func(want map[string]string) {
+		t.Helper()
+		waitFor(t, st, omni.NewMachineStatus("m").Metadata(), func(r *omni.MachineStatus) bool {
+			for key, value := range want {
+				if got, _ := r.Metadata().Labels().Get(key); got != value {
+					return false
+				}
+			}
+
+			return true
+		})
+	}
+
+	labelled(map[string]string{"size": "large", "rack": "r1", omni.MachineStatusLabelCores: "4"})
+
+	// The machine stays where it is when its labels change, and gets those of its image back.
+	_, err := st.Teardown(ctx, labels.Metadata())
+	must(t, err)
+	labelled(map[string]string{"size": "small", "rack": "r1", omni.LabelCluster: "blue"})
+	wantCode(t, getOf(omni.NewMachineSetNode("m", newSet("", "", "")))(ctx, st), codes.OK)
+}
+
 func TestUpgrades(t *testing.T) {
 	s := start(t, embedded.Config{HealthyMachines: true})
 	st, ctx := operator(t, s), testContext(t)
