@@ -1,15 +1,12 @@
 package diff_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/google/go-cmp/cmp"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
-
-	"github.com/omni-syncd/omni-syncd/pkg/diff"
 )
 
 // machineLabels is a manifest of the labels of a machine.
@@ -196,28 +193,5 @@ func TestConsequences_MachineLabels(t *testing.T) {
 		if texts := strings.Join(s.texts(t), "\n"); strings.Contains(texts, "installs") || !strings.Contains(texts, "It cannot be taken now.") {
 			t.Errorf("%s: %s", name, texts)
 		}
-	}
-}
-
-func BenchmarkConsequences_MachineLabels(b *testing.B) {
-	before, after := files{}, files{}
-
-	var live omniState
-
-	for i := range 1000 {
-		before[fmt.Sprintf("fleet/%d.yaml", i)] = machineLabels(i, "pool: green")
-		after[fmt.Sprintf("fleet/%d.yaml", i)] = machineLabels(i, "pool: blue")
-		live = live.free("green", i)
-	}
-
-	before["fleet/class.yaml"], after["fleet/class.yaml"] = classManifest("blue", "blue"), classManifest("blue", "blue")
-	old, _ := rendered(b, before)
-	wanted, _ := rendered(b, after)
-	live = append(live, synced(old)...)
-	in := diff.Input{Source: self, Desired: wanted[0].Resources, Live: live.of("", wanted[0].Resources)}
-	plan := diff.Compute(in)
-
-	for b.Loop() {
-		diff.Consequences(plan, diff.Scene{Live: in.Live, Desired: in.Desired, Whole: live})
 	}
 }
