@@ -203,7 +203,7 @@ func (r *review) report(name string, hidden mask.Options) *diff.Report {
 
 		out.Entries = append(out.Entries, diff.Entry{
 			Plan: t.Plan, Path: r.file(t.Source, t.Path), Held: held(t),
-			Consequences: diff.Consequences(t.Plan, diff.Scene{Live: found.Live, Desired: found.Desired, Plans: plans}),
+			Consequences: diff.Consequences(t.Plan, diff.Scene{Live: found.Live, Desired: found.Desired, Plans: plans, Whole: found.Whole}),
 			Position: func(md *resource.Metadata) (string, int, int) {
 				at := found.Position(md)
 

@@ -135,7 +135,7 @@ func kindType(ts *testscript.TestScript, kind string) resource.Type {
 	for typ, name := range map[resource.Type]string{
 		omnires.ClusterType: "Cluster", omnires.MachineSetType: "MachineSet", omnires.MachineSetNodeType: "MachineSetNode",
 		omnires.ConfigPatchType: "ConfigPatch", omnires.MachineClassType: "MachineClass", omnires.KernelArgsType: "KernelArgs",
-		omnires.ExtensionsConfigurationType: "ExtensionsConfiguration",
+		omnires.ExtensionsConfigurationType: "ExtensionsConfiguration", omnires.MachineStatusType: "MachineStatus",
 	} {
 		if name == kind {
 			return typ

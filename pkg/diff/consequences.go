@@ -50,6 +50,9 @@ type Scene struct {
 	// Plans are those of the same run, this one among them: they tell a machine that moves
 	// from one that leaves.
 	Plans []*Plan
+	// Whole finds everything in Omni: fleet resources reach clusters and machines that are no part
+	// of their plan.
+	Whole Lookup
 	// Hostnames names machines by their IDs, where that is known.
 	Hostnames map[resource.ID]string
 }
@@ -106,12 +109,14 @@ type story struct {
 	// isNew says that the cluster does not exist yet.
 	isNew bool
 	sets  []*machineSet
+	// whole is what story.planned found, by type.
+	whole map[resource.Type]map[resource.ID]resource.Resource
 
 	told []Consequence
 }
 
 func newStory(p *Plan, scene Scene) *story {
-	s := &story{Scene: scene, plan: p, known: len(scene.Live) > 0, before: map[ref]resource.Resource{}, after: map[ref]resource.Resource{}}
+	s := &story{Scene: scene, plan: p, known: len(scene.Live) > 0, before: map[ref]resource.Resource{}, after: map[ref]resource.Resource{}, whole: map[resource.Type]map[resource.ID]resource.Resource{}}
 
 	for _, r := range scene.Live {
 		s.stands(r)
@@ -128,14 +133,13 @@ func newStory(p *Plan, scene Scene) *story {
 	}
 
 	for i := range p.Changes {
-		switch c := &p.Changes[i]; c.Action {
-		case Destroy:
-			delete(s.after, refOf(c.Old))
+		c := &p.Changes[i]
 
-			for _, r := range c.Cascade {
-				delete(s.after, refOf(r))
-			}
-		default:
+		for _, r := range c.destroys() {
+			delete(s.after, refOf(r))
+		}
+
+		if c.New != nil {
 			s.after[refOf(c.New)] = c.New
 		}
 	}
@@ -152,7 +156,10 @@ func newStory(p *Plan, scene Scene) *story {
 
 // stands puts a live resource of the target into the state before.
 func (s *story) stands(r resource.Resource) {
-	if !isTearingDown(r) && (s.plan.Target == "" || clusterOf(r) == s.plan.Target || r.Metadata().Type() == omni.KernelArgsType) {
+	_, ofMachine := r.Metadata().Labels().Get(omni.LabelMachine)
+	belongs := s.plan.Target == "" || clusterOf(r) == s.plan.Target || r.Metadata().Type() == omni.KernelArgsType || ofMachine
+
+	if belongs && !isTearingDown(r) {
 		s.before[refOf(r)] = r
 	}
 }

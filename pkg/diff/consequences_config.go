@@ -64,15 +64,18 @@ type layers struct {
 	cluster        []*configPatch
 	byMachineSet   map[string][]*configPatch
 	clusterMachine map[string][]*configPatch
+	// byMachine are those that a machine has in any cluster.
+	byMachine map[string][]*configPatch
 }
 
-// layers sorts patches as Omni does: those of the cluster, of the machine set and of the
-// machine, each by ID (internal/layeredresource/layeredresource.go).
+// layers sorts patches as Omni does: those of the cluster, of the machine set, of the machine
+// in the cluster and of the machine, each by ID (internal/layeredresource/layeredresource.go).
 func (s *story) layers(state map[ref]resource.Resource) layers {
-	l := layers{byMachineSet: map[string][]*configPatch{}, clusterMachine: map[string][]*configPatch{}}
+	l := layers{byMachineSet: map[string][]*configPatch{}, clusterMachine: map[string][]*configPatch{}, byMachine: map[string][]*configPatch{}}
 
 	for _, r := range state {
-		if r.Metadata().Type() != omni.ConfigPatchType || clusterOf(r) != s.plan.Target {
+		owner, ofMachine := r.Metadata().Labels().Get(omni.LabelMachine)
+		if r.Metadata().Type() != omni.ConfigPatchType || clusterOf(r) != s.plan.Target && !ofMachine {
 			continue
 		}
 
@@ -81,6 +84,8 @@ func (s *story) layers(state map[ref]resource.Resource) layers {
 		machine, hasMachine := r.Metadata().Labels().Get(omni.LabelClusterMachine)
 
 		switch {
+		case ofMachine:
+			l.byMachine[owner] = append(l.byMachine[owner], p)
 		case hasSet:
 			l.byMachineSet[set] = append(l.byMachineSet[set], p)
 		case hasMachine:
@@ -93,19 +98,22 @@ func (s *story) layers(state map[ref]resource.Resource) layers {
 	byID := func(a, b *configPatch) int { return cmp.Compare(a.id, b.id) }
 	slices.SortFunc(l.cluster, byID)
 
-	for _, patches := range l.byMachineSet {
-		slices.SortFunc(patches, byID)
-	}
-
-	for _, patches := range l.clusterMachine {
-		slices.SortFunc(patches, byID)
+	for _, layer := range []map[string][]*configPatch{l.byMachineSet, l.clusterMachine, l.byMachine} {
+		for _, patches := range layer {
+			slices.SortFunc(patches, byID)
+		}
 	}
 
 	return l
 }
 
 func (l layers) of(u unit) []*configPatch {
-	return slices.Concat(l.cluster, l.byMachineSet[u.set.id], l.clusterMachine[u.machine])
+	return slices.Concat(l.cluster, l.byMachineSet[u.set.id], l.own(u))
+}
+
+// own are the patches that a machine shares with no other.
+func (l layers) own(u unit) []*configPatch {
+	return slices.Concat(l.clusterMachine[u.machine], l.byMachine[u.machine])
 }
 
 // configEffect is what a change of patches does to the configuration of some machines.

@@ -42,7 +42,7 @@ func (m *merger) config(u unit) (map[string]any, error) {
 		m.shared[u.set.id] = b
 	}
 
-	own := m.clusterMachine[u.machine]
+	own := m.own(u)
 	if b.err != nil || len(own) == 0 {
 		return b.documents, b.err
 	}

@@ -23,8 +23,10 @@ func (s *story) units() []unit {
 
 	for _, state := range []map[ref]resource.Resource{s.before, s.after} {
 		for _, r := range state {
-			if machine, ok := r.Metadata().Labels().Get(omni.LabelClusterMachine); ok {
-				own[machine] = true
+			for _, key := range []string{omni.LabelClusterMachine, omni.LabelMachine} {
+				if machine, ok := r.Metadata().Labels().Get(key); ok {
+					own[machine] = true
+				}
 			}
 		}
 	}

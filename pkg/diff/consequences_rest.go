@@ -153,38 +153,5 @@ func harmless(c *Change, f Field) bool {
 		!slices.ContainsFunc(policyWords, func(p struct{ annotation, on, short, text, over string }) bool {
 			return strings.Contains(f.Path, p.annotation)
 		}) &&
-		c.Metadata().Type() != omni.ConfigPatchType
-}
-
-// fleet tells what happens to resources that belong to no cluster.
-func (s *story) fleet() {
-	var gone []string
-
-	for i := range s.plan.Changes {
-		c := &s.plan.Changes[i]
-
-		switch typ := c.Metadata().Type(); {
-		case c.Action == Destroy && typ == omni.MachineClassType:
-			s.tell(Destructive, c.Old, "class −"+c.Old.Metadata().ID(), "The machine class %s is deleted. Omni refuses that while a machine set uses it.", c.Old.Metadata().ID())
-		case c.Action == Destroy:
-			gone = append(gone, Name(c.Old))
-		case typ == omni.MachineClassType && c.Action == Update && changesSpec(c):
-			s.tell(Info, c.New, "class "+c.New.Metadata().ID(), "The machine class %s matches other machines. Machines that are in a cluster stay there; what machine sets take from now on follows the new rule, and a set without a limit takes what matches.", c.New.Metadata().ID())
-		case typ == omni.MachineClassType && c.Action == Create:
-			s.tell(Info, c.New, "class "+c.New.Metadata().ID(), "A new machine class, %s. It moves no machine by itself.", c.New.Metadata().ID())
-		}
-	}
-
-	if n := len(gone); n > 0 {
-		s.tell(Destructive, nil, count(n, "fleet resource")+" deleted", "%s left Git and %s deleted from Omni.", list(gone), each(n, "is", "are"))
-	}
-
-	for i := range s.plan.Left {
-		left := &s.plan.Left[i]
-		s.tell(Info, left.Resource, "1 "+each(btoi(left.Leaving), "leaving", "kept"), "%s %s.", Name(left.Resource), left.Words())
-	}
-}
-
-func changesSpec(c *Change) bool {
-	return slices.ContainsFunc(c.Fields, func(f Field) bool { return strings.HasPrefix(f.Path, "spec") })
+		c.Metadata().Type() != omni.ConfigPatchType && (c.Metadata().Type() != omni.MachineLabelsType || !strings.HasPrefix(f.Path, "metadata.labels"))
 }

@@ -45,12 +45,24 @@ type Change struct {
 }
 
 // Metadata identifies the resource that the change writes.
-func (c *Change) Metadata() *resource.Metadata {
+func (c *Change) Metadata() *resource.Metadata { return c.subject().Metadata() }
+
+// subject returns the resource after the change, or the one that it destroys.
+func (c *Change) subject() resource.Resource {
 	if c.New != nil {
-		return c.New.Metadata()
+		return c.New
 	}
 
-	return c.Old.Metadata()
+	return c.Old
+}
+
+// destroys returns what is gone after the change.
+func (c *Change) destroys() []resource.Resource {
+	if c.Action != Destroy {
+		return nil
+	}
+
+	return append([]resource.Resource{c.Old}, c.Cascade...)
 }
 
 // stage orders the actions of a plan: create, then take over, then change, then let go, then destroy (G7).

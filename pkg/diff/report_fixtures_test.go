@@ -64,6 +64,34 @@ func (o omniState) joined(set string, machines ...int) omniState {
 	return o
 }
 
+// Get implements diff.Lookup.
+func (o omniState) Get(typ resource.Type, id resource.ID) (resource.Resource, bool) {
+	for _, r := range o.List(typ) {
+		if r.Metadata().ID() == id {
+			return r, true
+		}
+	}
+
+	return nil, false
+}
+
+// List implements diff.Lookup.
+func (o omniState) List(typ resource.Type) []resource.Resource {
+	all := slices.DeleteFunc(slices.Clone(o), func(r resource.Resource) bool { return r.Metadata().Type() != typ })
+	slices.SortFunc(all, func(a, b resource.Resource) int { return strings.Compare(a.Metadata().ID(), b.Metadata().ID()) })
+
+	return all
+}
+
+// Cluster implements diff.Lookup.
+func (o omniState) Cluster(name string) []resource.Resource {
+	return slices.DeleteFunc(slices.Clone(o), func(r resource.Resource) bool {
+		cluster, _ := r.Metadata().Labels().Get(omni.LabelCluster)
+
+		return cluster != name && (r.Metadata().Type() != omni.ClusterType || r.Metadata().ID() != name)
+	})
+}
+
 // m1 returns the ID of a machine.
 func m1(n int) string { return fmt.Sprintf("%08d-0000-4000-8000-%012d", n, n) }
 
@@ -170,7 +198,7 @@ func (s scenario) report(tb testing.TB) *diff.Report {
 		in.Source, in.Fate, in.PruneForeign, in.KeepParts = self, fates(s.keep), s.pruneForeign, s.keepParts
 		in.Live = live.of(in.Target, in.Desired)
 		plan := diff.Compute(in)
-		scenes[plan] = diff.Scene{Live: in.Live, Desired: in.Desired, Hostnames: hostnames()}
+		scenes[plan] = diff.Scene{Live: in.Live, Desired: in.Desired, Hostnames: hostnames(), Whole: live}
 		entry := diff.Entry{Plan: plan, Path: path, Held: s.held[in.Target]}
 
 		if t != nil {

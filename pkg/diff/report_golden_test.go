@@ -51,7 +51,7 @@ func scenarios() map[string]scenario {
 		return all
 	}
 
-	return map[string]scenario{
+	all := map[string]scenario{
 		"kubernetes": {before: one(tmpl{}), after: one(tmpl{kubernetes: "v1.35.0"})},
 		"talos":      {before: one(tmpl{}), after: one(tmpl{talos: "v1.12.1"})},
 		"talos-in-parallel": {
@@ -168,6 +168,10 @@ func scenarios() map[string]scenario {
 			return "v1.35.0"
 		})},
 	}
+
+	maps.Copy(all, fleetScenarios())
+
+	return all
 }
 
 // locked is documents that lock machines.

@@ -3,6 +3,7 @@ package sync
 import (
 	"github.com/cosi-project/runtime/pkg/resource"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -12,6 +13,8 @@ import (
 type Evidence struct {
 	// Desired is what Git describes, and Live what Omni holds of it.
 	Desired, Live []resource.Resource
+	// Whole finds everything in Omni, for fleet resources; nil for clusters, whose plans need no more than Live.
+	Whole diff.Lookup
 	// Refused is what Omni would refuse of it, at the place in Git.
 	Refused template.Problems
 
@@ -41,6 +44,10 @@ func (e *Engine) Evidence(key Key) Evidence {
 	}
 
 	found := Evidence{Live: live, target: t.desired}
+
+	if t.Target == "" {
+		found.Whole = e.Snapshot
+	}
 
 	if t.desired != nil {
 		found.Desired = t.desired.Resources

@@ -42,7 +42,12 @@ func put(e *Engine, r resource.Resource) {
 
 // member returns a machine of the cluster a.
 func member(id string, phase resource.Phase, controlPlane bool) resource.Resource {
-	r := omnires.NewMachineSetNode(id, omnires.NewMachineSet("a-x"))
+	set := "a-workers"
+	if controlPlane {
+		set = "a-control-planes"
+	}
+
+	r := omnires.NewMachineSetNode(id, omnires.NewMachineSet(set))
 	r.Metadata().Labels().Set(omnires.LabelCluster, "a")
 	r.Metadata().SetPhase(phase)
 

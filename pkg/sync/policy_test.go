@@ -146,6 +146,37 @@ func confirm(t *testing.T, d *daemon.Daemon, name string) {
 	}
 }
 
+// G11: the guard knew listed machines only, and a control plane of a machine class shrank from 3 to 1
+// unasked. The confirmation covers that step and no other.
+func TestG11_QuorumOfAClass(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	sized := func(n int) fstest.MapFS {
+		return fstest.MapFS{"x.yaml": class("x", "1"), "a.yaml": text("%s", strings.ReplaceAll(string(ofClass("a", "x").Data), "size: 1", fmt.Sprintf("size: %d", n)))}
+	}
+
+	first := daemon.Start(t, o, nil)
+	applied(t, first, first.Feed(sized(4)))
+
+	status := first.Apply(t, sized(2))
+	if !strings.Contains(message(status, "a"), "2 of 4 control plane machines would leave at once") {
+		t.Fatalf("not refused: %s", message(status, "a"))
+	}
+
+	confirm(t, first, "a")
+	first.Stop(t)
+
+	second := daemon.Start(t, o, nil)
+	applied(t, second, second.Feed(sized(2)))
+	applied(t, second, second.Feed(sized(5)))
+
+	if status = second.Apply(t, sized(2)); !strings.Contains(message(status, "a"), "3 of 5") {
+		t.Fatalf("another step, and nobody was asked: %s", message(status, "a"))
+	}
+
+	confirm(t, second, "a")
+	within(t, second, "the step", func(s sync.Status) bool { return s.Settled() && s.Synced() })
+}
+
 // G11: most of a control plane does not leave at once, unless that is confirmed.
 func TestG11_Quorum(t *testing.T) {
 	for _, test := range []struct {

@@ -22,7 +22,7 @@ func (e *Engine) protect(t *target, plan *diff.Plan) (reason string, cause Cause
 		return "", "" // what goes as a whole is guarded as such
 	}
 
-	controlPlane := leavingMembers(plan, e.Snapshot.Cluster(t.Target))
+	controlPlane := leavingMembers(plan, t.live)
 	lost := controlPlane.planned > 0 && controlPlane.losesQuorum()
 	going := e.goingSlowly(t, plan)
 
@@ -68,7 +68,7 @@ func (e *Engine) goingSlowly(t *target, plan *diff.Plan) []string {
 		}
 	}
 
-	if n := machinesLeaving(plan, e.Snapshot.Cluster(t.Target)); t.src.MaxDeleteMachines > 0 && n > t.src.MaxDeleteMachines {
+	if n := machinesLeaving(plan, t.live); t.src.MaxDeleteMachines > 0 && n > t.src.MaxDeleteMachines {
 		going = append(going, fmt.Sprintf("%d machines (maxDeleteMachines allows %d at once)", n, t.src.MaxDeleteMachines))
 	}
 

@@ -71,6 +71,8 @@ type controllers struct {
 	machines map[resource.ID]*omni.MachineStatus
 	homes    map[resource.ID]string  // machine → the cluster that last named it
 	classes  map[string]map[ref]bool // cluster → its machine sets that take machines from a class
+	labels   map[resource.ID]*omni.MachineLabels
+	relabel  map[resource.ID]bool // machines that may have to get other labels
 }
 
 // runControllers runs until the context ends, and begins anew when a watch breaks.
@@ -84,6 +86,8 @@ func runControllers(ctx context.Context, s *Server) error {
 			machines: map[resource.ID]*omni.MachineStatus{},
 			homes:    map[resource.ID]string{},
 			classes:  map[string]map[ref]bool{},
+			labels:   map[resource.ID]*omni.MachineLabels{},
+			relabel:  map[resource.ID]bool{},
 		}
 
 		if err := c.run(ctx); err != nil && ctx.Err() == nil {
@@ -184,7 +188,11 @@ func (c *controllers) put(res resource.Resource) {
 
 		c.queueHome(id)
 
-		if hasLabel(machine, omni.MachineStatusLabelAvailable) && (before == nil || !hasLabel(before, omni.MachineStatusLabelAvailable)) {
+		if c.labels[id] != nil {
+			c.queueLabels(id)
+		}
+
+		if hasLabel(machine, omni.MachineStatusLabelAvailable) && (before == nil || !maps.Equal(before.Metadata().Labels().Raw(), machine.Metadata().Labels().Raw())) {
 			c.queueClasses()
 		}
 
@@ -213,6 +221,9 @@ func (c *controllers) put(res resource.Resource) {
 		}
 	case *omni.MachineClass:
 		c.queueClasses()
+	case *omni.MachineLabels:
+		c.labels[id] = res
+		c.queueLabels(id)
 	}
 
 	if name == "" && res.Metadata().Phase() == resource.PhaseTearingDown {
@@ -245,6 +256,11 @@ func (c *controllers) drop(res resource.Resource) {
 	delete(c.clusters[name], key)
 	delete(c.classes[name], key)
 
+	if key.typ == omni.MachineLabelsType {
+		delete(c.labels, key.id)
+		c.queueLabels(key.id)
+	}
+
 	if name == "" {
 		delete(c.loose, key)
 	}
@@ -275,8 +291,8 @@ func (c *controllers) work(ctx context.Context, name string) {
 	}
 
 	if name == "" {
-		if err := c.destroyTornDown(ctx, c.tornDownLoose()); err != nil {
-			c.logger.Warn("destroy what was torn down", zap.Error(err))
+		if err := errors.Join(c.relabelMachines(ctx), c.destroyTornDown(ctx, c.tornDownLoose())); err != nil && ctx.Err() == nil {
+			c.logger.Warn("reconcile what is in no cluster", zap.Error(err))
 		}
 
 		return

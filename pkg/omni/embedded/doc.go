@@ -47,7 +47,7 @@
 //     of a Talos upgrade change at once. Locked machines do not wait with it.
 //   - A cluster without a ready control plane is never ready; a real Omni says so for a moment when only empty workers exist.
 //   - Some types that Omni makes of its own are missing (ClusterMachineConfig, Link, LoadBalancerStatus, ...), and so are KernelArgs and
-//     MachineLabels that it derives from a machine.
+//     MachineLabels that it derives from a machine. MachineLabels that a user writes do label the machine.
 //   - A position in a watch counts per resource type, a real one across all of them. So a bookmark from the future waits for ever, where
 //     etcd would go on once it got there. A restore keeps no history: an older bookmark is compacted.
 //   - No access policies as resources (Account.Clusters stands in for them), no users, infrastructure providers, OIDC or SAML; of the

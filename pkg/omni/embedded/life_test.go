@@ -291,41 +291,6 @@ func TestStatusesOnTheWayUp(t *testing.T) {
 	}
 }
 
-func TestMachineClass(t *testing.T) {
-	s := start(t, embedded.Config{Machines: []embedded.Machine{
-		{ID: machineA},
-		{ID: "large-1", Labels: map[string]string{"size": "large"}},
-		{ID: "large-2", Labels: map[string]string{"size": "large"}, Off: true},
-	}})
-	st, ctx := operator(t, s), testContext(t)
-
-	class := omni.NewMachineClass("large")
-	class.TypedSpec().Value.MatchLabels = []string{"size = large"}
-	must(t, st.Create(ctx, class))
-
-	syncTemplate(t, st, strings.Replace(clusterTemplate, "machines:\n  - "+machineB, "machineClass:\n  name: large\n  size: 2", 1))
-
-	node := waitFor(t, st, omni.NewMachineSetNode("large-1", newSet("", "", "")).Metadata(), func(r *omni.MachineSetNode) bool {
-		return r.Metadata().Phase() == resource.PhaseRunning
-	})
-
-	if _, ok := node.Metadata().Labels().Get(omni.LabelManagedByMachineSetNodeController); !ok || node.Metadata().Owner() != "" {
-		t.Errorf("a node of a class has labels %v and owner %q", node.Metadata().Labels(), node.Metadata().Owner())
-	}
-
-	must(t, s.AddMachine(ctx, embedded.Machine{ID: "large-3", Labels: map[string]string{"size": "large"}}))
-	waitReady(t, st, "blue", 3)
-
-	// Scaled down, the set gives a machine back.
-	must(t, update(ctx, st, newSet("", "blue-workers", ""), func(r *omni.MachineSet) { r.TypedSpec().Value.MachineAllocation.MachineCount = 1 }))
-	waitGone(t, st, omni.NewClusterMachine("large-3").Metadata())
-	waitFor(t, st, omni.NewMachineStatus("large-3").Metadata(), func(r *omni.MachineStatus) bool {
-		_, available := r.Metadata().Labels().Get(omni.MachineStatusLabelAvailable)
-
-		return available
-	})
-}
-
 func TestUpgrades(t *testing.T) {
 	s := start(t, embedded.Config{HealthyMachines: true})
 	st, ctx := operator(t, s), testContext(t)

@@ -2,9 +2,13 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/resource/kvutils"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/siderolabs/omni/client/api/omni/specs"
@@ -14,7 +18,8 @@ import (
 // Machine is a machine that has connected to this Omni.
 type Machine struct {
 	ID string
-	// Labels, beside those that Omni derives from the hardware (arch amd64, platform metal, 4 cores, ...).
+	// Labels of its image, beside those that Omni derives from the hardware (arch amd64, platform metal, 4 cores, ...). MachineLabels
+	// come on top of them.
 	Labels map[string]string
 	// TalosVersion it runs; the oldest on offer if empty, so that every cluster takes it.
 	TalosVersion string
@@ -61,9 +66,8 @@ func addMachine(ctx context.Context, st state.State, machine Machine) error {
 	omni.ReconcileMachineStatusLabels(res)
 	res.Metadata().Labels().Set(omni.MachineStatusLabelAvailable, "")
 
-	for key, value := range machine.Labels {
-		res.Metadata().Labels().Set(key, value)
-	}
+	res.TypedSpec().Value.ImageLabels = machine.Labels
+	setUserLabels(res, nil)
 
 	setPower(res, !machine.Off)
 
@@ -135,4 +139,69 @@ func changeMachine(ctx context.Context, st state.State, id resource.ID, change f
 	}, state.WithUpdateOwner(ownerMachineStatus))
 
 	return ignoreMissing(err)
+}
+
+// queueLabels has a machine's labels looked at.
+func (c *controllers) queueLabels(machine resource.ID) {
+	c.relabel[machine] = true
+	c.queue.Add("")
+}
+
+// relabelMachines gives machines the labels that users want.
+func (c *controllers) relabelMachines(ctx context.Context) error {
+	c.mu.Lock()
+
+	due := map[resource.ID]*omni.MachineLabels{}
+
+	for id := range c.relabel {
+		if status := c.machines[id]; status != nil && setUserLabels(status.DeepCopy().(*omni.MachineStatus), c.labels[id]) {
+			due[id] = c.labels[id]
+		}
+	}
+
+	clear(c.relabel)
+	c.mu.Unlock()
+
+	var errs []error
+
+	for id, wanted := range due {
+		errs = append(errs, changeMachine(ctx, c.st, id, func(res *omni.MachineStatus) { setUserLabels(res, wanted) }))
+	}
+
+	return errors.Join(errs...)
+}
+
+// setUserLabels gives a machine the labels of its image and, over them, those that users want, which may be nil. Those of Omni stay. It
+// reports whether that is a change.
+func setUserLabels(res *omni.MachineStatus, wanted *omni.MachineLabels) bool {
+	after := map[string]string{}
+
+	for key, value := range res.Metadata().Labels().Raw() {
+		if strings.HasPrefix(key, omni.SystemLabelPrefix) {
+			after[key] = value
+		}
+	}
+
+	maps.Copy(after, res.TypedSpec().Value.GetImageLabels())
+
+	if wanted != nil {
+		for key, value := range wanted.Metadata().Labels().Raw() {
+			if !strings.HasPrefix(key, omni.SystemLabelPrefix) {
+				after[key] = value
+			}
+		}
+	}
+
+	if maps.Equal(res.Metadata().Labels().Raw(), after) {
+		return false
+	}
+
+	*res.Metadata().Labels() = resource.Labels{}
+	res.Metadata().Labels().Do(func(labels kvutils.TempKV) {
+		for key, value := range after {
+			labels.Set(key, value)
+		}
+	})
+
+	return true
 }

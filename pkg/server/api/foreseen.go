@@ -17,8 +17,9 @@ type foreseen struct {
 	byPlan map[*diff.Plan][]diff.Consequence
 }
 
-// of says what the plan of a target does. Of other clusters nothing is said, also where a
-// machine moves to one: not everybody may know of them.
+// of says what the plan of a target does. The plan of a cluster says nothing of others, also where a
+// machine moves to one: not everybody may know of them. That of fleet resources is for callers who
+// may see every cluster.
 func (f *foreseen) of(engine Engine, t *sync.TargetStatus) []diff.Consequence {
 	f.mu.Lock()
 	kept, ok := f.byPlan[t.Plan]
@@ -29,7 +30,7 @@ func (f *foreseen) of(engine Engine, t *sync.TargetStatus) []diff.Consequence {
 	}
 
 	evidence := engine.Evidence(t.Key)
-	found := diff.Consequences(t.Plan, diff.Scene{Live: evidence.Live, Desired: evidence.Desired})
+	found := diff.Consequences(t.Plan, diff.Scene{Live: evidence.Live, Desired: evidence.Desired, Whole: evidence.Whole})
 
 	f.mu.Lock()
 	defer f.mu.Unlock()
