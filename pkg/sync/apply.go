@@ -63,6 +63,9 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 	return errAgain
 }
 
+// notCurrent is why nothing is written after a watch was lost (G2). The Snapshot tells when that is over.
+const notCurrent = "waiting until all that Omni holds is in sight again"
+
 // guard keeps a plan that must not be applied from being applied.
 func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	switch {
@@ -101,6 +104,8 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 		reason, cause = "the cluster is synced on request only ("+AnnotationSync+": manual, or `sync: manual` of its source)", CauseManual
 	case lost != "":
 		reason, cause = lost, CauseConfirmation
+	case !e.Snapshot.Current():
+		return &WaitError{Reason: notCurrent + "; pending: " + plan.Summary()}
 	default:
 		return e.preflight(t)
 	}

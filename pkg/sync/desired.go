@@ -113,6 +113,8 @@ type target struct {
 	// moved are the fleet resources that other sources describe.
 	moved []resource.Resource
 	live  []resource.Resource
+	// looked is what the first look of the pass that went wrong found (Engine.look).
+	looked error
 }
 
 func (t *target) input(live []resource.Resource) diff.Input {

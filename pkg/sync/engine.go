@@ -143,6 +143,8 @@ type Engine struct {
 	flights *flights
 	// naming lets one target at a time create or destroy under an ID.
 	naming keymutex.KeyMutex
+	// looks are for Engine.look.
+	looks *looks
 	// suspending lets one request change the suspensions at a time.
 	suspending sync.Mutex
 	// changes counts what changed in Omni and belongs to no cluster: what a refused
@@ -164,6 +166,7 @@ func New(cfg Config) *Engine {
 		blocked: newBlocked(),
 		journal: newJournal(cfg.History),
 		flights: newFlights(),
+		looks:   newLooks(),
 		naming:  keymutex.NewHashed(4096), // so many that two writes hardly ever share one
 	}
 
