@@ -5,98 +5,12 @@ package omni
 import (
 	"context"
 	"encoding/base64"
-	"io"
 	"math/rand/v2"
-	"net"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/omni-syncd/omni-syncd/test/halfopen"
 )
-
-// narrow passes bytes on to a server, and buffers next to nothing: what it does not take stays with the sender's kernel,
-// as on a line that leads nowhere.
-type narrow struct {
-	net.Listener
-	target string
-
-	stalled atomic.Pointer[chan struct{}] // bytes wait for it on their way up
-	up      atomic.Int64                  // bytes that went to the server
-	lines   atomic.Int64
-	ended   chan struct{} // one for each connection that ended
-}
-
-func newNarrow(t *testing.T, target string) *narrow {
-	t.Helper()
-
-	small := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		if failed := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) }); failed != nil {
-			return failed
-		}
-
-		return err
-	}}
-
-	listener, err := small.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	n := &narrow{Listener: listener, target: target, ended: make(chan struct{}, 100)}
-	n.release()
-
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-
-			n.lines.Add(1)
-
-			go n.pass(client)
-		}
-	}()
-
-	t.Cleanup(func() { _ = listener.Close() })
-
-	return n
-}
-
-func (n *narrow) pass(client net.Conn) {
-	server, err := net.Dial("tcp", n.target)
-	if err != nil {
-		return
-	}
-
-	go func() {
-		_, _ = io.Copy(client, server)
-		_ = client.Close()
-	}()
-
-	for buffer := make([]byte, 512); ; {
-		got, err := client.Read(buffer)
-		<-*n.stalled.Load()
-
-		if wrote, failed := server.Write(buffer[:got]); failed != nil || err != nil {
-			break
-		} else {
-			n.up.Add(int64(wrote))
-		}
-	}
-
-	_ = server.Close()
-	n.ended <- struct{}{}
-}
-
-func (n *narrow) stall() (release func()) {
-	held := make(chan struct{})
-	n.stalled.Store(&held)
-
-	return func() { close(held) }
-}
-
-func (n *narrow) release() { n.stall()() }
 
 // G5, G8: a write whose time is over on a line that leads nowhere is not delivered when the line works again, and the
 // next one takes another line. Neither is one that was under way when the connection was closed.
@@ -111,7 +25,7 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 			place.up(t)
 			t.Cleanup(place.down)
 
-			line, dial := newNarrow(t, place.address), func() *Conn {
+			way, dial := halfopen.New(t, place.address), func() *Conn {
 				key, _ := newKey(t, time.Hour)
 
 				conn, err := Dial(ConnConfig{Endpoint: "http://" + place.address, ServiceAccountKey: key})
@@ -124,7 +38,7 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 				return conn
 			}
 
-			place.address = line.Addr().String()
+			place.address = way.Address
 			conn := dial()
 
 			if err := conn.State().Create(t.Context(), newPatch("before", "a", "x")); err != nil {
@@ -136,7 +50,7 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 				big[i] = byte(rand.Uint32())
 			}
 
-			before, release := line.up.Load(), line.stall()
+			before, release := way.Sent(), way.Stall()
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
 
@@ -151,12 +65,12 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 			release()
 
 			select {
-			case <-line.ended:
+			case <-way.Ended:
 			case <-time.After(10 * time.Second):
 				t.Error("the connection was not ended")
 			}
 
-			if sent := line.up.Load() - before; sent > int64(len(big)) {
+			if sent := way.Sent() - before; sent > int64(len(big)) {
 				t.Errorf("%d bytes were delivered afterwards", sent)
 			}
 
@@ -168,8 +82,8 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 				t.Error(err)
 			}
 
-			if _, err := conn.State().Get(t.Context(), newPatch("late", "a", "").Metadata()); !NotFound(err) || line.lines.Load() != 2 {
-				t.Errorf("over %d lines: %v", line.lines.Load(), err)
+			if _, err := conn.State().Get(t.Context(), newPatch("late", "a", "").Metadata()); !NotFound(err) || way.Opened() != 2 {
+				t.Errorf("over %d lines: %v", way.Opened(), err)
 			}
 		})
 	}
@@ -183,10 +97,10 @@ func TestLine_Reads(t *testing.T) {
 	place.up(t)
 	t.Cleanup(place.down)
 
-	line := newNarrow(t, place.address)
+	way := halfopen.New(t, place.address)
 	key, _ := newKey(t, time.Hour)
 
-	conn, err := Dial(ConnConfig{Endpoint: "http://" + line.Addr().String(), ServiceAccountKey: key})
+	conn, err := Dial(ConnConfig{Endpoint: "http://" + way.Address, ServiceAccountKey: key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +110,7 @@ func TestLine_Reads(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	release := line.stall()
+	release := way.Stall()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 
@@ -206,7 +120,7 @@ func TestLine_Reads(t *testing.T) {
 
 	release()
 
-	if _, err := conn.State().Get(t.Context(), newCluster("a").Metadata()); !NotFound(err) || line.lines.Load() != 1 {
-		t.Errorf("over %d lines: %v", line.lines.Load(), err)
+	if _, err := conn.State().Get(t.Context(), newCluster("a").Metadata()); !NotFound(err) || way.Opened() != 1 {
+		t.Errorf("over %d lines: %v", way.Opened(), err)
 	}
 }
