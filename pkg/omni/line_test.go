@@ -1,6 +1,6 @@
 //go:build unix
 
-package omni
+package omni_test
 
 import (
 	"context"
@@ -9,8 +9,45 @@ import (
 	"testing"
 	"time"
 
-	"github.com/omni-syncd/omni-syncd/test/halfopen"
+	"github.com/siderolabs/omni/client/api/omni/specs"
+	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/test/daemon"
 )
+
+// onLine returns a line to an Omni, and what dials over it.
+func onLine(t *testing.T) (line *daemon.Line, dial func() *omni.Conn) {
+	t.Helper()
+
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	line = daemon.NewLine(t, o)
+
+	return line, func() *omni.Conn {
+		conn, err := omni.Dial(omni.ConnConfig{Endpoint: line.Endpoint, ServiceAccountKey: o.ServiceAccountKey(embedded.AccountOperator)})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		t.Cleanup(func() { _ = conn.Close() })
+
+		return conn
+	}
+}
+
+func patch(t *testing.T, id, value string) *omnires.ConfigPatch {
+	t.Helper()
+
+	r := omnires.NewConfigPatch(id)
+	r.Metadata().Labels().Set(omnires.LabelCluster, "a")
+
+	if err := r.TypedSpec().Value.SetUncompressedData([]byte("machine: {env: {X: "+value+"}}"), specs.WithConfigCompressionOption(specs.GetCompressionConfig())); err != nil {
+		t.Fatal(err)
+	}
+
+	return r
+}
 
 // G5, G8: a write whose time is over on a line that leads nowhere is not delivered when the line works again, and the
 // next one takes another line. Neither is one that was under way when the connection was closed.
@@ -21,27 +58,10 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			place := &site{lab: newLab()}
-			place.up(t)
-			t.Cleanup(place.down)
-
-			way, dial := halfopen.New(t, place.address), func() *Conn {
-				key, _ := newKey(t, time.Hour)
-
-				conn, err := Dial(ConnConfig{Endpoint: "http://" + place.address, ServiceAccountKey: key})
-				if err != nil {
-					t.Fatal(err)
-				}
-
-				t.Cleanup(func() { _ = conn.Close() })
-
-				return conn
-			}
-
-			place.address = way.Address
+			line, dial := onLine(t)
 			conn := dial()
 
-			if err := conn.State().Create(t.Context(), newPatch("before", "a", "x")); err != nil {
+			if err := conn.State().Create(t.Context(), patch(t, "before", "x")); err != nil {
 				t.Fatal(err)
 			}
 
@@ -50,7 +70,7 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 				big[i] = byte(rand.Uint32())
 			}
 
-			before, release := way.Sent(), way.Stall()
+			before, release := line.Sent(), line.Stall()
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
 
@@ -58,19 +78,19 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 				time.AfterFunc(100*time.Millisecond, func() { _ = conn.Close() })
 			}
 
-			if err := conn.State().Create(ctx, newPatch("late", "a", base64.StdEncoding.EncodeToString(big))); !Transient(err) {
+			if err := conn.State().Create(ctx, patch(t, "late", base64.StdEncoding.EncodeToString(big))); !omni.Transient(err) {
 				t.Errorf("the write came back with %v", err)
 			}
 
 			release()
 
 			select {
-			case <-way.Ended:
+			case <-line.Ended:
 			case <-time.After(10 * time.Second):
 				t.Error("the connection was not ended")
 			}
 
-			if sent := way.Sent() - before; sent > int64(len(big)) {
+			if sent := line.Sent() - before; sent > int64(len(big)) {
 				t.Errorf("%d bytes were delivered afterwards", sent)
 			}
 
@@ -78,12 +98,12 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 				conn = dial()
 			}
 
-			if err := conn.State().Create(t.Context(), newPatch("after", "a", "x")); err != nil {
+			if err := conn.State().Create(t.Context(), patch(t, "after", "x")); err != nil {
 				t.Error(err)
 			}
 
-			if _, err := conn.State().Get(t.Context(), newPatch("late", "a", "").Metadata()); !NotFound(err) || way.Opened() != 2 {
-				t.Errorf("over %d lines: %v", way.Opened(), err)
+			if _, err := conn.State().Get(t.Context(), omnires.NewConfigPatch("late").Metadata()); !omni.NotFound(err) || line.Opened() != 2 {
+				t.Errorf("over %d lines: %v", line.Opened(), err)
 			}
 		})
 	}
@@ -93,34 +113,24 @@ func TestG8_NothingIsDeliveredLater(t *testing.T) {
 func TestLine_Reads(t *testing.T) {
 	t.Parallel()
 
-	place := &site{lab: newLab()}
-	place.up(t)
-	t.Cleanup(place.down)
+	line, dial := onLine(t)
+	conn := dial()
 
-	way := halfopen.New(t, place.address)
-	key, _ := newKey(t, time.Hour)
-
-	conn, err := Dial(ConnConfig{Endpoint: "http://" + way.Address, ServiceAccountKey: key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close() //nolint:errcheck // the test is over
-
-	if _, err := conn.State().Get(t.Context(), newCluster("a").Metadata()); !NotFound(err) {
+	if err := conn.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
-	release := way.Stall()
+	release := line.Stall()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 
-	if _, err := conn.State().Get(ctx, newCluster("a").Metadata()); !Transient(err) {
+	if _, err := conn.State().Get(ctx, omnires.NewCluster("a").Metadata()); !omni.Transient(err) {
 		t.Errorf("got %v", err)
 	}
 
 	release()
 
-	if _, err := conn.State().Get(t.Context(), newCluster("a").Metadata()); !NotFound(err) || way.Opened() != 1 {
-		t.Errorf("over %d lines: %v", way.Opened(), err)
+	if err := conn.Check(t.Context()); err != nil || line.Opened() != 1 {
+		t.Errorf("over %d lines: %v", line.Opened(), err)
 	}
 }

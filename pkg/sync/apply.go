@@ -64,7 +64,7 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 }
 
 // notCurrent is why nothing is written after a watch was lost (G2). The Snapshot tells when that is over.
-const notCurrent = "waiting until all that Omni holds is in sight again"
+const notCurrent = "reading Omni again after an interruption"
 
 // guard keeps a plan that must not be applied from being applied.
 func (e *Engine) guard(t *target, plan *diff.Plan) error {

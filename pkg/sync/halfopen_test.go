@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/base64"
 	"math/rand/v2"
-	"net/url"
 	"strings"
 	gosync "sync"
 	"testing"
@@ -21,7 +20,6 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 	"github.com/omni-syncd/omni-syncd/test/daemon"
-	"github.com/omni-syncd/omni-syncd/test/halfopen"
 )
 
 // beforeCreate does something when a patch is about to be created, once.
@@ -39,7 +37,7 @@ func (s beforeCreate) Create(ctx context.Context, r resource.Resource, opts ...s
 	return s.State.Create(ctx, r, opts...)
 }
 
-// G8, G5: the line stops right before a patch is sent, and the cluster is locked while the patch is on its way. When the
+// G8, G5: the line stops right before a patch is sent, and the cluster is locked while the patch is on its line. When the
 // line works again, the patch does not arrive.
 func TestG8_HalfOpenLine(t *testing.T) {
 	var (
@@ -49,15 +47,9 @@ func TestG8_HalfOpenLine(t *testing.T) {
 
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true, OnWrite: writes.add})
 
-	endpoint, err := url.Parse(o.Endpoint())
-	if err != nil {
-		t.Fatal(err)
-	}
+	line := daemon.NewLine(t, o)
 
-	way := halfopen.New(t, endpoint.Host)
-	endpoint.Host = way.Address
-
-	conn, err := omni.Dial(omni.ConnConfig{Endpoint: endpoint.String(), ServiceAccountKey: o.ServiceAccountKey(embedded.AccountOperator)})
+	conn, err := omni.Dial(omni.ConnConfig{Endpoint: line.Endpoint, ServiceAccountKey: o.ServiceAccountKey(embedded.AccountOperator)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +58,7 @@ func TestG8_HalfOpenLine(t *testing.T) {
 
 	d := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) {
 		c.Timeout = time.Second
-		c.State = beforeCreate{conn.State(), gosync.OnceFunc(func() { stalled <- way.Stall() })}
+		c.State = beforeCreate{conn.State(), gosync.OnceFunc(func() { stalled <- line.Stall() })}
 	})
 	d.Apply(t, fstest.MapFS{"a.yaml": patched("a", machine(1))})
 
@@ -82,7 +74,7 @@ func TestG8_HalfOpenLine(t *testing.T) {
 	lock(t, o, "a")
 	within(t, d, "the lock", func(s sync.Status) bool { return strings.Contains(message(s, "a"), "locked in Omni") })
 	release()
-	await(t, "the end of the connection", way.Ended)
+	await(t, "the end of the connection", line.Ended)
 
 	for _, w := range writes.all()[wrote:] {
 		if strings.HasPrefix(w, "Create") {

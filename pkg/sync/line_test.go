@@ -139,7 +139,7 @@ func TestG2_WatchAway(t *testing.T) {
 
 	d.Feed(fstest.MapFS{"a.yaml": patched("a", machine(1), [2]string{"400-x", "1"})})
 
-	status := within(t, d, "the wait", func(s sync.Status) bool { return strings.Contains(message(s, "a"), "in sight again; pending: ") })
+	status := within(t, d, "the wait", func(s sync.Status) bool { return strings.Contains(message(s, "a"), "after an interruption; pending: ") })
 	expect(t, "writes", []string{}, writes.all()[wrote:])
 
 	if !status.Ready || status.Settled() {

@@ -1,21 +1,21 @@
 //go:build unix
 
-// Package halfopen is a network between a client and a server that leads nowhere for a while.
-package halfopen
+package daemon
 
 import (
 	"io"
 	"net"
+	"net/url"
 	"sync/atomic"
 	"syscall"
 	"testing"
 )
 
-// Line passes bytes on to a server, and buffers next to nothing: what it does not take stays with the sender's kernel, as
-// on a half-open connection.
+// Line is the network between a client and an Omni, and leads nowhere for a while. It buffers next to nothing: what it
+// does not take stays with the sender's kernel, as on a half-open connection.
 type Line struct {
-	// Address is where the client finds the server through the line.
-	Address string
+	// Endpoint is where the client finds the Omni through the line.
+	Endpoint string
 	// Ended gets one for each connection that ended.
 	Ended chan struct{}
 
@@ -25,9 +25,12 @@ type Line struct {
 	opened atomic.Int64
 }
 
-// New starts a line to a server on loopback; it ends with the test.
-func New(t testing.TB, target string) *Line {
+// NewLine starts a line to an Omni; it ends with the test.
+func NewLine(t testing.TB, o *Omni) *Line {
 	t.Helper()
+
+	endpoint, err := url.Parse(o.Endpoint())
+	check(t, err)
 
 	small := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		if failed := c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) }); failed != nil {
@@ -38,11 +41,11 @@ func New(t testing.TB, target string) *Line {
 	}}
 
 	listener, err := small.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	check(t, err)
 
-	l := &Line{Address: listener.Addr().String(), Ended: make(chan struct{}, 100), target: target}
+	l := &Line{Ended: make(chan struct{}, 100), target: endpoint.Host}
+	endpoint.Host = listener.Addr().String()
+	l.Endpoint = endpoint.String()
 	l.Stall()()
 
 	go func() {
