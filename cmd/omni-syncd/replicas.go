@@ -26,11 +26,13 @@ const (
 	envPodIP   = "POD_IP"
 )
 
-// fencedIdle is how long the connection for writes stays without any.
-const fencedIdle = 5 * time.Second
+// writeIdle is how long the connection for writes stays without any. One that stood idle may lead nowhere by now; the
+// first call on a new one shows.
+const writeIdle = 5 * time.Second
 
-// replicas is what this daemon has in common with others that follow the same sources. What
-// the configuration does not ask for is nil: then this one is alone, or remembers by itself.
+// replicas is what this daemon has in common with others that follow the same sources, and how
+// it writes. What the configuration does not ask for is nil: then this one is alone, or
+// remembers by itself.
 type replicas struct {
 	lease       *replica.Lease
 	fence       *replica.Fence
@@ -38,8 +40,8 @@ type replicas struct {
 	endpoints   *replica.Endpoints
 
 	engine *sync.Engine
-	// fenced is the connection that carries nothing while another replica leads.
-	fenced *omni.Conn
+	// writes is the connection for writes. It carries nothing while another replica leads.
+	writes *omni.Conn
 	over   chan struct{} // closed when the competition has ended
 	stop   context.CancelFunc
 	log    *zap.Logger
@@ -128,25 +130,24 @@ func servicePorts(cfg *config.Config) map[string]int32 {
 	return ports
 }
 
-// writer returns what changes are written to: with replicas a connection of its own, which
-// is made in the same way as reader.
-func (r *replicas) writer(reader *omni.Conn, how omni.ConnConfig) (state.State, error) {
-	if r.lease == nil {
-		return reader.State(), nil
+// writer returns what changes are written to: a connection of its own, since a write that is
+// not back in time takes its connection along, and the watches must not go with it.
+func (r *replicas) writer(how omni.ConnConfig) (state.State, error) {
+	// Short also because after a term the fence lets no attempt to connect succeed: the next
+	// term must not begin in the backoff from that.
+	how.Idle = writeIdle
+
+	if r.lease != nil {
+		// What the kernel holds back must not be delivered when another replica writes.
+		how.Wrap, how.KeepaliveTimeout = r.fence.Wrap, r.lease.Duration-r.lease.RenewDeadline
 	}
 
-	// What the kernel holds back must not be delivered when another replica writes.
-	how.Wrap, how.KeepaliveTimeout = r.fence.Wrap, r.lease.Duration-r.lease.RenewDeadline
-	// After a term the fence lets no attempt to connect succeed. The next term must not begin
-	// in the backoff from that.
-	how.Idle = fencedIdle
-
 	var err error
-	if r.fenced, err = omni.Dial(how); err != nil {
+	if r.writes, err = omni.Dial(how); err != nil {
 		return nil, err
 	}
 
-	return r.fenced.State(), nil
+	return r.writes.State(), nil
 }
 
 // lead is for the engine; nil if it is alone.
@@ -274,16 +275,17 @@ func whileLeading(run part) part {
 // close gives the lease back. Nothing is written any more when it is called. What came back
 // because its time was over may still be with the kernel: that goes first.
 func (r *replicas) close() {
-	if r.lease == nil {
-		return
-	}
-
 	r.retire()
-	r.fence.End()
 
-	if r.fenced != nil {
-		_ = r.fenced.Close() // nothing is lost with a connection
+	if r.fence != nil {
+		r.fence.End()
 	}
 
-	r.lease.GiveBack()
+	if r.writes != nil {
+		_ = r.writes.Close() // nothing is lost with a connection
+	}
+
+	if r.lease != nil {
+		r.lease.GiveBack()
+	}
 }

@@ -140,7 +140,7 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 		return err
 	}
 
-	if engine.State, err = replicas.writer(conn, how); err != nil {
+	if engine.State, err = replicas.writer(how); err != nil {
 		return err
 	}
 

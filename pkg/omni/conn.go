@@ -2,7 +2,6 @@ package omni
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -81,6 +80,9 @@ type ConnConfig struct {
 }
 
 // Conn is one connection to an Omni, signed with a service account. It is safe for concurrent use.
+//
+// A write that has not come back when its context ends is never delivered later: it takes the connection along, with
+// every other call on it. Give the watches a Conn of their own.
 type Conn struct {
 	conn       *grpc.ClientConn
 	state      state.State
@@ -119,17 +121,13 @@ func Dial(cfg ConnConfig) (*Conn, error) {
 
 	signer := interceptor.New(interceptor.Options{ServiceAccountBase64: key, ClientName: cfg.UserAgent})
 
-	if cfg.Wrap != nil {
-		creds = wrapped{creds, cfg.Wrap}
-	}
-
 	cfg.Keepalive = cmp.Or(cfg.Keepalive, defaultKeepalive)
 	cfg.KeepaliveTimeout = cmp.Or(cfg.KeepaliveTimeout, defaultKeepaliveTimeout)
 	cfg.Idle = cmp.Or(cfg.Idle, defaultIdle)
 
 	options := append([]grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
-		grpc.WithChainUnaryInterceptor(signer.Unary()),
+		grpc.WithTransportCredentials(lines{creds, cfg.Wrap}),
+		grpc.WithChainUnaryInterceptor(signer.Unary(), overWithItsLine),
 		grpc.WithChainStreamInterceptor(signer.Stream()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceive), grpc.UseCompressor(gzip.Name)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: cfg.Keepalive, Timeout: cfg.KeepaliveTimeout}),
@@ -152,23 +150,6 @@ func Dial(cfg ConnConfig) (*Conn, error) {
 		endpoint:   cfg.Endpoint,
 		usesCA:     cfg.CAFile != "",
 	}, nil
-}
-
-// wrapped puts something around a connection before TLS begins on it.
-type wrapped struct {
-	credentials.TransportCredentials
-
-	wrap func(net.Conn) net.Conn
-}
-
-// ClientHandshake implements credentials.TransportCredentials.
-func (w wrapped) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return w.TransportCredentials.ClientHandshake(ctx, authority, w.wrap(conn))
-}
-
-// Clone implements credentials.TransportCredentials.
-func (w wrapped) Clone() credentials.TransportCredentials {
-	return wrapped{w.TransportCredentials.Clone(), w.wrap}
 }
 
 // State reads and writes Omni's resources. A watch on it ends with an Errored event and is not resumed.

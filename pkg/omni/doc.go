@@ -21,13 +21,27 @@
 //   - A bootstrap (a watch that starts with the complete contents) is the truth about everything we did before it was
 //     asked for. Versions may go backwards in it, because a database can be restored. What it lacks is gone. Against
 //     something we did after it was asked for it wins only if it is newer.
-//   - Our own writes ([Snapshot.Put], [Snapshot.TearingDown], [Snapshot.Removed]) go in at once, because the watch lags.
+//   - Our own writes ([Snapshot.Put], [Snapshot.TearingDown], [Snapshot.Removed]) and what Omni answered
+//     ([Snapshot.Read]) go in at once, because the watch lags.
 //     They are hints: one that might belong to an earlier life of the same ID is ignored, since the watch brings the
 //     truth anyway. Until the watch has shown an own write, older events cannot undo it.
 //
 // A watch can die without a word: a connection that leads nowhere, a bookmark from the future after Omni's database
 // was restored. Four things find that out: keepalive pings; a bootstrap a few seconds after every resume; a bootstrap
-// when an own write has not come back on the watch within seconds; and a bootstrap on a slow timer.
+// when an own write, or what Omni answered to a single read, has not come back on the watch within seconds; and a
+// bootstrap on a slow timer.
+//
+// So being ready is enough to plan and to show, and not to write. Whoever writes asks for more: that the snapshot is
+// [Snapshot.Current], which it is not from a second after any watch was lost until all are back, and a read of what
+// must not have changed, whose answer [Snapshot.Read] takes. A watch that was down for longer than that second does not
+// resume: what is held after an outage was read after it.
+//
+// # What a connection promises
+//
+// A write has a deadline, that of its context, and nothing of it is delivered later: the connection is reset, and the
+// kernel throws away what it could not deliver. The same holds for a connection that is closed, and for a process that
+// ends. Data that the other side does not acknowledge ends the connection within KeepaliveTimeout. What is left is a
+// proxy that has acknowledged a request and holds it back; Omni refuses it after five minutes by the time in its signature.
 //
 // The package decides nothing about what should change, and it imports no other package of this module.
 package omni

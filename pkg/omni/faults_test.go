@@ -196,13 +196,13 @@ func TestSnapshotRestored(t *testing.T) {
 	}
 }
 
-// TestSnapshotBookmarkTooOld resumes after an outage, and Omni no longer knows the bookmark. That is no failure and no
+// TestSnapshotBookmarkTooOld resumes after a short outage, and Omni no longer knows the bookmark. That is no failure and no
 // reason to pause: the contents are read in the same breath.
 func TestSnapshotBookmarkTooOld(t *testing.T) {
 	inBubble(t, SnapshotConfig{}, func(b *bench) {
 		b.set(func() { b.refuse, b.resumes = errAway, inmem.ErrInvalidWatchBookmark })
 		b.breakStreams(errAway)
-		b.pass(20 * time.Second)
+		b.pass(minPause)
 		b.set(func() { b.refuse = nil })
 
 		// Until each kind has tried once more.

@@ -77,6 +77,39 @@ func (v *view) removed(md *resource.Metadata, seq uint64) []Change {
 	return v.index.remove(v.kind.Type, md.ID())
 }
 
+// read takes what Omni answered for one resource.
+func (v *view) read(before, now resource.Resource, seq uint64) []Change {
+	either := now
+	if either == nil {
+		either = before
+	}
+
+	id := either.Metadata().ID()
+	held, _ := v.get(id)
+
+	switch {
+	case held != before: // they are never changed in place
+		return nil
+	case now == nil:
+		return v.removed(held.Metadata(), seq)
+	case held != nil && sameState(held, now):
+		return nil
+	}
+
+	w := v.note(id, seq)
+	w.version, w.teardown, w.removed = now.Metadata().Version().Value(), false, false
+
+	return v.index.put(now)
+}
+
+// sameState reports whether two copies of a resource have nothing to tell each other. After an own Create the held one
+// has no time.
+func sameState(held, now resource.Resource) bool {
+	a, b := held.Metadata(), now.Metadata()
+
+	return a.Version().Equal(b.Version()) && (a.Created().IsZero() || a.Created().Equal(b.Created())) && !differs(held, now)
+}
+
 func (v *view) note(id resource.ID, seq uint64) *ownWrite {
 	w := v.own[id]
 	if w == nil {

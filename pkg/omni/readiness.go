@@ -20,6 +20,35 @@ func (s *Snapshot) Ready() bool {
 	return s.ready
 }
 
+// Fresh is how old what is known of Omni may be when something is written.
+const Fresh = time.Second
+
+// Current reports whether no watch has been down for longer than [Fresh], so that a write may be made from what is held.
+// One watch that is lost casts doubt on all: they share a connection, and behind it an older database may come back. If
+// it is false, subscribers get the zero Change as soon as it is true.
+func (s *Snapshot) Current() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	current := s.current()
+	s.heldBack = s.heldBack || !current
+
+	return current
+}
+
+// current is Current. The lock is held.
+func (s *Snapshot) current() bool {
+	now := time.Now()
+
+	for _, w := range s.watchers {
+		if w.downFor(now) > Fresh {
+			return false
+		}
+	}
+
+	return true
+}
+
 // WaitReady returns nil as soon as the snapshot is ready. It returns an error for which [Rejected] is true as soon as
 // Omni refuses a kind, because it takes a human to change that (Run keeps trying all the same). If ctx ends first, the
 // error says what was still missing and wraps ctx's.
@@ -130,10 +159,21 @@ func (w *watcher) up(resumed bool) {
 		w.stats.Resumes++
 	}
 
+	if wasLost {
+		close(s.back)
+		s.back = make(chan struct{})
+	}
+
+	tell := s.heldBack && s.current()
+	s.heldBack = s.heldBack && !tell
 	held := len(s.index.types[w.kind.Type])
 	s.mu.Unlock()
 
 	s.updateReady()
+
+	if tell {
+		s.notify([]Change{{}})
+	}
 
 	if wasLost {
 		s.cfg.Logger.Info("watching "+w.kind.Type+" again", zap.Bool("resumed", resumed), zap.Int("held", held))
@@ -176,17 +216,27 @@ func (w *watcher) stop() {
 	w.snapshot.updateReady()
 }
 
-// longDown reports that the watch has been down for so long that the snapshot is stale.
-func (w *watcher) longDown() bool {
+// outdated reports that the watch has been down for so long that its bookmark is worth nothing: within that time an older
+// database may have taken the place of the one that it is from.
+func (w *watcher) outdated() bool {
 	w.snapshot.mu.RLock()
 	defer w.snapshot.mu.RUnlock()
 
-	return !w.usable(time.Now())
+	return w.downFor(time.Now()) > Fresh
+}
+
+// downFor is how long the watch has been down, 0 if it is up. The Snapshot's lock is held.
+func (w *watcher) downFor(now time.Time) time.Duration {
+	if w.downSince.IsZero() {
+		return 0
+	}
+
+	return now.Sub(w.downSince)
 }
 
 // usable reports that this kind does not keep the snapshot from being ready. The Snapshot's lock is held.
 func (w *watcher) usable(now time.Time) bool {
-	return w.bootstrapped && (w.downSince.IsZero() || now.Sub(w.downSince) < w.snapshot.cfg.StaleAfter)
+	return w.bootstrapped && w.downFor(now) < w.snapshot.cfg.StaleAfter
 }
 
 // compareTrouble sorts what needs a human first, then what has been down the longest.

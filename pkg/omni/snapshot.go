@@ -53,6 +53,8 @@ type Snapshot struct {
 	running     bool
 	ready       bool
 	waiting     chan struct{} // closed and replaced when WaitReady should look again
+	back        chan struct{} // closed and replaced when a watch that was lost is followed again
+	heldBack    bool          // Current said no, and whoever asked is to be told
 	subscribers map[int]func(Change)
 	subscribed  int
 }
@@ -76,6 +78,7 @@ func NewSnapshot(cfg SnapshotConfig) *Snapshot {
 		watchers:    map[resource.Type]*watcher{},
 		index:       newIndex(cfg.Tag),
 		waiting:     make(chan struct{}),
+		back:        make(chan struct{}),
 		subscribers: map[int]func(Change){},
 	}
 
@@ -186,8 +189,24 @@ func (s *Snapshot) ownWrite(typ resource.Type, do func(*view, uint64) []Change) 
 	s.notify(changes)
 }
 
+// Read takes what Omni just answered when it was asked for one resource: now, or nil if it is not there. before is what
+// was held when it was asked, or nil. The answer is ignored if something else is held by now: then the watch or an own
+// write was faster. If it is news, the watch has to show the same within seconds, or the kind is read anew.
+func (s *Snapshot) Read(before, now resource.Resource) {
+	either := now
+	if either == nil {
+		either = before
+	}
+
+	if either == nil {
+		return
+	}
+
+	s.ownWrite(either.Metadata().Type(), func(v *view, seq uint64) []Change { return v.read(before, now, seq) })
+}
+
 // Subscribe calls fn for every real change, after it can be read here, and with the zero Change whenever readiness
-// changed. Versions, timestamps and finalizers alone are no change, except finalizers in a deletion, which are what it
+// changed or a snapshot that was not [Snapshot.Current] when asked is so again. Versions, timestamps and finalizers alone are no change, except finalizers in a deletion, which are what it
 // waits for. What the first bootstrap of a kind brings is not told one by one: look at everything when the snapshot
 // becomes ready. Our own writes are told like any others.
 //

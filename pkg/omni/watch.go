@@ -67,6 +67,8 @@ func newWatcher(s *Snapshot, kind Kind) *watcher {
 func (w *watcher) run(ctx context.Context) {
 	defer w.stop()
 
+	hurried := false // since the watch was last steady
+
 	for failures := 0; ; failures++ {
 		err := w.watch(ctx)
 		for err == nil {
@@ -78,7 +80,7 @@ func (w *watcher) run(ctx context.Context) {
 		}
 
 		if !w.steady.IsZero() && time.Since(w.steady) >= steadyAfter {
-			failures = 0
+			failures, hurried = 0, false
 		}
 
 		w.steady = time.Time{}
@@ -93,12 +95,27 @@ func (w *watcher) run(ctx context.Context) {
 		log("lost the watch on "+w.kind.Type,
 			zap.String("reason", Message(err)), zap.Int("failures", failures+1), zap.Duration("retry", pause))
 
+		back := w.others()
+		if hurried || Rejected(err) {
+			back = nil
+		}
+
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
+		case <-back:
+			failures, hurried = 0, true // once, or watches that break again and again would drive each other
 		}
 	}
+}
+
+// others returns a channel that is closed when another watch that was lost is followed again: Omni is back.
+func (w *watcher) others() <-chan struct{} {
+	w.snapshot.mu.RLock()
+	defer w.snapshot.mu.RUnlock()
+
+	return w.snapshot.back
 }
 
 // pauseAfter is the time to wait before the next attempt, after this many failures in a row. What Omni refuses is asked
@@ -126,8 +143,8 @@ func (w *watcher) watch(ctx context.Context) error {
 	unanswered := time.AfterFunc(answerWithin, func() { cancel(errSilent) })
 	defer unanswered.Stop()
 
-	if w.longDown() {
-		w.bookmark = nil // too much may have happened, a restored database for one
+	if w.outdated() {
+		w.bookmark = nil
 	}
 
 	resume := w.bookmark != nil

@@ -74,6 +74,9 @@ func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 	return errAgain
 }
 
+// notCurrent is why nothing is written after a watch was lost (G2). The Snapshot tells when that is over.
+const notCurrent = "reading Omni again after an interruption"
+
 // guard keeps a plan that must not be applied from being applied.
 func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	switch {
@@ -101,6 +104,10 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	reason, cause := e.barrier(t, plan.Locked)
 	if reason == "" {
 		reason, cause = e.protect(t, plan)
+	}
+
+	if reason == "" && !e.Snapshot.Current() {
+		return &WaitError{Reason: notCurrent + "; pending: " + plan.Summary()}
 	}
 
 	if reason == "" {

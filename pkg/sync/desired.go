@@ -140,6 +140,8 @@ type target struct {
 	fates     map[ref]diff.Fate
 	countdown Countdown
 	live      []resource.Resource
+	// looked is what the first look of the pass that went wrong found (Engine.look).
+	looked error
 }
 
 func (e *Engine) input(t *target, live []resource.Resource) diff.Input {

@@ -164,6 +164,8 @@ type Engine struct {
 	absences *absences
 	// disturbed counts what ends every wait of what left Git.
 	disturbed atomic.Uint64
+	// looks are for Engine.look.
+	looks *looks
 	// suspending lets one request change the suspensions at a time.
 	suspending sync.Mutex
 	// changes counts what changed in Omni and belongs to no cluster: what a refused
@@ -185,6 +187,7 @@ func New(cfg Config) *Engine {
 		blocked: newBlocked(),
 		journal: newJournal(cfg.History),
 		flights: newFlights(),
+		looks:   newLooks(),
 		naming:  keymutex.NewHashed(4096), // so many that two writes hardly ever share one
 
 		absences: newAbsences(cfg.DeleteWindow),

@@ -265,3 +265,34 @@ func TestG1_NoAnswerNoDestroy(t *testing.T) {
 		t.Errorf("it is gone: %v", err)
 	}
 }
+
+// G1: the version that an update carries proves nothing once an older database was restored: a fleet resource that
+// another source has in that one stays as it is.
+func TestG1_UpdateOfAnotherHistory(t *testing.T) {
+	e, seen := inMemory(nil)
+	seen.Target = ""
+
+	theirs := omnires.NewConfigPatch("x")
+	theirs.Metadata().Annotations().Set(diff.MarkSource, "other")
+
+	if err := e.State.Create(t.Context(), theirs); err != nil {
+		t.Fatal(err)
+	}
+
+	now, err := e.State.Get(t.Context(), theirs.Metadata())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	planned := now.DeepCopy()
+	planned.Metadata().Annotations().Set(diff.MarkSource, "s")
+
+	var retry *RetryError
+	if err := e.write(t.Context(), seen, &diff.Change{Action: diff.Update, Old: planned, New: planned}); !errors.As(err, &retry) || !retry.Expected {
+		t.Errorf("got %v", err)
+	}
+
+	if now, err = e.State.Get(t.Context(), theirs.Metadata()); err != nil || diff.SourceOf(now) != "other" {
+		t.Errorf("it is %v, %v", now, err)
+	}
+}

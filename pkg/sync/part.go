@@ -86,11 +86,6 @@ func (e *Engine) holds(t *target, r resource.Resource) (why string, until resour
 // isLocked reports whether a cluster is locked in Omni.
 func (e *Engine) isLocked(cluster string) bool {
 	r, ok := e.Snapshot.Get(omni.ClusterType, cluster)
-	if !ok {
-		return false
-	}
 
-	_, locked := r.Metadata().Annotations().Get(omni.ClusterLocked)
-
-	return locked
+	return ok && hasLock(r)
 }

@@ -131,9 +131,12 @@ func TestG11_LeavingMembers(t *testing.T) {
 				t.Errorf("%d machines leave, want %d and 5 workers", n, test.all)
 			}
 
-			src := idleEngine().sources.get("s")
-			if refused := src.quorum(plan, live) != ""; refused != (test.lost && test.all > 0) {
-				t.Errorf("refused %v", refused)
+			e := idleEngine()
+			seen := &target{Key: Key{"s", "a"}, src: e.sources.get("s"), live: live}
+			plan.Target = "a"
+
+			if why, _ := e.protect(seen, plan); (why != "") != (test.lost && test.all > 0) {
+				t.Errorf("refused: %q", why)
 			}
 		})
 	}

@@ -70,16 +70,29 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), e.writeBy())
 	defer cancel()
 
+	if err := e.look(ctx, t, change); err != nil {
+		return err
+	}
+
 	if err := e.stillMay(t, change); err != nil {
 		return err
 	}
 
-	err := verdict(t, change, e.send(ctx, change))
+	err := e.send(ctx, change)
+	if found := e.refused(ctx, t, change, err); found != nil {
+		err = found
+	}
+
+	err = verdict(t, change, err)
 	e.pulse.move()
 	e.Meter.Wrote(t.Key, change.Action, resultOf(err), e.board.reason(t.Key) == reasonDrift)
 
 	if err != nil {
 		return err
+	}
+
+	if t.isCluster(change) && change.Action != diff.Destroy {
+		e.looks.note(t.Key)
 	}
 
 	e.board.progress(t.Key)
@@ -139,6 +152,10 @@ func (e *Engine) stillMay(t *target, change *diff.Change) error {
 		return &RetryError{Err: errors.New("it was suspended meanwhile"), Expected: true}
 	}
 
+	if !e.Snapshot.Current() {
+		return &RetryError{Err: errors.New(notCurrent), Expected: true}
+	}
+
 	if t.Target != "" {
 		if e.isLocked(t.Target) {
 			return &RetryError{Err: errors.New("the cluster was locked meanwhile"), Expected: true}
@@ -193,7 +210,7 @@ func (e *Engine) send(ctx context.Context, change *diff.Change) error {
 	return nil
 }
 
-// stillThere asks Omni whether a resource still is the one that its destruction was
+// stillThere asks Omni whether a resource still is the one that its destruction or update was
 // planned from. A teardown carries no version, and between the plan and now another
 // source may have taken the resource over, or another target made it anew (G1, G5). A version
 // proves nothing: after an older database was restored the same one can carry other marks.
@@ -202,7 +219,7 @@ func (e *Engine) stillThere(ctx context.Context, planned resource.Resource) erro
 
 	switch {
 	case omni.NotFound(err):
-		return nil // destroy finds that out, too
+		return nil // the write itself finds that out, too
 	case err != nil:
 		return err
 	case diff.SourceOf(now) == diff.SourceOf(planned) && diff.IsFleet(now) == diff.IsFleet(planned) && diff.DepartureOf(now) == diff.DepartureOf(planned) &&

@@ -14,6 +14,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
@@ -302,9 +303,9 @@ func (w *world) compare(ctx context.Context) []string {
 
 	for _, name := range slices.Sorted(maps.Keys(h.targets)) {
 		target := h.targets[name]
-		plan := diff.Compute(diff.Input{Source: sourceName, Target: name, Desired: target.Resources, Live: w.live(name, target, all, byRef), Place: place, File: func(md *resource.Metadata) string { return target.Position(md).File }})
+		plan := diff.Compute(diff.Input{Source: sourceName, Target: name, Desired: target.Resources, Live: w.live(name, target, all, byRef), Place: diff.Place{Repository: source.Identity(w.repo.dir)}}).WithoutMarks()
 
-		if !plan.Empty() {
+		if plan = plan.WithoutMarks(); !plan.Empty() {
 			var text strings.Builder
 
 			w.must(diff.WriteText(&text, plan, diff.TextOptions{}))

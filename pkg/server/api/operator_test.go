@@ -20,7 +20,7 @@ func (w *world) audits() (lines []string) {
 		fields := entry.ContextMap()
 		line := fields["procedure"].(string)
 
-		for _, key := range []string{"source", "cluster", "digest", "result"} {
+		for _, key := range []string{"source", "cluster", "name", "result"} {
 			if value, ok := fields[key]; ok {
 				line += " " + value.(string)
 			}
@@ -116,25 +116,29 @@ func TestConfirm(t *testing.T) {
 	w := start(t, nil)
 	w.Apply(t, fleet("a", "b", "c"))
 	status := w.Apply(t, fleet("c"))
-	_, digest, _ := strings.Cut(status.Targets[0].Message, "confirm: ")
+	if !strings.Contains(status.Targets[0].Message, "omni-syncd confirm a") {
+		t.Fatalf("nothing waits: %s", status.Targets[0].Message)
+	}
 
-	confirm := func(source, digest string) error {
-		_, err := w.operator.Confirm(t.Context(), connect.NewRequest(&v1.ConfirmRequest{Source: source, Digest: digest}))
+	confirm := func(source, name string) error {
+		_, err := w.operator.Confirm(t.Context(), connect.NewRequest(&v1.ConfirmRequest{Source: source, Name: name}))
 
 		return err
 	}
 
-	refused(t, "no source", confirm("", digest), connect.CodeInvalidArgument, "name the source")
-	refused(t, "unknown source", confirm("nobody", digest), connect.CodeNotFound, `no source "nobody"`)
-	refused(t, "no digest", confirm(daemon.Source, "yes"), connect.CodeInvalidArgument, "12 hexadecimal digits")
+	refused(t, "no name", confirm("", ""), connect.CodeInvalidArgument, "name a cluster")
+	refused(t, "unknown source", confirm("nobody", "a"), connect.CodeNotFound, `no source "nobody"`)
+	refused(t, "in Git", confirm(daemon.Source, "c"), connect.CodeNotFound, "nothing waits")
 
-	if err := confirm(daemon.Source, digest); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"a", "b"} {
+		if err := confirm("", name); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	w.Until(t, func(s sync.Status) bool { return s.Settled() && len(s.Targets) == 1 })
 	expect(t, "left", map[string]v1.SyncState{"c": synced}, w.clusters(t, &v1.ListClustersRequest{}))
 	expect(t, "audit", []string{
-		"Confirm  " + digest + " invalid_argument", "Confirm nobody " + digest + " not_found", "Confirm test yes invalid_argument", "Confirm test " + digest + " ok",
+		"Confirm   invalid_argument", "Confirm nobody a not_found", "Confirm test c not_found", "Confirm  a ok", "Confirm  b ok",
 	}, w.audits())
 }

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -64,7 +65,9 @@ func (s *stuck) Reconcile(sync.Key) error {
 }
 
 // Confirm implements api.Engine.
-func (s *stuck) Confirm(string, string) error { return nil }
+func (s *stuck) Confirm(context.Context, string, string, string) (sync.Key, error) {
+	return sync.Key{}, nil
+}
 
 // Poke implements api.Engine.
 func (s *stuck) Poke(string) func() bool { return func() bool { return true } }
