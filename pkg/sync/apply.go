@@ -262,7 +262,7 @@ func (e *Engine) left(plan *diff.Plan) error {
 	}
 
 	cause := CauseKept
-	if strings.Contains(kept[0].Reason, "omni-syncd confirm") {
+	if kept[0].Asks {
 		cause = CauseConfirmation
 	}
 

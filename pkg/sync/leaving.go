@@ -79,13 +79,13 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 	case why != "" && !confirmed:
 		return e.kept(t, r, mark, cause, why)
 	case mark.State == diff.Kept && !confirmed:
-		return diff.Fate{Reason: mark.Reason + "; " + toDelete(r)}
+		return diff.Fate{Reason: mark.Reason + "; " + toDelete(r), Asks: mark.Cause == keptBudget}
 	case policy.Protected:
 		return diff.Fate{Reason: "it is protected; say " + AnnotationDeletion + ": allowed in its template, and `deletion: allowed` of its source, before you remove that"}
 	case e.DeletionsPaused:
 		return diff.Fate{Reason: "deletions are paused (`deletions: paused` in the configuration)"}
 	case e.DryRun && !confirmed && e.overBudget(t, r) != "":
-		return diff.Fate{Reason: e.overBudget(t, r) + "; " + toDelete(r)}
+		return diff.Fate{Reason: e.overBudget(t, r) + "; " + toDelete(r), Asks: true}
 	case e.DryRun:
 		return diff.Fate{Step: diff.StepDestroy, Reason: e.foretell(t, r)}
 	case e.OneShot && !e.Approved[diff.Name(r)]:
@@ -160,13 +160,13 @@ func (e *Engine) kept(t *target, r resource.Resource, mark diff.Departure, cause
 	origin, known := diff.OriginOf(r)
 
 	if mark.State == diff.Kept || e.OneShot || e.DryRun || known && origin.Known() && origin.Repository != t.from.place.Repository {
-		return diff.Fate{Reason: reason}
+		return diff.Fate{Reason: reason, Asks: cause == keptBudget}
 	}
 
 	next := e.departure(t, diff.Kept)
 	next.Cause, next.Reason = cause, why
 
-	return diff.Fate{Step: diff.StepMark, Mark: next, Reason: reason}
+	return diff.Fate{Step: diff.StepMark, Mark: next, Reason: reason, Asks: cause == keptBudget}
 }
 
 // keeps says why what left Git must not go by itself, for good: in a word and in words; "" if it may. A source deletes
