@@ -87,7 +87,7 @@ func TestBetween_LikeTheDaemon(t *testing.T) {
 
 // Without an engine a plan between revisions once announced deletions that no daemon does.
 func TestBetween_Guards(t *testing.T) {
-	protected := annotated("a", "1.34.3", sync.AnnotationDeletion, "protected")
+	protected := annotated("a", "1.34.3", "omni-syncd/deletion: protected")
 	all := fleet("1.34.3", "b", "c", "d")
 
 	for _, test := range []struct {
