@@ -159,7 +159,7 @@ func (o *origins) sources(cfg *config.Config, once bool) ([]sync.SourceConfig, e
 
 		engineSource := sync.SourceConfig{
 			Name: src.Name, Source: from, Scope: scopeOf(src),
-			Origin: src.Origin, Prune: src.Prune, DeleteAfter: time.Duration(*src.DeleteAfter),
+			Origin: src.Origin, Prune: src.Prune, DeletionsPaused: cfg.Deletions == config.Paused, DeleteAfter: time.Duration(*src.DeleteAfter),
 			MaxDelete: *src.MaxDelete, MaxDeleteResources: *src.MaxDeleteResources, MaxDeleteMachines: *src.MaxDeleteMachines,
 			PruneForeign: src.Foreign == config.Prune, Allow: sync.Allow(src.Allow),
 			Policy: sync.Policy{

@@ -181,7 +181,7 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 // engine says how the engine is to work.
 func (d *daemon) engine(ctx context.Context, meters *meters, history *runningHistory, replicas *replicas) (sync.Config, error) {
 	cfg := sync.Config{Lead: replicas.lead(), Shard: d.shard, RetryMax: time.Duration(d.cfg.Retry.MaxInterval), TeardownWarnAfter: time.Duration(d.cfg.TeardownWarnAfter), Logger: d.log,
-		DeletionsPaused: d.cfg.Deletions == config.Paused, DeleteWindow: time.Duration(d.cfg.DeleteWindow)}
+		DeleteWindow: time.Duration(d.cfg.DeleteWindow)}
 	meters.engine(&cfg)
 
 	if history != nil {
@@ -274,7 +274,7 @@ func (d *daemon) adopt(cfg *config.Config, engine *sync.Engine) error {
 	}
 
 	if needsRestart(d.cfg, cfg) {
-		d.log.Warn("what changed beside `sources` counts after a restart")
+		d.log.Warn("changes outside `sources` and `deletions` need a restart")
 	}
 
 	d.notify.reloading()
@@ -332,6 +332,7 @@ func (d *daemon) lockState() (io.Closer, error) {
 func needsRestart(before, after *config.Config) bool {
 	one, other := *before, *after
 	one.Sources, other.Sources = nil, nil
+	one.Deletions, other.Deletions = "", ""
 
 	return !reflect.DeepEqual(one, other)
 }

@@ -111,7 +111,7 @@ func (c *computation) converge(desired resource.Resource) {
 	case c.parentTearingDown(desired):
 		// Reported once, for the parent.
 	case !exists:
-		if !c.held(desired) {
+		if !c.held(desired) && !c.machineElsewhere(desired) {
 			c.change(Change{Action: Create, New: with(want, desired)})
 		}
 	case have.Metadata().Owner() != "":
@@ -120,6 +120,8 @@ func (c *computation) converge(desired resource.Resource) {
 		c.conflict(have, c.taken(have))
 	case !c.fleet && want.Type() != omni.KernelArgsType && clusterOf(have) != clusterOf(desired):
 		c.elsewhere(have)
+	case c.machineElsewhere(desired):
+		// Reported for the machine, which has to leave the other cluster first.
 	case isTearingDown(have):
 		c.vanish(have)
 	case machineSetOf(have) != machineSetOf(desired):
@@ -181,6 +183,17 @@ func (c *computation) taken(have resource.Resource) string {
 	default:
 		return ""
 	}
+}
+
+// machineElsewhere reports whether KernelArgs are for a machine that is in another cluster: nothing of this one reaches it.
+func (c *computation) machineElsewhere(want resource.Resource) bool {
+	if want.Metadata().Type() != omni.KernelArgsType {
+		return false
+	}
+
+	node, ok := c.live[ref{omni.MachineSetNodeType, want.Metadata().ID()}]
+
+	return ok && clusterOf(node) != c.Target
 }
 
 // with returns a copy of a desired resource with other metadata. Only what is to be written is copied: in most passes

@@ -28,6 +28,8 @@ type Departure struct {
 	// Revision is the one in which it was missing first, and Author is who wrote that; "" if unknown.
 	Revision string `json:"revision,omitempty"`
 	Author   string `json:"author,omitempty"`
+	// By is the place of the source that keeps it, if that is another one than it comes from. A confirmation is for that.
+	By string `json:"by,omitempty"`
 	// Cause tells why it is Kept, in a word, and Reason in words.
 	Cause  string `json:"cause,omitempty"`
 	Reason string `json:"reason,omitempty"`

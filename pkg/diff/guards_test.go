@@ -87,7 +87,7 @@ func TestG1_Guards(t *testing.T) {
 				Removed: true,
 				Live:    resources{cluster("1.34.3", handover), patch("200-a", "a: 1", ours)},
 			},
-			want: []string{"destroy ConfigPatch 200-a", "foreign Cluster one"},
+			want: []string{"foreign Cluster one", "kept ConfigPatch 200-a"},
 		},
 		{
 			name: "a cluster cannot be handed over to the source that it is in",

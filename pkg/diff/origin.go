@@ -89,7 +89,7 @@ func (o Origin) encode() string { return encodeMark(o) }
 // neither is the ref if a checkout takes the place of a branch.
 func (o Origin) stampOver(live resource.Resource) Origin {
 	have, ok := OriginOf(live)
-	if ok && have.Place.Equal(o.Place) && have.File == o.File && (o.Ref == "" || have.Ref == o.Ref) {
+	if ok && DepartureOf(live).State == "" && have.Place.Equal(o.Place) && have.File == o.File && (o.Ref == "" || have.Ref == o.Ref) {
 		return have
 	}
 

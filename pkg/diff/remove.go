@@ -32,6 +32,8 @@ func (c *computation) remove(desired map[ref]bool) {
 			} else if c.fate(root).Step == StepRelease {
 				c.release(have)
 			}
+		case root == nil && c.Removed && c.hasCluster():
+			c.plan.Left = append(c.plan.Left, Left{Resource: have, Reason: "its cluster does not carry our mark"})
 		case c.fleet || c.Removed:
 			c.leave(have)
 		case c.KeepParts:
@@ -50,6 +52,13 @@ func (c *computation) remove(desired map[ref]bool) {
 }
 
 const keptByTemplate = "the template says omni-syncd/prune: disabled"
+
+// hasCluster reports whether Omni holds the cluster, whoever it belongs to.
+func (c *computation) hasCluster() bool {
+	_, ok := c.live[ref{omni.ClusterType, c.Target}]
+
+	return ok && !c.fleet
+}
 
 // root returns the live cluster of a removed target if it is ours; else nil.
 func (c *computation) root() resource.Resource {

@@ -238,18 +238,28 @@ func (d *Dir) take(files *scan, tree *tree, settled bool, age time.Duration) Rev
 	}
 
 	if id := "dir@sha256:" + tree.root.sum; id != d.last.ID || tree.moving != moving(d.last) {
+		before := d.last.Commit
 		d.last = Revision{ID: id, FS: tree}
-		d.locate()
+		d.locate(before)
 	}
 
 	return d.last
 }
 
-// locate notes which repository the directory is checked out from.
-func (d *Dir) locate() {
-	if checkout, ok := CheckoutOf(d.path); ok {
-		d.last.Repository, d.last.Folder = checkout.Repository, checkout.Folder
-		d.last.Commit, _ = checkout.Head() // a repository without a commit has none
+// locate notes which repository the directory is checked out from, and whether another commit is checked out that does not
+// have the one before in its history.
+func (d *Dir) locate(before string) {
+	checkout, ok := CheckoutOf(d.path)
+	if !ok {
+		return
+	}
+
+	d.last.Repository, d.last.Folder = checkout.Repository, checkout.Folder
+	d.last.Commit, _ = checkout.Head() // a repository without a commit has none
+
+	if before != "" && d.last.Commit != before {
+		yes, known := checkout.Follows(before)
+		d.last.Forced = known && !yes
 	}
 }
 

@@ -21,8 +21,10 @@ type absences struct {
 	// begun are the unconfirmed deletions that were begun within window, by whichever shard.
 	begun  map[begunKey]begun
 	window time.Duration
-	// ours are the IDs of the destroying marks that this process decided on.
-	ours map[string]bool
+	// ours are the IDs of the destroying marks that this process decided on, with the disturbances until then.
+	ours map[string]disturbances
+	// poked is when a source was last asked to look, because something waits for that.
+	poked map[string]time.Time
 }
 
 // absence is how long one resource has been found gone.
@@ -66,7 +68,7 @@ type begun struct {
 const maxOurs = 10_000
 
 func newAbsences(window time.Duration) *absences {
-	return &absences{gone: map[ref]absence{}, begun: map[begunKey]begun{}, ours: map[string]bool{}, window: window}
+	return &absences{gone: map[ref]absence{}, begun: map[begunKey]begun{}, ours: map[string]disturbances{}, poked: map[string]time.Time{}, window: window}
 }
 
 // lasts returns how long a resource has been gone under a mark, by the monotonic clock, without a disturbance.
@@ -116,8 +118,23 @@ func (a *absences) isVoid(key ref, id string) bool {
 	return id != "" && a.gone[key].void == id
 }
 
-// begin notes that this process is about to write a destroying mark, and began tells whether it was.
-func (a *absences) begin(id string) {
+// mayPoke reports whether a source may be asked to look again: not so often that a server that is down is flooded.
+func (a *absences) mayPoke(source string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	if time.Since(a.poked[source]) < freshLook {
+		return false
+	}
+
+	a.poked[source] = time.Now()
+
+	return true
+}
+
+// begin notes that this process is about to write a destroying mark, and began tells whether it was, and whether nothing
+// disturbed it since.
+func (a *absences) begin(id string, now disturbances) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
@@ -125,14 +142,16 @@ func (a *absences) begin(id string) {
 		clear(a.ours)
 	}
 
-	a.ours[id] = true
+	a.ours[id] = now
 }
 
-func (a *absences) began(id string) bool {
+func (a *absences) began(id string, now disturbances) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
-	return a.ours[id]
+	at, ok := a.ours[id]
+
+	return ok && at == now
 }
 
 // take notes an unconfirmed deletion if the budget allows it. One that was noted before is not noted twice.

@@ -7,6 +7,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"go.uber.org/zap"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -53,6 +54,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		place:    placeOf(&src.SourceConfig, &revision),
 		commit:   revision.Commit,
 		folder:   revision.Folder,
+		rewound:  revision.Forced,
 		targets:  read.targets,
 		broken:   brokenTargets(read.set, read.targets, read.problems),
 	}
@@ -76,6 +78,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		previous.targets.get("") != nil && !next.wants("")))
 
 	src.desired.Store(next)
+	e.voidMarks(src, next)
 	e.announce(src, revision, len(read.targets), read.problems)
 
 	// Every target gets a status before the source counts as fetched, so that nobody who
@@ -104,6 +107,20 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 	e.board.updateSource(src.Name, func(s *SourceStatus) {
 		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, read.problems
 	})
+}
+
+// voidMarks notes which clusters are back in Git, before any pass: one that left again a moment later has its time from
+// then on.
+func (e *Engine) voidMarks(src *sourceState, d *desired) {
+	if e.Snapshot.Err() != nil {
+		return // nothing was planned from what it holds
+	}
+
+	for _, cluster := range e.Snapshot.Tagged(clustersOf(src.Name)) {
+		if diff.DepartureOf(cluster).ID != "" && d.has(cluster) {
+			e.absences.back(cluster)
+		}
+	}
 }
 
 // announce logs a revision and what is wrong with it.

@@ -111,6 +111,8 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	reason, cause := e.barrier(t, plan.Locked)
 	if reason == "" {
 		reason, cause = e.protect(t, plan)
+	} else {
+		e.board.guards(t.Key, "", disturbances{}) // its time begins again
 	}
 
 	if reason == "" && !e.Snapshot.Current() {

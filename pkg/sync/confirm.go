@@ -114,6 +114,11 @@ func (e *Engine) confirmable(source, name string) (*target, resource.Resource, e
 
 // confirmation returns a live resource with the confirmation of what waits for one.
 func (e *Engine) confirmation(t *target, live resource.Resource) (resource.Resource, error) {
+	// It would be there still when that ends, whatever happened to the template meanwhile.
+	if err := e.mayConfirm(t); err != nil {
+		return nil, err
+	}
+
 	if live.Metadata().Phase() != resource.PhaseRunning {
 		return nil, fmt.Errorf("%s is being destroyed: %w", diff.Name(live), ErrNothingToConfirm)
 	}
@@ -135,15 +140,36 @@ func (e *Engine) confirmation(t *target, live resource.Resource) (resource.Resou
 		return nil, fmt.Errorf("%s: %w: %s", diff.Name(live), ErrNothingToConfirm, why)
 	}
 
+	cause, _ := e.keeps(t, live)
+	elsewhere := cause == keptPlace
+
 	mark := diff.DepartureOf(live)
-	if mark.ID == "" || mark.State == diff.Destroying || e.absences.isVoid(refOf(live), mark.ID) {
+	if mark.ID == "" || elsewhere && mark.By != t.from.place.String() || mark.State == diff.Destroying || e.absences.isVoid(refOf(live), mark.ID) {
 		mark = e.departure(t, diff.Kept)
 		mark.Reason = "it waited for a confirmation"
+	}
+
+	if elsewhere {
+		mark.By = t.from.place.String()
 	}
 
 	mark.Confirmed = true
 
 	return diff.Departing(live, mark), nil
+}
+
+// mayConfirm says why nothing of a target can be confirmed now.
+func (e *Engine) mayConfirm(t *target) error {
+	var err error
+	if t.policy, err = e.policy(t); err != nil {
+		return err
+	}
+
+	if reason, cause := e.barrier(t, e.isLocked(t.Target)); cause == CauseLocked || cause == CauseSuspended {
+		return fmt.Errorf("%w while %s: end that first", ErrNothingToConfirm, reason)
+	}
+
+	return nil
 }
 
 // digestOf names what a guard stopped, so that a confirmation covers that and nothing that is added later.

@@ -25,10 +25,12 @@ type desired struct {
 	files    fs.FS
 	// whole says that every file of the revision could be read: only then does a missing template mean that it was taken
 	// out (G2). place is where it was read from, commit which one it is, and folder where files lies in the repository.
-	whole   bool
-	place   diff.Place
-	commit  string
-	folder  string
+	whole  bool
+	place  diff.Place
+	commit string
+	folder string
+	// rewound says that the revision does not have the one before in its history: what is missing in it may be newer.
+	rewound bool
 	targets targets
 	// broken holds the targets of the revision that cannot be used, and why.
 	broken map[string]error

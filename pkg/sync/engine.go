@@ -38,6 +38,8 @@ type SourceConfig struct {
 	Origin string
 	// Prune allows the deletion of clusters and fleet resources that left Git (G11).
 	Prune bool
+	// DeletionsPaused stops every deletion: of clusters, fleet resources, machine sets and what others made.
+	DeletionsPaused bool
 	// DeleteAfter is how long what left Git has to be gone before it is destroyed. 0: it goes at once.
 	DeleteAfter time.Duration
 	// MaxDelete and MaxDeleteResources are how many clusters and fleet resources may go within [Config.DeleteWindow]
@@ -87,8 +89,6 @@ type Config struct {
 	// HealthSettle is how long a change of health has to last before it counts: Omni's
 	// readiness flaps. Default 5 s.
 	HealthSettle time.Duration
-	// DeletionsPaused stops every deletion of clusters and fleet resources.
-	DeletionsPaused bool
 	// DeleteWindow is how long a deletion counts. Default 1 h.
 	DeleteWindow time.Duration
 	// Requested says that somebody asks for this run: clusters whose policy is manual are

@@ -79,7 +79,7 @@ func TestG11_Keeps(t *testing.T) {
 		"not whole":                      {func(_ *Engine, seen *target) { seen.from.whole = false }, diff.StepKeep, "", "not whole"},
 		"no templates":                   {func(_ *Engine, seen *target) { seen.from.targets = nil }, diff.StepKeep, "", "no templates at all"},
 		"protected":                      {func(_ *Engine, seen *target) { seen.src.Policy.Protected = true }, diff.StepKeep, "", "protected"},
-		"deletions are paused":           {func(e *Engine, _ *target) { e.DeletionsPaused = true }, diff.StepKeep, "", "paused"},
+		"deletions are paused":           {func(_ *Engine, seen *target) { seen.src.DeletionsPaused = true }, diff.StepKeep, "", "paused"},
 		"maxDelete is 0":                 {func(_ *Engine, seen *target) { seen.src.MaxDelete = 0 }, diff.StepMark, diff.Kept, "maxDelete allows 0"},
 		"another one left":               {func(e *Engine, _ *target) { put(e, marked("b", resource.PhaseRunning)) }, diff.StepMark, diff.Kept, "2 clusters left Git"},
 		"another one is deleted by hand": {func(e *Engine, _ *target) { put(e, marked("b", resource.PhaseTearingDown)) }, diff.StepMark, diff.Leaving, ""},
@@ -137,7 +137,8 @@ func TestG11_Keeps(t *testing.T) {
 			put(e, r)
 		}, diff.StepRelease, "", ""},
 		"the history is another one": {func(_ *Engine, seen *target) { seen.src.Follows = func(string) (bool, bool) { return false, true } }, diff.StepMark, diff.Kept, "not in the history"},
-		"the history is unknown":     {func(_ *Engine, seen *target) { seen.src.Follows = func(string) (bool, bool) { return false, false } }, diff.StepMark, diff.Kept, "nobody can tell"},
+		"the history is unknown":     {func(_ *Engine, seen *target) { seen.src.Follows = func(string) (bool, bool) { return false, false } }, diff.StepMark, diff.Leaving, ""},
+		"after a forced push":        {func(_ *Engine, seen *target) { seen.from.rewound = true }, diff.StepMark, diff.Kept, "forced push"},
 		"one-shot, not agreed to":    {func(e *Engine, _ *target) { e.OneShot = true }, diff.StepKeep, "", "nobody agreed"},
 		"one-shot, agreed to":        {func(e *Engine, _ *target) { e.OneShot, e.Approved = true, map[string]bool{"Cluster a": true} }, diff.StepMark, diff.Destroying, ""},
 		"one-shot, agreed to and from elsewhere": {func(e *Engine, seen *target) {
@@ -152,8 +153,12 @@ func TestG11_Keeps(t *testing.T) {
 		}, diff.StepMark, diff.Destroying, ""},
 		"kept and confirmed, from another place": {func(e *Engine, seen *target) {
 			seen.from.place.Path = "x"
-			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Kept, ID: "1", Confirmed: true}))
+			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Kept, ID: "1", Confirmed: true, By: seen.from.place.String()}))
 		}, diff.StepMark, diff.Destroying, ""},
+		"kept and confirmed at a source of the same name that reads another place": {func(e *Engine, seen *target) {
+			seen.from.place.Path = "x"
+			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Leaving, ID: "1", Confirmed: true}))
+		}, diff.StepMark, diff.Kept, "it came from"},
 		"confirmed and protected": {func(e *Engine, seen *target) {
 			seen.src.Policy.Protected = true
 			put(e, diff.Departing(marked("a", resource.PhaseRunning), diff.Departure{State: diff.Leaving, ID: "1", Confirmed: true}))

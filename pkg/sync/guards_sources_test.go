@@ -137,12 +137,17 @@ func TestG1_Consents(t *testing.T) {
 		"not read there":          {func(e *Engine, _ *target) { e.sources.get("s").desired.Store(nil) }, false},
 		"failing there":           {func(e *Engine, _ *target) { e.failed(e.sources.get("s"), errors.New("no")) }, false},
 		"its template there says so": {func(e *Engine, taker *target) {
-			taker.src.Allow.TakeFrom = nil
 			revision(e, "s", "2", map[string]string{"a": "1"})
 			r := heldCluster(e).DeepCopy()
 			r.Metadata().Annotations().Set(diff.AnnotationHandover, "taker")
 			put(e, r)
 		}, true},
+		"its template there says so, and the operator does not": {func(e *Engine, taker *target) {
+			taker.src.Allow.TakeFrom = nil
+			r := heldCluster(e).DeepCopy()
+			r.Metadata().Annotations().Set(diff.AnnotationHandover, "taker")
+			put(e, r)
+		}, false},
 		"its template there names another": {func(e *Engine, taker *target) {
 			taker.src.Allow.TakeFrom = nil
 			r := heldCluster(e).DeepCopy()

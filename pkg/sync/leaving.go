@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +33,7 @@ const (
 	keptPlace  = "place"  // the source reads from another place
 	keptOrigin = "origin" // nobody can tell where it came from
 	keptBudget = "budget" // too much left at once
+	keptPast   = "past"   // what is read is not known to be newer than it
 )
 
 // fate decides what happens to a resource that left Git, once for each pass.
@@ -60,7 +63,12 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 		mark = diff.Departure{} // it was back in Git since
 	}
 
-	confirmed := mark.Confirmed && (mark.State != diff.Destroying || e.absences.began(mark.ID))
+	cause, why := e.keeps(t, r)
+	if cause == keptPlace && mark.By != t.from.place.String() {
+		mark.Confirmed = false // somebody confirmed it to a source that reads another place
+	}
+
+	confirmed := mark.Confirmed && (mark.State != diff.Destroying || e.absences.began(mark.ID, e.disturbances()))
 	policy := livePolicy(t.src.Policy, r)
 
 	if why := e.uncertain(t, r, confirmed); why != "" {
@@ -71,8 +79,6 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 		return e.decidePart(t)
 	}
 
-	cause, why := e.keeps(t, r)
-
 	switch {
 	case e.released(t, r, policy) && (why == "" || cause == keptPrune):
 		return diff.Fate{Step: diff.StepRelease}
@@ -82,7 +88,7 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 		return diff.Fate{Reason: mark.Reason + "; " + toDelete(r), Asks: mark.Cause == keptBudget}
 	case policy.Protected:
 		return diff.Fate{Reason: "it is protected; say " + AnnotationDeletion + ": allowed in its template, and `deletion: allowed` of its source, before you remove that"}
-	case e.DeletionsPaused:
+	case t.src.DeletionsPaused:
 		return diff.Fate{Reason: "deletions are paused (`deletions: paused` in the configuration)"}
 	case e.DryRun && !confirmed && e.overBudget(t, r) != "":
 		return diff.Fate{Reason: e.overBudget(t, r) + "; " + toDelete(r), Asks: true}
@@ -90,7 +96,7 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 		return diff.Fate{Step: diff.StepDestroy, Reason: e.foretell(t, r)}
 	case e.OneShot && !e.Approved[diff.Name(r)]:
 		return diff.Fate{Reason: "nobody agreed to its deletion"}
-	case mark.State == diff.Destroying && e.absences.began(mark.ID):
+	case mark.State == diff.Destroying && e.absences.began(mark.ID, e.disturbances()):
 		return diff.Fate{Step: diff.StepDestroy}
 	case confirmed || e.OneShot:
 		return e.begin(t, r, mark, true)
@@ -110,7 +116,7 @@ func (e *Engine) decidePart(t *target) diff.Fate {
 	switch {
 	case !t.src.Prune:
 		return diff.Fate{Reason: "prune is off for this source"}
-	case e.DeletionsPaused:
+	case t.src.DeletionsPaused:
 		return diff.Fate{Reason: "deletions are paused (`deletions: paused` in the configuration)"}
 	default:
 		return diff.Fate{Step: diff.StepDestroy}
@@ -132,8 +138,40 @@ func (e *Engine) wait(t *target, r resource.Resource, mark diff.Departure) diff.
 		return diff.Fate{Step: diff.StepWait, Reason: e.countdown(t, r, mark, left)}
 	}
 
+	if why := e.lookAgain(t); why != "" {
+		e.queue.AddAfter(t.Key, time.Second)
+
+		return diff.Fate{Step: diff.StepWait, Reason: e.countdown(t, r, mark, 0) + "; " + why}
+	}
+
 	return e.begin(t, r, mark, false)
 }
+
+// lookAgain has every source looked at before something is destroyed, and says for which one that is awaited; "" if what
+// is known of all of them is as new as that. The template may be back, and nobody has asked since.
+func (e *Engine) lookAgain(t *target) (why string) {
+	since := time.Now().Add(-freshLook)
+
+	for _, name := range slices.Sorted(maps.Keys(e.sources.all())) {
+		src := e.sources.get(name)
+		if src == nil {
+			continue
+		}
+
+		if from, ok := src.Source.(looker); ok && (from.Looked().Before(since) || from.Newest() != e.board.source(name).Revision) {
+			if e.absences.mayPoke(name) {
+				from.Poke()
+			}
+
+			why = cmp.Or(why, "asking the source "+name+" once more")
+		}
+	}
+
+	return why
+}
+
+// freshLook is how old the last look at a source may be when something that left it is destroyed.
+const freshLook = 15 * time.Second
 
 // begin is the step after which a teardown is permitted: an update with the version that the decision was made from.
 // Unconfirmed it takes from the budget, here and nowhere else, so that no two workers take the same.
@@ -148,7 +186,7 @@ func (e *Engine) begin(t *target, r resource.Resource, mark diff.Departure, conf
 		return e.kept(t, r, diff.Departure{}, keptBudget, e.overBudget(t, r))
 	}
 
-	e.absences.begin(mark.ID)
+	e.absences.begin(mark.ID, e.disturbances())
 
 	return diff.Fate{Step: diff.StepMark, Mark: mark, Reason: "its deletion begins"}
 }
@@ -157,16 +195,26 @@ func (e *Engine) begin(t *target, r resource.Resource, mark diff.Departure, conf
 // Omni, except by a one-shot, which does not look after anything, and on what belongs to another repository.
 func (e *Engine) kept(t *target, r resource.Resource, mark diff.Departure, cause, why string) diff.Fate {
 	reason := why + "; " + toDelete(r)
-	origin, known := diff.OriginOf(r)
 
-	if mark.State == diff.Kept || e.OneShot || e.DryRun || known && origin.Known() && origin.Repository != t.from.place.Repository {
+	if mark.State == diff.Kept || e.OneShot || e.DryRun || e.isStranger(t, r) {
 		return diff.Fate{Reason: reason, Asks: cause == keptBudget}
 	}
 
 	next := e.departure(t, diff.Kept)
 	next.Cause, next.Reason = cause, why
 
+	if cause == keptPlace {
+		next.By = t.from.place.String()
+	}
+
 	return diff.Fate{Step: diff.StepMark, Mark: next, Reason: reason, Asks: cause == keptBudget}
+}
+
+// isStranger reports whether a resource that carries the name of the source comes from another repository.
+func (e *Engine) isStranger(t *target, r resource.Resource) bool {
+	origin, known := diff.OriginOf(r)
+
+	return known && origin.Known() && origin.Repository != t.from.place.Repository
 }
 
 // keeps says why what left Git must not go by itself, for good: in a word and in words; "" if it may. A source deletes
@@ -185,12 +233,14 @@ func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
 		return keptOrigin, "this source reads a folder that is no checkout of a known repository, so nobody can tell whether it left that; set `origin` of the source, or read a Git repository"
 	case !origin.Place.Equal(t.from.place):
 		return keptPlace, fmt.Sprintf("it came from %s, and this source now reads %s", origin.Place, t.from.place)
+	case t.from.rewound:
+		return keptPast, "it is not in a revision that does not have the one before in its history (was there a forced push?)"
 	case t.src.Follows != nil:
 		switch yes, known := t.src.Follows(origin.Commit); {
-		case !known:
-			return keptPlace, fmt.Sprintf("nobody can tell whether its last commit %s is in the history of what is read (is the clone shallow?)", short(origin.Commit))
-		case !yes:
-			return keptPlace, fmt.Sprintf("its last commit %s is not in the history of what is read: that is older, or another branch", short(origin.Commit))
+		case !known && e.OneShot:
+			return keptPast, fmt.Sprintf("nobody can tell whether its last commit %s is in the history of what is read (is the clone shallow?)", short(origin.Commit))
+		case known && !yes:
+			return keptPast, fmt.Sprintf("its last commit %s is not in the history of what is read: that is older, or another branch", short(origin.Commit))
 		}
 	}
 
@@ -231,7 +281,7 @@ func (e *Engine) uncertain(t *target, r resource.Resource, confirmed bool) strin
 func (e *Engine) released(t *target, r resource.Resource, policy Policy) bool {
 	to, _ := r.Metadata().Annotations().Get(diff.AnnotationHandover)
 
-	return policy.Orphan && !policy.Protected || to != "" && to != t.Source && t.Target != ""
+	return !policy.Protected && (policy.Orphan || to != "" && to != t.Source && t.Target != "")
 }
 
 // leftBehind returns the file that a resource came from if the revision still has it and nothing in it is described any

@@ -64,10 +64,12 @@ func (e *Engine) lookAround(ctx context.Context, t *target, change *diff.Change)
 			continue
 		}
 
-		key := Key{t.Source, e.partOf(r)}
-		if cluster, ok := e.Snapshot.Get(omnires.ClusterType, key.Target); ok && !e.looks.recent(key) {
-			if err := e.lookAt(ctx, key, cluster); err != nil {
-				return err
+		for _, to := range e.reaches(r) {
+			key := Key{t.Source, to.cluster}
+			if cluster, ok := e.Snapshot.Get(omnires.ClusterType, key.Target); ok && !e.looks.recent(key) {
+				if err := e.lookAt(ctx, key, cluster); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 )
 
-// A cluster or fleet resource changes hands only with the consent of the side that gives: its template there names the
-// taker, or it is gone there and the operator lets the taker have it. Within a daemon that decides who gets it, never
+// A cluster or fleet resource changes hands only if the operator lets the taker have it (allow.takeFrom), and with the
+// consent of the side that gives: its template there names the taker, or it is gone there. Within a daemon that decides who gets it, never
 // whether it survives: what any source describes does not leave. For that nothing is deleted before every source was
 // read, whichever comes first.
 
@@ -41,20 +41,18 @@ func (e *Engine) mayTake(t *target, r resource.Resource) bool {
 
 // consents reports whether the source that a cluster or fleet resource carries the mark of lets this one have it.
 func (e *Engine) consents(t *target, r resource.Resource) bool {
+	from := diff.SourceOf(r)
+	if !slices.Contains(t.src.Allow.TakeFrom, from) {
+		return false // whatever a repository says, the operator decides
+	}
+
 	if to, _ := r.Metadata().Annotations().Get(diff.AnnotationHandover); to == t.Source {
 		return true // its template there says so
 	}
 
-	from := diff.SourceOf(r)
-	if !slices.Contains(t.src.Allow.TakeFrom, from) {
-		return false
-	}
-
 	giver := e.sources.get(from)
 	if giver == nil {
-		state := diff.DepartureOf(r).State // another daemon found that its template is gone
-
-		return state == diff.Leaving || state == diff.Kept
+		return diff.DepartureOf(r).State == diff.Leaving // another daemon found that its template is gone
 	}
 
 	d := giver.desired.Load()
@@ -108,12 +106,17 @@ func (e *Engine) unread(t *target) string {
 			return "the source " + name + " was not read yet"
 		case e.board.source(name).Error != "":
 			return "the source " + name + " cannot be read at the moment"
-		case sameOrigin(src.Source, t.src.Source) && d.revision != t.from.revision:
+		case sameOrigin(src.Source, t.src.Source) && d.revision != t.from.revision, sameBranch(d.place, t.from.place) && d.revision != t.from.revision:
 			return "the source " + name + " has yet to take the revision"
 		}
 	}
 
 	return ""
+}
+
+// sameBranch reports whether two sources follow one branch, by whatever clone.
+func sameBranch(a, b diff.Place) bool {
+	return a.Known() && a.Repository == b.Repository && a.Ref != "" && a.Ref != diff.RefRelease && a.Ref == b.Ref
 }
 
 // sameOrigin reports whether two sources read one repository together.

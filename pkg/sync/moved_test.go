@@ -89,7 +89,7 @@ func startTwo(t *testing.T, o *daemon.Omni) (*daemon.Daemon, *daemon.Feed) {
 	d := daemon.Start(t, o, nil)
 	second := daemon.NewFeed()
 	d.Reconfigure(append(slices.Clone(d.Sources), sync.SourceConfig{
-		Name: "second", Source: second, Prune: true, MaxDelete: 1, MaxDeleteResources: 5, Allow: sync.Allow{TakeFrom: []string{daemon.Source}},
+		Name: "second", Source: second, Origin: "git.example.com/second", Prune: true, MaxDelete: 1, MaxDeleteResources: 5, Allow: sync.Allow{TakeFrom: []string{daemon.Source}},
 	}))
 
 	return d, second
@@ -101,7 +101,7 @@ func TestG1_MovesWithoutConsent(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
 	d, second := startTwo(t, o)
 	sources := slices.Clone(d.Sources)
-	sources = append(sources, sync.SourceConfig{Name: "second", Source: second, Prune: true, MaxDelete: 1})
+	sources = append(sources, sync.SourceConfig{Name: "second", Source: second, Origin: "git.example.com/second", Prune: true, MaxDelete: 1})
 	d.Reconfigure(sources)
 
 	second.Add(fleet("1.34.3", "z"))

@@ -19,32 +19,60 @@ func clusterLabel(r resource.Resource) string {
 	return name
 }
 
-// partOf returns the cluster that a fleet resource is part of: by its label, or by that of a machine that is in one.
-func (e *Engine) partOf(r resource.Resource) string {
-	if cluster := clusterLabel(r); cluster != "" {
-		return cluster
-	}
-
-	for _, label := range []string{omni.LabelClusterMachine, omni.LabelMachine} {
-		machine, ok := r.Metadata().Labels().Get(label)
-		if !ok {
-			continue
-		}
-
-		if node, ok := e.Snapshot.Get(omni.MachineSetNodeType, machine); ok {
-			return clusterLabel(node)
-		}
-	}
-
-	return ""
+// reach is a cluster that a fleet resource has to do with. part is set if it is part of that: then its owner counts, too.
+type reach struct {
+	cluster string
+	part    bool
 }
 
-// holds says why nothing may be written to the cluster that a fleet resource is part of, and what has to change for that;
+// reaches returns the clusters that a fleet resource has to do with: by the label of a cluster, a machine set or a machine,
+// whichever it has, or because it is about a machine that is in one.
+func (e *Engine) reaches(r resource.Resource) []reach {
+	var all []reach
+
+	if cluster := clusterLabel(r); cluster != "" {
+		all = append(all, reach{cluster, true})
+	}
+
+	of := func(typ resource.Type, id resource.ID, part bool) {
+		if member, ok := e.Snapshot.Get(typ, id); ok && clusterLabel(member) != "" {
+			all = append(all, reach{clusterLabel(member), part})
+		}
+	}
+
+	for label, typ := range map[string]resource.Type{
+		omni.LabelClusterMachine: omni.MachineSetNodeType, omni.LabelMachine: omni.MachineSetNodeType, omni.LabelMachineSet: omni.MachineSetType,
+	} {
+		if id, ok := r.Metadata().Labels().Get(label); ok {
+			of(typ, id, true)
+		}
+	}
+
+	if typ := r.Metadata().Type(); typ == omni.MachineLabelsType || typ == omni.InfraMachineConfigType { // their ID is that of a machine
+		of(omni.MachineSetNodeType, r.Metadata().ID(), false)
+	}
+
+	return all
+}
+
+// holds says why a fleet resource may not be written because of a cluster that it reaches, and what has to change for that;
 // "" if it may.
 func (e *Engine) holds(t *target, r resource.Resource) (why string, until resource.Resource) {
-	name := e.partOf(r)
-	if name == "" {
-		return "", nil
+	for _, to := range e.reaches(r) {
+		if why, until := e.closed(t, to); why != "" {
+			return why, until
+		}
+	}
+
+	return "", nil
+}
+
+// closed says why nothing may be written to a cluster that a fleet resource reaches.
+func (e *Engine) closed(t *target, to reach) (why string, until resource.Resource) {
+	name, key := to.cluster, Key{t.Source, to.cluster}
+
+	if !t.src.Allow.clusterName(name) {
+		return "the source " + t.Source + " may not write to the cluster " + name + " (`allow.clusters`)", nil
 	}
 
 	cluster, ok := e.Snapshot.Get(omni.ClusterType, name)
@@ -52,9 +80,7 @@ func (e *Engine) holds(t *target, r resource.Resource) (why string, until resour
 		return "", nil
 	}
 
-	key := Key{t.Source, name}
-
-	if owner := diff.SourceOf(cluster); owner != "" && owner != t.Source {
+	if owner := diff.SourceOf(cluster); to.part && owner != "" && owner != t.Source {
 		return fmt.Sprintf("it is part of the cluster %s, which is managed by the source %s", name, owner), cluster
 	}
 

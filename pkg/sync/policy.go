@@ -123,7 +123,11 @@ type Allow struct {
 
 // Cluster reports whether a source may have a cluster of that name.
 func (a *Allow) Cluster(name string) bool {
-	return a.Kind("Cluster") && anyOf(a.Clusters, func(glob string) bool {
+	return a.Kind("Cluster") && a.clusterName(name)
+}
+
+func (a *Allow) clusterName(name string) bool {
+	return anyOf(a.Clusters, func(glob string) bool {
 		ok, err := path.Match(glob, name)
 
 		return ok && err == nil
@@ -189,7 +193,7 @@ func (e *Engine) forbidden(t *target) string {
 			}
 
 			// What carries a cluster's label is part of that cluster.
-			if cluster := clusterLabel(r); cluster != "" && !anyOf(allow.Clusters, func(glob string) bool { ok, _ := path.Match(glob, cluster); return ok }) {
+			if cluster := clusterLabel(r); cluster != "" && !allow.clusterName(cluster) {
 				return fmt.Sprintf("%s: the source %s may not write to the cluster %q: `allow.clusters` of the source does not name it", t.desired.Position(r.Metadata()), t.Source, cluster)
 			}
 		}

@@ -233,7 +233,9 @@ func TestG1_Handover(t *testing.T) {
 
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true, OnWrite: writes.add})
 	giver := daemon.Start(t, o, nil)
-	taker := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) { c.Sources[0].Name = "taker" })
+	taker := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) {
+		c.Sources[0].Name, c.Sources[0].Allow.TakeFrom = "taker", []string{daemon.Source}
+	})
 
 	// The giver lets go, then the taker adopts.
 	giver.Apply(t, one(annotated("a", "1.34.3", "omni-syncd/handover: taker")))

@@ -39,11 +39,13 @@ func (e *Engine) protect(t *target, plan *diff.Plan) (reason string, cause Cause
 	confirmed := digest != "" && e.guardConfirmed(t, digest)
 
 	switch left := t.src.DeleteAfter - time.Since(since); {
-	case digest == "" || confirmed:
+	case digest == "" || confirmed && !t.src.DeletionsPaused:
 		return "", ""
 	case lost:
 		return fmt.Sprintf("%d of %d control plane machines would leave at once, and etcd would lose its quorum; `omni-syncd confirm %s` to do it all the same",
 			controlPlane.leaving, controlPlane.members, t.Target), CauseConfirmation
+	case len(going) > 0 && t.src.DeletionsPaused && takesAway(plan.Phases()[0]):
+		return fmt.Sprintf("deletions are paused (`deletions: paused` in the configuration); %s would leave the cluster", listed(going)), CauseKept
 	case left > 0 && !e.DryRun && !e.OneShot && takesAway(plan.Phases()[0]):
 		e.queue.AddAfter(t.Key, left)
 

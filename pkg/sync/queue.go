@@ -260,7 +260,7 @@ func (e *Engine) countBegun(change omni.Change) {
 		return
 	}
 
-	if mark := diff.DepartureOf(r); mark.State == diff.Destroying && !mark.Confirmed && !e.absences.began(mark.ID) {
+	if mark := diff.DepartureOf(r); mark.State == diff.Destroying && !mark.Confirmed {
 		e.absences.note(begunKey{diff.SourceOf(r), refOf(r)}, mark.ID)
 	}
 }
