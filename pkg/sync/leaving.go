@@ -89,7 +89,7 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 	case e.DryRun:
 		return diff.Fate{Step: diff.StepDestroy, Reason: e.foretell(t, r)}
 	case e.OneShot && !e.Approved[diff.Name(r)]:
-		return diff.Fate{Reason: "nobody agreed to its deletion"}
+		return diff.Fate{Reason: cmp.Or(e.Declined[diff.Name(r)], "nobody agreed to its deletion; `omni-syncd sync --prune` asks")}
 	case mark.State == diff.Destroying && e.absences.began(mark.ID):
 		return diff.Fate{Step: diff.StepDestroy}
 	case confirmed || e.OneShot:
