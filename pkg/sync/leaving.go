@@ -234,10 +234,13 @@ func (e *Engine) released(t *target, r resource.Resource, policy Policy) bool {
 
 // leftBehind returns the file that a resource came from if the revision still has it and nothing in it is described any
 // more: emptied, half saved, in another encoding, a misspelt kind. That is an accident until somebody removes the file. A
-// file that describes other things by now was changed on purpose.
+// file that describes other things by now was changed on purpose, and one that this source does not read any more is none
+// of its business.
 func (e *Engine) leftBehind(t *target, r resource.Resource) string {
 	origin, ok := diff.OriginOf(r)
-	if !ok || origin.File == "" || t.from.describes(origin.File) {
+	elsewhere := origin.Known() && t.from.place.Known() && !origin.Place.Equal(t.from.place)
+
+	if !ok || origin.File == "" || elsewhere || t.from.describes(origin.File) {
 		return ""
 	}
 
