@@ -123,24 +123,50 @@ func firstOf(values ...string) string {
 type part func(context.Context, *sync.Engine) error
 
 // drive runs an engine with its snapshot and other parts beside it, until the first of
-// them ends. It is the one place where components are started: all of them stop with ctx.
+// them ends. It and runEngine are the one place where components are started: all of them
+// stop with ctx.
 //
 // The snapshot is read over conn, and so is written unless cfg.State says otherwise.
 func drive(ctx context.Context, conn *omni.Conn, cfg sync.Config, parts ...part) error {
-	if cfg.State == nil {
-		cfg.State = conn.State()
-	}
+	return withSnapshot(ctx, conn, cfg.Logger, func(ctx context.Context, snapshot *omni.Snapshot) error {
+		if cfg.State == nil {
+			cfg.State = conn.State()
+		}
 
+		cfg.Snapshot = snapshot
+
+		return runEngine(ctx, cfg, parts...)
+	})
+}
+
+// withSnapshot reads Omni over conn while use runs.
+func withSnapshot(ctx context.Context, conn *omni.Conn, log *zap.Logger, use func(context.Context, *omni.Snapshot) error) error {
 	live := sync.SnapshotConfig(conn.State())
-	live.Logger = logger(cfg.Logger)
-	cfg.Snapshot = omni.NewSnapshot(live)
+	live.Logger = logger(log)
+	snapshot := omni.NewSnapshot(live)
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return snapshot.Run(ctx) })
+	group.Go(func() error {
+		defer stop()
+
+		return use(ctx, snapshot)
+	})
+
+	return group.Wait()
+}
+
+// runEngine runs an engine and other parts beside it, until the first of them ends.
+func runEngine(ctx context.Context, cfg sync.Config, parts ...part) error {
 	engine := sync.New(cfg)
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return cfg.Snapshot.Run(ctx) })
 	group.Go(func() error { return engine.Run(ctx) })
 
 	for _, run := range parts {

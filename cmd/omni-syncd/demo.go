@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -285,9 +286,13 @@ Or ask and tell the daemon:
 	return err
 }
 
-// restingState identifies what a table would show, and is "" while things still move.
+// restingState identifies what a table would show, and is "" while things still move. What left Git and goes in a while is
+// worth showing meanwhile.
 func restingState(status sync.Status) string {
-	if !status.Settled() || len(status.Targets) == 0 || (status.Synced() && !healthy(status)) {
+	shown := status
+	shown.Targets = slices.DeleteFunc(slices.Clone(status.Targets), func(t sync.TargetStatus) bool { return t.Cause == sync.CauseLeaving })
+
+	if !shown.Settled() || len(status.Targets) == 0 || (status.Synced() && !healthy(status)) {
 		return ""
 	}
 

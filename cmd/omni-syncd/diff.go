@@ -88,6 +88,7 @@ with --detailed-exitcode 0, 2 and 1, as terraform plan does.`,
 	})
 
 	f.bind(cmd, "error")
+	f.src.bindDeleteAfter(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.base, "base", "", "show what changed since HEAD left this branch or commit, without an Omni")
 	flags.StringVar(&f.since, "changed-since", "", "only clusters that changed since HEAD left this branch or commit")

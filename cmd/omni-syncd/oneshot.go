@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/omni-syncd/omni-syncd/pkg/config"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -44,75 +46,120 @@ func (o *oneShot) deadline(ctx context.Context) (context.Context, context.Cancel
 	return context.WithTimeoutCause(ctx, o.timeout, errors.New("timeout"))
 }
 
-// pass looks at every source once and works until nothing more happens by itself. It
-// returns the status at that moment, and rested, if not nil, is called then; its errors
-// are about the connection and the time.
-func (o *oneShot) pass(cmd *cobra.Command, cfg *config.Config, dryRun bool, rested func(*sync.Engine, sync.Status)) (sync.Status, error) {
+// session is a one-shot at work: its connection and its sources.
+type session struct {
+	*oneShot
+
+	cmd       *cobra.Command
+	cfg       *config.Config
+	conn      *omni.Conn
+	snapshot  *omni.Snapshot
+	origins   *origins
+	sources   []sync.SourceConfig
+	suspended []sync.Suspension
+	log       *zap.Logger
+	progress  engineProgress
+}
+
+// open connects, reads Omni and opens the sources, and closes all of it when use returns.
+func (o *oneShot) open(cmd *cobra.Command, cfg *config.Config, use func(context.Context, *session) error) error {
 	log, err := o.log.build(cmd.ErrOrStderr())
 	if err != nil {
-		return sync.Status{}, err
+		return err
 	}
 
 	if o.timeout <= 0 {
-		return sync.Status{}, fmt.Errorf("--timeout %s: it must be longer than nothing", o.timeout)
+		return fmt.Errorf("--timeout %s: it must be positive", o.timeout)
 	}
+
+	s := &session{oneShot: o, cmd: cmd, cfg: cfg, log: log}
 
 	ctx, cancel := o.deadline(cmd.Context())
 	defer cancel()
 
-	conn, err := o.omni.dial(ctx, cfg.Omni)
-	if err != nil {
-		return sync.Status{}, err
+	if s.conn, err = o.omni.dial(ctx, cfg.Omni); err != nil {
+		return err
 	}
-	defer conn.Close() //nolint:errcheck // nothing is lost with a connection
+	defer s.conn.Close() //nolint:errcheck // nothing is lost with a connection
 
-	var progress engineProgress
+	s.origins = newOrigins(o.src.stateDir, log, s.progress.fetching)
+	defer s.origins.close()
 
-	from := newOrigins(o.src.stateDir, log, progress.fetching)
-	defer from.close()
-
-	sources, err := from.sources(cfg, true)
-	if err != nil {
-		return sync.Status{}, err
+	if s.sources, err = s.origins.sources(cfg, true); err != nil {
+		return err
 	}
 
-	suspended, _, err := suspensions(cfg.StateDir)
-	if err != nil {
-		return sync.Status{}, err
+	if s.suspended, _, err = suspensions(cfg.StateDir); err != nil {
+		return err
 	}
+
+	return withSnapshot(cmd.Context(), s.conn, log, func(ctx context.Context, snapshot *omni.Snapshot) error {
+		s.snapshot = snapshot
+
+		return use(ctx, s)
+	})
+}
+
+// pass looks at every source once and works until nothing more happens by itself. It
+// returns the status at that moment, and rested, if not nil, is called then; its errors
+// are about the connection and the time.
+func (s *session) pass(ctx context.Context, how sync.Config, rested func(*sync.Engine, sync.Status)) (sync.Status, error) {
+	how.State, how.Snapshot, how.Suspended = s.conn.State(), s.snapshot, s.suspended
+	how.Requested = true
+
+	if how.Sources == nil {
+		how.Sources = s.sources
+	}
+
+	if how.Logger == nil {
+		how.Logger = s.log
+	}
+
+	ctx, cancel := s.deadline(ctx)
+	defer cancel()
 
 	var last sync.Status
 
-	err = drive(ctx, conn, sync.Config{Sources: sources, DryRun: dryRun, Requested: true, Suspended: suspended, Logger: log},
-		func(ctx context.Context, engine *sync.Engine) error {
-			progress.engine, progress.snapshot = engine, engine.Snapshot
+	err := runEngine(ctx, how, func(ctx context.Context, engine *sync.Engine) error {
+		s.progress.engine, s.progress.snapshot = engine, engine.Snapshot
 
-			defer whileShowing(ctx, consoleOf(cmd), progress.current)()
+		defer whileShowing(ctx, consoleOf(s.cmd), s.progress.current)()
 
-			err := engine.WaitStatus(ctx, func(status sync.Status) bool {
-				last = status
+		err := engine.WaitStatus(ctx, func(status sync.Status) bool {
+			last = status
 
-				return status.Settled()
-			})
-			if err == nil && rested != nil {
-				rested(engine, last)
-			}
-
-			return err
+			return status.Settled()
 		})
+		if err == nil && rested != nil {
+			rested(engine, last)
+		}
 
-	relocate(cfg, last)
+		return err
+	})
+
+	relocate(s.cfg, last)
 
 	switch {
 	case err == nil:
 		return last, nil
-	case cmd.Context().Err() != nil:
+	case s.cmd.Context().Err() != nil:
 		return last, errors.New("interrupted")
 	case ctx.Err() != nil:
-		return last, fmt.Errorf("not done after %s: %s", o.timeout, unsettled(last))
+		return last, fmt.Errorf("not done after %s: %s", s.timeout, unsettled(last))
 	default:
 		return last, err
 	}
+}
+
+// plan makes the plan of everything and writes nothing; rested is as for pass.
+func (o *oneShot) plan(cmd *cobra.Command, cfg *config.Config, rested func(*sync.Engine, sync.Status)) (status sync.Status, err error) {
+	err = o.open(cmd, cfg, func(ctx context.Context, s *session) error {
+		status, err = s.pass(ctx, sync.Config{DryRun: true}, rested)
+
+		return err
+	})
+
+	return status, err
 }
 
 // relocate gives the problems of a directory the paths under which the person who named

@@ -46,7 +46,7 @@ func (o *oneShot) live(cmd *cobra.Command, cfg *config.Config) (*review, error) 
 
 	var err error
 
-	r.status, err = o.pass(cmd, cfg, true, func(engine *sync.Engine, status sync.Status) {
+	r.status, err = o.plan(cmd, cfg, func(engine *sync.Engine, status sync.Status) {
 		for i := range status.Targets {
 			r.evidence[status.Targets[i].Key] = engine.Evidence(status.Targets[i].Key)
 		}

@@ -62,6 +62,7 @@ read again when it changes and on SIGHUP.`,
 	}
 
 	src.bindSync(cmd)
+	src.bindDeleteAfter(cmd)
 	cmd.Flags().DurationVar(&src.interval, "interval", config.DefaultInterval, "how often Git is asked for news")
 	cmd.Flags().StringVar(&socket, "socket", "", "unix socket of the API, or none (default: omni-syncd.sock in $RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR)")
 	cmd.Flags().StringVar(&shard, "shard", "", "work on a part of the clusters, INDEX/COUNT: 0/4 is the first of four (default: all of them)")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,19 +17,23 @@ import (
 
 // sourceFlags are the flags that describe a single source on the command line.
 type sourceFlags struct {
-	config    string
-	name      string
-	git       config.Git
-	path      string
-	include   []string
-	exclude   []string
-	interval  time.Duration
-	prune     bool
-	maxDelete int
+	config   string
+	name     string
+	git      config.Git
+	path     string
+	include  []string
+	exclude  []string
+	interval time.Duration
+	prune    bool
+
+	maxDelete, maxDeleteResources int
 
 	deleteAfter time.Duration
 	origin      string
 	stateDir    string
+
+	// besideConfig are the flags of a source that may stand beside --config, too.
+	besideConfig []string
 }
 
 // bindScope adds the flags of every verb that reads templates.
@@ -62,21 +67,33 @@ func (f *sourceFlags) bindSync(cmd *cobra.Command) {
 	flags.StringVar(&f.name, "name", "", "name of the source, written into the ownership mark of what it creates (default \"default\"; --prune wants one of its own)")
 	flags.BoolVar(&f.prune, "prune", false, "delete clusters and fleet resources that left Git")
 	flags.IntVar(&f.maxDelete, "max-delete", config.DefaultMaxDelete, "how many clusters may be deleted without a confirmation within an hour; 0 deletes none")
-	flags.DurationVar(&f.deleteAfter, "delete-after", config.DefaultDeleteAfter, "how long what left Git has to be gone before it is deleted")
+	flags.IntVar(&f.maxDeleteResources, "max-delete-resources", config.DefaultMaxDeleteResources, "the same for fleet resources")
 	flags.StringVar(&f.origin, "origin", "", "what the repository is known by (default: its host and path)")
 	flags.StringVar(&f.stateDir, "state-dir", "", "where fetched repositories are kept (default: a temporary directory)")
+}
+
+// bindDeleteAfter adds the flag of the verbs that say when what left Git goes. A one-shot waits for nothing.
+func (f *sourceFlags) bindDeleteAfter(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&f.deleteAfter, "delete-after", config.DefaultDeleteAfter, "how long what left Git has to be gone before it is deleted")
 }
 
 // load returns the configuration that the command line describes: the file, or the one
 // source that is named by the argument and the flags.
 func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, error) {
+	switch {
+	case f.maxDelete < 0:
+		return nil, fmt.Errorf("--max-delete %d: it cannot be negative; 0 deletes no cluster", f.maxDelete)
+	case f.maxDeleteResources < 0:
+		return nil, fmt.Errorf("--max-delete-resources %d: it cannot be negative; 0 deletes no fleet resource", f.maxDeleteResources)
+	}
+
 	if f.config != "" {
 		if len(args) > 0 {
 			return nil, errors.New("both --config and a source on the command line are given; choose one")
 		}
 
-		for _, name := range append(gitFlags, "path", "include", "exclude", "name", "prune", "max-delete", "delete-after", "origin", "interval", "state-dir") {
-			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
+		for _, name := range append(gitFlags, "path", "include", "exclude", "name", "prune", "max-delete", "max-delete-resources", "delete-after", "origin", "interval", "state-dir") {
+			if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed && !slices.Contains(f.besideConfig, name) {
 				return nil, fmt.Errorf("--%s describes a source on the command line; with --config it stands in the file", name)
 			}
 		}
@@ -100,8 +117,6 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 		return nil, errors.New("--prune needs a --name of its own, like --name fleet: sources that share a name share their clusters")
 	case f.deleteAfter < 0:
 		return nil, fmt.Errorf("--delete-after %s: it cannot be negative; 0 deletes at once", f.deleteAfter)
-	case f.maxDelete < 0:
-		return nil, fmt.Errorf("--max-delete %d: it cannot be negative; 0 deletes no cluster", f.maxDelete)
 	case f.interval != 0 && f.interval < config.MinInterval:
 		return nil, fmt.Errorf("--interval %s is too short, the least is %s", f.interval, config.MinInterval)
 	}
@@ -116,7 +131,8 @@ func (f *sourceFlags) load(cmd *cobra.Command, args []string) (*config.Config, e
 func (f *sourceFlags) single(arg string) (config.Source, error) {
 	src := config.Source{
 		Name: f.name, Path: f.path, Include: f.include, Exclude: f.exclude,
-		Interval: config.Duration(f.interval), Prune: f.prune, MaxDelete: &f.maxDelete, DeleteAfter: new(config.Duration(f.deleteAfter)), Origin: f.origin,
+		Interval: config.Duration(f.interval), Prune: f.prune, MaxDelete: &f.maxDelete, MaxDeleteResources: &f.maxDeleteResources,
+		DeleteAfter: new(config.Duration(f.deleteAfter)), Origin: f.origin,
 	}
 
 	if src.Name == "" {

@@ -2,10 +2,14 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -70,6 +74,10 @@ func watchStatus(cmd *cobra.Command, c *client, only *v1.ListClustersRequest, fo
 	shown := newView(only)
 	out := cmd.OutOrStdout()
 
+	if format == "" && isTerminal(out) {
+		return shown.draw(cmd.Context(), out, stream)
+	}
+
 	for first := true; stream.Receive(); first = false {
 		changed := shown.take(stream.Msg())
 
@@ -85,12 +93,6 @@ func watchStatus(cmd *cobra.Command, c *client, only *v1.ListClustersRequest, fo
 			}
 
 			if err := writeRaw(out, format, data); err != nil {
-				return err
-			}
-		case isTerminal(out):
-			fmt.Fprint(out, "\x1b[H\x1b[2J")
-
-			if err := writeTable(out, shown.status()); err != nil {
 				return err
 			}
 		default:
@@ -109,6 +111,50 @@ func watchStatus(cmd *cobra.Command, c *client, only *v1.ListClustersRequest, fo
 	}
 
 	return stream.Err()
+}
+
+// draw shows the table on a terminal: anew with every message, and once a second while something counts down.
+func (v *view) draw(ctx context.Context, out io.Writer, stream *connect.ServerStreamForClient[v1.WatchStatusResponse]) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+
+	messages := make(chan *v1.WatchStatusResponse)
+
+	go func() {
+		defer close(messages)
+
+		for stream.Receive() {
+			select {
+			case messages <- stream.Msg():
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+
+	for {
+		select {
+		case msg, ok := <-messages:
+			if !ok {
+				return stream.Err()
+			}
+
+			v.take(msg)
+		case <-second.C:
+			if !v.countsDown() {
+				continue
+			}
+		}
+
+		fmt.Fprint(out, "\x1b[H\x1b[2J")
+
+		if err := writeTable(out, v.statusAt(time.Now())); err != nil {
+			return err
+		}
+	}
 }
 
 // view is what a watch has told so far, of the clusters that are wanted.
@@ -163,4 +209,32 @@ func (v *view) status() sync.Status {
 	return statusOf(v.sourceList(), slices.SortedFunc(maps.Values(v.clusters), func(a, b *v1.Cluster) int {
 		return cmp.Or(cmp.Compare(a.GetSource(), b.GetSource()), cmp.Compare(a.GetName(), b.GetName()))
 	}))
+}
+
+func (v *view) countsDown() bool {
+	for _, c := range v.clusters {
+		if c.GetLeavingTime() != nil {
+			return true
+		}
+	}
+
+	return false
+}
+
+// countdown is the part of a message that is out of date a second later.
+var countdown = regexp.MustCompile(`leaving: destroyed in [0-9hms]+`)
+
+// statusAt is the status at a moment: what the daemon said, with the time that is left now.
+func (v *view) statusAt(now time.Time) sync.Status {
+	status := v.status()
+
+	for i := range status.Targets {
+		t := &status.Targets[i]
+		if at := v.clusters[t.Key].GetLeavingTime(); at != nil {
+			left := max(at.AsTime().Sub(now), 0).Round(time.Second)
+			t.Message = countdown.ReplaceAllString(t.Message, "leaving: destroyed in "+left.String())
+		}
+	}
+
+	return status
 }

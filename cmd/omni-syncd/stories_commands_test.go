@@ -68,7 +68,7 @@ func cmdCommit(ts *testscript.TestScript, _ bool, args []string) {
 
 // omni VERB KIND ID [ARG...] acts on Omni as a person with its UI would:
 //
-//	omni has KIND ID [KEY=VALUE...]       waits until it exists and is not torn down, with these labels or annotations; KEY=- is "without"
+//	omni has KIND ID [KEY=VALUE...]       waits until it exists and is not torn down, with these labels or annotations; KEY=- is "without", and KEY=* "with any"
 //	omni gone KIND ID                     waits until it does not exist
 //	omni label KIND ID KEY=VALUE...       sets labels; KEY=- removes one
 //	omni annotate KIND ID KEY=VALUE...    the same for annotations
@@ -164,7 +164,7 @@ func matches(r resource.Resource, conditions []string) bool {
 			}
 		}
 
-		if want == "-" && exists || want != "-" && (!exists || got != want) {
+		if want == "-" && exists || want != "-" && !exists || want != "-" && want != "*" && got != want {
 			return false
 		}
 	}

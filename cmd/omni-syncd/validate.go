@@ -77,13 +77,18 @@ Exits 0 without a problem, 1 with one, and 2 if nothing could be checked.`,
 	return cmd
 }
 
-// policyAnnotations are the annotations that a template's Cluster can have, with their values.
-var policyAnnotations = map[string][]string{
-	sync.AnnotationSuspend:  {"true", "false"},
-	sync.AnnotationSync:     {"manual", "auto"},
-	sync.AnnotationPrune:    {"disabled", "enabled"},
-	sync.AnnotationDeletion: {"protected", "allowed"},
-	diff.AnnotationHandover: nil,
+// policyAnnotations are the annotations that people write. Our own marks, which an exported template has, say nothing.
+var policyAnnotations = template.Annotations{
+	Prefix: "omni-syncd/",
+	Known: map[string][]string{
+		sync.AnnotationSuspend:  {"true", "false"},
+		sync.AnnotationSync:     {"manual", "auto"},
+		sync.AnnotationPrune:    {"disabled", "enabled"},
+		sync.AnnotationDeletion: {"protected", "orphan", "allowed"},
+		diff.AnnotationHandover: nil,
+	},
+	InManifests: []string{sync.AnnotationDeletion},
+	Ignored:     diff.IsMark,
 }
 
 // problemsFound is the error of a validation that did its work.
@@ -167,7 +172,7 @@ func renderOnce(cmd *cobra.Command, src *sourceFlags, args []string) (targets []
 
 // validate reports the problems in a form, with the files named relative to a folder.
 func (o *offline) validate(cmd *cobra.Command, output, base string) error {
-	o.problems = append(o.problems, o.set.CheckAnnotations("omni-syncd/", policyAnnotations)...).Sorted()
+	o.problems = append(o.problems, o.set.CheckAnnotations(policyAnnotations)...).Sorted()
 
 	if len(o.problems) == 0 && len(o.targets) == 0 {
 		return errors.New("no cluster template found: a template is a YAML file with a `kind: Cluster` document")

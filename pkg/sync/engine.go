@@ -95,9 +95,10 @@ type Config struct {
 	// written to.
 	Requested bool
 	// OneShot says that nothing runs on afterwards: what left Git goes at once if it is in Approved, by the names of
-	// [diff.Name], and else stays. Somebody saw the list.
+	// [diff.Name], and else stays. Somebody saw the list. Declined says why something of it stays.
 	OneShot  bool
 	Approved map[string]bool
+	Declined map[string]string
 	// DryRun makes every plan and writes nothing: the plans are in the [Status].
 	DryRun bool
 	// NoPreflight leaves out what Omni would refuse: nobody knows without an Omni.

@@ -116,7 +116,12 @@ func TestG11_Keeps(t *testing.T) {
 			r.Metadata().Annotations().Set(diff.MarkOrigin, "{")
 			put(e, r)
 		}, diff.StepMark, diff.Kept, "an earlier release"},
-		"its file is there":            {func(_ *Engine, seen *target) { seen.from.files = fstest.MapFS{"clusters/a.yaml": {}} }, diff.StepKeep, "", "clusters/a.yaml is still there"},
+		"its file is there": {func(_ *Engine, seen *target) { seen.from.files = fstest.MapFS{"clusters/a.yaml": {}} }, diff.StepKeep, "", "clusters/a.yaml is still there"},
+		// It was not marked as kept, and destroyed when the source read everything again without the file.
+		"its file is there, in a folder that is not read any more": {func(_ *Engine, seen *target) {
+			seen.from.files = fstest.MapFS{"clusters/a.yaml": {}}
+			seen.from.place.Path = "prod"
+		}, diff.StepMark, diff.Kept, "it came from github.com/acme/fleet@main clusters/"},
 		"its file cannot be looked at": {func(_ *Engine, seen *target) { seen.from.files = oddFiles{errors.New("i/o error")} }, diff.StepKeep, "", "is still there"},
 		"its file is another's": {func(_ *Engine, seen *target) {
 			seen.from.files = fstest.MapFS{"clusters/a.yaml": {}}

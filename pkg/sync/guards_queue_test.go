@@ -456,3 +456,24 @@ func TestG1_LiveFleet(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// A look at the health of a cluster that was due when it was gone already brought it back to the board: "deleted" was
+// logged a second time.
+func TestGone_IsNotLookedAt(t *testing.T) {
+	e := idleEngine()
+	leavingTarget(e)
+
+	looked := false
+	e.process(t.Context(), Key{"s", "a"}, func(*target) error { looked = true; return nil })
+
+	if looked || e.board.has(Key{"s", "a"}) {
+		t.Errorf("looked: %t, on the board: %t", looked, e.board.has(Key{"s", "a"}))
+	}
+
+	e.board.ensure(Key{"s", "a"}) // as for what was found in Omni
+	e.process(t.Context(), Key{"s", "a"}, func(*target) error { looked = true; return nil })
+
+	if !looked {
+		t.Error("what was found in Omni was not looked at")
+	}
+}

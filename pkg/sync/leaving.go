@@ -95,7 +95,7 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 	case e.DryRun:
 		return diff.Fate{Step: diff.StepDestroy, Reason: e.foretell(t, r)}
 	case e.OneShot && !e.Approved[diff.Name(r)]:
-		return diff.Fate{Reason: "nobody agreed to its deletion"}
+		return diff.Fate{Reason: cmp.Or(e.Declined[diff.Name(r)], "nobody agreed to its deletion; `omni-syncd sync --prune` asks")}
 	case mark.State == diff.Destroying && e.absences.began(mark.ID, e.disturbances()):
 		return diff.Fate{Step: diff.StepDestroy}
 	case confirmed || e.OneShot:
@@ -286,10 +286,13 @@ func (e *Engine) released(t *target, r resource.Resource, policy Policy) bool {
 
 // leftBehind returns the file that a resource came from if the revision still has it and nothing in it is described any
 // more: emptied, half saved, in another encoding, a misspelt kind. That is an accident until somebody removes the file. A
-// file that describes other things by now was changed on purpose.
+// file that describes other things by now was changed on purpose, and one that this source does not read any more is none
+// of its business.
 func (e *Engine) leftBehind(t *target, r resource.Resource) string {
 	origin, ok := diff.OriginOf(r)
-	if !ok || origin.File == "" || t.from.describes(origin.File) {
+	elsewhere := origin.Known() && t.from.place.Known() && !origin.Place.Equal(t.from.place)
+
+	if !ok || origin.File == "" || elsewhere || t.from.describes(origin.File) {
 		return ""
 	}
 

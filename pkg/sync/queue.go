@@ -49,6 +49,10 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 		return // queued again by the first revision
 	}
 
+	if key.Target != "" && t.desired == nil && t.broken == nil && !e.board.has(key) {
+		return // it is gone, and only a look at its health was due
+	}
+
 	e.judge(t)
 
 	if key.Target != "" && t.from.fleetPending.Load() {
