@@ -204,6 +204,9 @@ type head struct {
 	keys map[ref]place
 }
 
+// shortHash is how much of a hash the daemon shows.
+const shortHash = 12
+
 // place is where a resource belongs: its cluster and machine set, if it has them.
 type place struct{ cluster, set string }
 
@@ -223,6 +226,8 @@ type repo struct {
 	seen     map[string]bool
 	count    int
 	renderer *render.Renderer
+	// revisions are all that the branch ever was at, by their short hash.
+	revisions map[string]*head
 }
 
 type commit struct {
@@ -231,7 +236,7 @@ type commit struct {
 }
 
 func newRepo(ctx context.Context, dir string) (*repo, error) {
-	r := &repo{dir: dir, now: &tree{clusters: map[string]*cluster{}}, seen: map[string]bool{}, renderer: render.New()}
+	r := &repo{dir: dir, now: &tree{clusters: map[string]*cluster{}}, seen: map[string]bool{}, renderer: render.New(), revisions: map[string]*head{}}
 
 	if _, err := r.git(ctx, "init", "-q", "-b", "main"); err != nil {
 		return nil, err
@@ -278,6 +283,7 @@ func (r *repo) commit(ctx context.Context) error {
 	}
 
 	r.commits = append(r.commits, commit{r.hash, r.now.clone()})
+	r.revisions[r.hash[:shortHash]] = r.head()
 
 	return nil
 }
@@ -298,6 +304,7 @@ func (r *repo) forcePush(ctx context.Context, pick uint64) (string, error) {
 	r.note()
 
 	r.hash = old.hash
+	r.revisions[r.hash[:shortHash]] = r.head()
 	_, err := r.git(ctx, "reset", "-q", "--hard", old.hash)
 
 	return old.hash[:12], err
