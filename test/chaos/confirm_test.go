@@ -66,3 +66,47 @@ func (w *world) confirmByCommand(ctx context.Context, r resource.Resource) bool 
 
 	return true
 }
+
+// uiConfirm confirms what left Git, if anything did.
+func uiConfirm(ctx context.Context, w *world, s step) string {
+	r := w.departed(ctx, s.a)
+	if r == nil {
+		return "nothing left Git"
+	}
+
+	w.edit(ctx, r, func(r resource.Resource) {
+		if mark := diff.DepartureOf(r); mark.ID != "" {
+			r.Metadata().Annotations().Set(diff.MarkConfirmed, mark.ID)
+		}
+	})
+	w.tally("confirmed", "in passing")
+
+	return refOf(r).String()
+}
+
+// uiFalseConfirm confirms another departure than the one that waits.
+func uiFalseConfirm(ctx context.Context, w *world, s step) string {
+	r := w.departed(ctx, s.a)
+	if r == nil {
+		return "nothing left Git"
+	}
+
+	w.edit(ctx, r, func(r resource.Resource) { r.Metadata().Annotations().Set(diff.MarkConfirmed, "0123456789abcdef") })
+
+	return refOf(r).String()
+}
+
+// departed returns a cluster or fleet resource of ours that is marked as leaving or kept.
+func (w *world) departed(ctx context.Context, n uint64) resource.Resource {
+	gone := func(r resource.Resource) bool {
+		state := diff.DepartureOf(r).State
+
+		return state == diff.Leaving || state == diff.Kept
+	}
+
+	if r := w.pick(ctx, omni.ClusterType, n, gone); r != nil {
+		return r
+	}
+
+	return w.pick(ctx, omni.MachineClassType, n, gone)
+}

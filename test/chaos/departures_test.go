@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -41,11 +40,6 @@ const (
 	blink = 20 * time.Millisecond
 )
 
-// isRootType reports whether something of a type leaves Git in steps.
-func isRootType(typ resource.Type) bool {
-	return typ == omni.ClusterType || typ == omni.MachineClassType
-}
-
 // departs takes the marks of a version of a cluster or fleet resource. old is the version
 // before it, nil if that is not known.
 func (s *shadow) departs(key ref, l *life, old, r resource.Resource, at time.Time) {
@@ -69,7 +63,7 @@ func (s *shadow) departs(key ref, l *life, old, r resource.Resource, at time.Tim
 
 	l.marks = append(l.marks, now)
 
-	if old == nil || s.written[now.ID] || now.State == before.State && now.ID == before.ID || s.byHand[key] || !now.ours {
+	if old == nil || s.written[now.ID] || now.State == before.State && now.ID == before.ID || !now.ours {
 		return
 	}
 
@@ -188,14 +182,6 @@ func (s *shadow) reads(place diff.Place) {
 	}
 
 	s.places = append(s.places, reading{span{from: now}, place})
-}
-
-// hand notes that the test itself writes the marks of something, or that it does not any more.
-func (s *shadow) hand(key ref, writes bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	s.byHand[key] = writes
 }
 
 // judgeBegun says what is wrong with a deletion that began, by what the daemon knew; "" if
@@ -332,5 +318,4 @@ func (s *shadow) forget() {
 	defer s.mu.Unlock()
 
 	clear(s.unlocking)
-	maps.DeleteFunc(s.byHand, func(_ ref, writes bool) bool { return !writes })
 }

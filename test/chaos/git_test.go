@@ -39,6 +39,7 @@ type cluster struct {
 	patches          int
 	generation       int // in the names of its patches
 	extension        bool
+	hostile          int // marks of ours in its template; 0 is none
 	damage           damage
 	moved            bool // the file was renamed since the last quiet point
 }
@@ -62,11 +63,20 @@ type tree struct {
 	class    uint64 // in the fleet's MachineClass; 0 is none
 	empty    bool   // the folder holds no templates
 	missing  bool   // there is no such folder
+	link     bool   // a link in the folder leads nowhere
+	// patches are manifests: ConfigPatches by name, with the label of a cluster.
+	patches map[string]patch
+}
+
+// patch is a ConfigPatch that a manifest describes.
+type patch struct {
+	cluster string
+	note    uint64
 }
 
 func (t *tree) clone() *tree {
 	c := *t
-	c.clusters = map[string]*cluster{}
+	c.clusters, c.patches = map[string]*cluster{}, maps.Clone(t.patches)
 
 	for name, old := range t.clusters {
 		copied := *old
@@ -157,6 +167,8 @@ func (c *cluster) text(name string) string {
 		b.WriteString("systemExtensions: [siderolabs/iscsi-tools]\n")
 	}
 
+	b.WriteString(hostile[c.hostile%len(hostile)])
+
 	if c.patches > 0 {
 		b.WriteString("patches:\n")
 	}
@@ -191,6 +203,15 @@ func (c *cluster) text(name string) string {
 	default:
 		return b.String()
 	}
+}
+
+// hostile are annotations that a template must not get its way with: marks of ours, which mean
+// nothing there.
+var hostile = []string{
+	"",
+	"annotations: {omni-syncd/confirmed: \"1\", omni-syncd/destroying: '{\"id\":\"1\"}'}\n",
+	"annotations: {omni-syncd/source: " + otherSource + ", omni-syncd/origin: '{}'}\n",
+	"annotations: {omni-syncd/leaving: '{\"id\":\"1\"}', omni-syncd/kept: broken, omni-syncd/fleet: \"\"}\n",
 }
 
 // head is one revision of the branch, as it came into being.
@@ -236,7 +257,7 @@ type commit struct {
 }
 
 func newRepo(ctx context.Context, dir string) (*repo, error) {
-	r := &repo{dir: dir, now: &tree{clusters: map[string]*cluster{}}, seen: map[string]bool{}, renderer: render.New(), revisions: map[string]*head{}}
+	r := &repo{dir: dir, now: &tree{clusters: map[string]*cluster{}, patches: map[string]patch{}}, seen: map[string]bool{}, renderer: render.New(), revisions: map[string]*head{}}
 
 	if _, err := r.git(ctx, "init", "-q", "-b", "main"); err != nil {
 		return nil, err
@@ -335,6 +356,14 @@ func (r *repo) write() error {
 		}
 	}
 
+	if !r.now.missing && !r.now.empty {
+		for name, p := range r.now.patches {
+			files[filepath.Join(root, "patch-"+name+".yaml")] = fmt.Sprintf(
+				"metadata: {namespace: default, type: ConfigPatches.omni.sidero.dev, id: %s, labels: {%s: %s}}\nspec:\n  data: |\n    machine: {nodeLabels: {labelled: \"%d\"}}\n",
+				name, omni.LabelCluster, p.cluster, p.note)
+		}
+	}
+
 	for path, text := range files {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
@@ -343,6 +372,10 @@ func (r *repo) write() error {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return err
 		}
+	}
+
+	if r.now.link && !r.now.missing {
+		return os.Symlink("nowhere.yaml", filepath.Join(root, "dangling.yaml"))
 	}
 
 	return nil

@@ -112,6 +112,10 @@ func (p *past) judge(w *write) string {
 		return "it is foreign"
 	}
 
+	if strings.HasPrefix(w.place.cluster, secondPrefix) || w.place.cluster == alien {
+		return "it came from another repository"
+	}
+
 	if since, locked := p.underLock(w); locked {
 		return "its cluster is locked since " + since.Format("15:04:05.000") + ", and the daemon knows that"
 	}

@@ -117,6 +117,7 @@ func TestJudge(t *testing.T) {
 			name: "labelled with a locked cluster", write: onFleet(update(patchKey)), head: described, known: ago(time.Second), want: "is locked",
 			lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute), patchKey: fleet(ours("c1"))},
 		},
+		{name: "of another repository", write: update(patchKey), lives: map[ref]*life{patchKey: ours(secondPrefix + "0")}, head: described, want: "another repository"},
 		{name: "labelled with a cluster of another source", write: onFleet(update(patchKey)), lives: map[ref]*life{patchKey: fleet(ours(ownedByOther))}, head: described, want: "another source"},
 		{name: "left its template", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: revision(true, "c1")},
 		{name: "left its template beside a broken one", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: revision(false, "c1")},

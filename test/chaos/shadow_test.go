@@ -58,8 +58,6 @@ type shadow struct {
 	broken []string
 	// unlocking are the resources whose lock the UI is about to take away.
 	unlocking map[ref]bool
-	// byHand are the resources whose marks the test itself writes.
-	byHand map[ref]bool
 	// written are the IDs of all marks, begun the deletions that began, judged the number of
 	// them that were judged, and places where the source reads from.
 	written map[string]bool
@@ -72,7 +70,7 @@ type shadow struct {
 
 func newShadow(st state.State) *shadow {
 	return &shadow{
-		st: st, lives: map[ref]*life{}, unlocking: map[ref]bool{}, byHand: map[ref]bool{}, written: map[string]bool{},
+		st: st, lives: map[ref]*life{}, unlocking: map[ref]bool{}, written: map[string]bool{},
 		born: func() time.Time { return time.Time{} },
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 )
@@ -211,7 +212,7 @@ func (w *world) wrote(rpc embedded.Write) {
 
 	entry.forbidden, entry.born = w.forbidden, w.daemon.bornAt()
 
-	if entry.Verb == embedded.VerbTeardown && isRootType(entry.Type) && entry.forbidden == "" {
+	if entry.Verb == embedded.VerbTeardown && (entry.Type == omni.ClusterType || entry.fleet) && entry.forbidden == "" {
 		entry.forbidden = w.spared
 	}
 
@@ -224,6 +225,14 @@ func (w *world) forbid(why string) {
 	defer w.mu.Unlock()
 
 	w.forbidden = why
+}
+
+// spare says why nothing must leave Omni from now on; "" allows it again.
+func (w *world) spare(why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.spared = why
 }
 
 // disown notes that resources are not ours from now on, while nothing is under way.
