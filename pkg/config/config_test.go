@@ -39,7 +39,13 @@ sources:
     prune: true
     maxDelete: 3
     sync: manual
-    confirm: [0123456789ab]
+    maxDeleteResources: 0
+    deleteAfter: 1h
+    origin: git.example.com/old/fleet
+    allow:
+      clusters: ["team-a-*"]
+      kinds: [Cluster, MachineClass]
+      takeFrom: [legacy]
   - name: local
     dir: {path: templates}
 `)
@@ -52,6 +58,7 @@ sources:
 	want := &config.Config{
 		Omni:  config.Omni{Endpoint: "https://example.omni.siderolabs.io", ServiceAccountKeyFile: filepath.Join(folder, "key")},
 		Retry: config.Retry{MaxInterval: config.Duration(time.Minute)}, TeardownWarnAfter: config.Duration(15 * time.Minute),
+		Deletions: "allowed", DeleteWindow: config.Duration(time.Hour),
 		Webhooks: &config.Webhooks{Listen: "127.0.0.1:9292", CertFile: filepath.Join(folder, "cert.pem"), KeyFile: filepath.Join(folder, "key.pem")},
 		API:      config.API{Socket: filepath.Join(folder, "api.sock")}, Kubernetes: config.Kubernetes{KubeconfigFile: filepath.Join(folder, "kubeconfig"), Namespace: "omni-syncd"},
 		Sources: []config.Source{
@@ -65,10 +72,13 @@ sources:
 				},
 				Webhook:  &config.Webhook{Provider: "github", SecretFile: filepath.Join(folder, "hook")},
 				Interval: config.Duration(30 * time.Second), Prune: true, MaxDelete: new(3), Foreign: "keep", Sync: "manual", Deletion: "allowed",
+				Origin: "git.example.com/old/fleet", DeleteAfter: new(config.Duration(time.Hour)), MaxDeleteResources: new(0), MaxDeleteMachines: new(10),
+				Allow: config.Allow{Clusters: []string{"team-a-*"}, Kinds: []string{"Cluster", "MachineClass"}, TakeFrom: []string{"legacy"}},
 			},
 			{
 				Name: "local", Dir: &config.Dir{Path: filepath.Join(folder, "templates")},
 				Interval: config.Duration(time.Minute), MaxDelete: new(1), Foreign: "keep", Sync: "auto", Deletion: "allowed",
+				DeleteAfter: new(config.Duration(5 * time.Minute)), MaxDeleteResources: new(5), MaxDeleteMachines: new(10),
 			},
 		},
 	}

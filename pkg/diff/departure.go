@@ -98,6 +98,8 @@ type Fate struct {
 	Step Step
 	// Reason says why it stays, or when it goes, in words.
 	Reason string
+	// Asks says that it would go if somebody confirmed it; without it, it stays on purpose.
+	Asks bool
 	// Mark is what [StepMark] writes.
 	Mark Departure
 }

@@ -109,8 +109,8 @@ type Left struct {
 	Resource resource.Resource
 	// Reason says why it is kept, or when it goes, in words.
 	Reason string
-	// Leaving is set if it goes by itself. Else it is kept.
-	Leaving bool
+	// Leaving is set if it goes by itself. Else it is kept: until somebody confirms if Asks is set, and else on purpose.
+	Leaving, Asks bool
 }
 
 // Plan is what has to happen to one target. The zero value of every field means "nothing".

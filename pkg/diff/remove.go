@@ -86,7 +86,7 @@ func (c *computation) leave(have resource.Resource) {
 
 		fallthrough
 	default:
-		c.plan.Left = append(c.plan.Left, Left{Resource: have, Reason: fate.Reason, Leaving: fate.Step == StepWait || fate.Step == StepMark && fate.Mark.State != Kept})
+		c.plan.Left = append(c.plan.Left, Left{Resource: have, Reason: fate.Reason, Leaving: fate.Step == StepWait || fate.Step == StepMark && fate.Mark.State != Kept, Asks: fate.Asks})
 	}
 }
 

@@ -19,7 +19,7 @@ type absences struct {
 	mu   sync.Mutex
 	gone map[ref]absence
 	// begun are the unconfirmed deletions that were begun within window, by whichever shard.
-	begun  map[begunKey]time.Time
+	begun  map[begunKey]begun
 	window time.Duration
 	// ours are the IDs of the destroying marks that this process decided on.
 	ours map[string]bool
@@ -50,14 +50,23 @@ func (e *Engine) disturbances() disturbances {
 	return disturbances{now.Term, e.disturbed.Load()}
 }
 
-// begunKey is one deletion.
+// begunKey is what was deleted. The same cluster counts once, however often it comes back.
 type begunKey struct {
 	source string
 	ref    ref
 }
 
+// begun is under which mark it was deleted last, and when.
+type begun struct {
+	id string
+	at time.Time
+}
+
+// maxOurs bounds how many marks are remembered (G12). Those that are forgotten permit no teardown: their time begins again.
+const maxOurs = 10_000
+
 func newAbsences(window time.Duration) *absences {
-	return &absences{gone: map[ref]absence{}, begun: map[begunKey]time.Time{}, ours: map[string]bool{}, window: window}
+	return &absences{gone: map[ref]absence{}, begun: map[begunKey]begun{}, ours: map[string]bool{}, window: window}
 }
 
 // lasts returns how long a resource has been gone under a mark, by the monotonic clock, without a disturbance.
@@ -112,6 +121,10 @@ func (a *absences) begin(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
+	if len(a.ours) >= maxOurs {
+		clear(a.ours)
+	}
+
 	a.ours[id] = true
 }
 
@@ -123,7 +136,7 @@ func (a *absences) began(id string) bool {
 }
 
 // take notes an unconfirmed deletion if the budget allows it. One that was noted before is not noted twice.
-func (a *absences) take(source string, r resource.Resource, allowed func() bool) bool {
+func (a *absences) take(key begunKey, id string, allowed func() bool) bool {
 	a.taking.Lock()
 	defer a.taking.Unlock()
 
@@ -131,19 +144,18 @@ func (a *absences) take(source string, r resource.Resource, allowed func() bool)
 		return false
 	}
 
-	a.note(source, r)
+	a.note(key, id)
 
 	return true
 }
 
 // note counts a deletion that was begun, here or by another shard.
-func (a *absences) note(source string, r resource.Resource) {
+func (a *absences) note(key begunKey, id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
-	key := begunKey{source, refOf(r)}
-	if _, known := a.begun[key]; !known {
-		a.begun[key] = time.Now()
+	if a.begun[key].id != id {
+		a.begun[key] = begun{id, time.Now()}
 	}
 }
 
@@ -155,9 +167,9 @@ func (a *absences) spent(source string, clusters bool, counted map[ref]bool) int
 
 	n := 0
 
-	for key, at := range a.begun {
+	for key, last := range a.begun {
 		switch {
-		case time.Since(at) >= a.window:
+		case time.Since(last.at) >= a.window:
 			delete(a.begun, key)
 		case (source == "" || key.source == source) && (key.ref.typ == omni.ClusterType) == clusters && !counted[key.ref]:
 			n++

@@ -100,7 +100,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		e.queue.Add(Key{src.Name, ""})
 	}
 
-	e.queueMoved(src)
+	e.queueMoved(src, gone)
 	e.board.updateSource(src.Name, func(s *SourceStatus) {
 		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, read.problems
 	})

@@ -26,6 +26,13 @@ import (
 func (e *Engine) apply(ctx context.Context, t *target, plan *diff.Plan) error {
 	e.board.planned(t, plan)
 
+	// Marks alone are no difference: they are written when that may be.
+	if reason, _ := e.barrier(t, plan.Locked); reason != "" && plan.OnlyMarks() {
+		e.takesLong(t, false)
+
+		return nil
+	}
+
 	switch err := e.guard(t, plan); {
 	case err != nil:
 		return err
@@ -255,7 +262,7 @@ func (e *Engine) left(plan *diff.Plan) error {
 	}
 
 	cause := CauseKept
-	if strings.Contains(kept[0].Reason, "omni-syncd confirm") {
+	if kept[0].Asks {
 		cause = CauseConfirmation
 	}
 
@@ -354,7 +361,16 @@ func signature(changes []diff.Change) string {
 
 	for i := range changes {
 		change := &changes[i]
-		fmt.Fprintf(&s, "%s %s %s %s\n", change.Action, diff.Name(change), change.Metadata().Phase(), describe(change))
+		what := describe(change)
+
+		if change.Action == diff.Mark { // its values are another each time
+			what = ""
+			for _, field := range change.Fields {
+				what += field.Path + " "
+			}
+		}
+
+		fmt.Fprintf(&s, "%s %s %s %s\n", change.Action, diff.Name(change), change.Metadata().Phase(), what)
 	}
 
 	return s.String()

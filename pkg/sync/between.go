@@ -49,6 +49,7 @@ func Between(ctx context.Context, steps []Step) (*Review, error) {
 		step := &steps[i]
 
 		src := step.Source
+		src.Follows = nil // both are at hand
 		src.Source = Once(func(context.Context) (source.Revision, error) {
 			return source.Revision{ID: "head", FS: step.Head, Repository: "between"}, nil
 		})

@@ -96,9 +96,9 @@ func TestG11_Keeps(t *testing.T) {
 		"another one is kept since too many left": {func(e *Engine, _ *target) {
 			put(e, diff.Departing(marked("b", resource.PhaseRunning), diff.Departure{State: diff.Kept, ID: "1", Cause: keptBudget}))
 		}, diff.StepMark, diff.Kept, "2 clusters left Git"},
-		"another one was begun a moment ago":                  {func(e *Engine, _ *target) { e.absences.note("s", marked("b", resource.PhaseRunning)) }, diff.StepMark, diff.Kept, "2 clusters left Git"},
-		"a fleet resource was begun a moment ago":             {func(e *Engine, _ *target) { e.absences.note("s", omnires.NewMachineClass("b")) }, diff.StepMark, diff.Leaving, ""},
-		"one of another source was begun":                     {func(e *Engine, _ *target) { e.absences.note("z", marked("b", resource.PhaseRunning)) }, diff.StepMark, diff.Kept, "in all sources together"},
+		"another one was begun a moment ago":                  {func(e *Engine, _ *target) { e.absences.note(begunKey{"s", ref{omnires.ClusterType, "b"}}, "9") }, diff.StepMark, diff.Kept, "2 clusters left Git"},
+		"a fleet resource was begun a moment ago":             {func(e *Engine, _ *target) { e.absences.note(begunKey{"s", ref{omnires.MachineClassType, "b"}}, "9") }, diff.StepMark, diff.Leaving, ""},
+		"one of another source was begun":                     {func(e *Engine, _ *target) { e.absences.note(begunKey{"z", ref{omnires.ClusterType, "b"}}, "9") }, diff.StepMark, diff.Kept, "in all sources together"},
 		"another folder":                                      {with(func(o *diff.Origin) { o.Path = "" }), diff.StepMark, diff.Kept, "this source now reads github.com/acme/fleet@main clusters/"},
 		"another branch":                                      {with(func(o *diff.Origin) { o.Ref = "dev" }), diff.StepMark, diff.Kept, "it came from github.com/acme/fleet@dev clusters/"},
 		"other globs":                                         {with(func(o *diff.Origin) { o.Include = []string{"*.yaml"} }), diff.StepMark, diff.Kept, "it came from"},

@@ -58,15 +58,6 @@ func member(id string, phase resource.Phase, controlPlane bool) resource.Resourc
 	return r
 }
 
-// controlPlaneSet is no machine, although it has the role of one.
-func controlPlaneSet() resource.Resource {
-	r := omnires.NewMachineSet("a-control-planes")
-	r.Metadata().Labels().Set(omnires.LabelCluster, "a")
-	r.Metadata().Labels().Set(omnires.LabelControlPlaneRole, "")
-
-	return r
-}
-
 // problem is one of many.
 var problem = template.Problem{Message: "no"}
 

@@ -41,7 +41,7 @@ func (e *Engine) fate(t *target, r resource.Resource) diff.Fate {
 	}
 
 	fate := e.decide(t, r)
-	if fate.Step != diff.StepWait {
+	if fate.Step == diff.StepKeep || fate.Mark.State == diff.Leaving || fate.Mark.State == diff.Kept {
 		e.absences.interrupt(key)
 	}
 
@@ -79,13 +79,13 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 	case why != "" && !confirmed:
 		return e.kept(t, r, mark, cause, why)
 	case mark.State == diff.Kept && !confirmed:
-		return diff.Fate{Reason: mark.Reason + "; " + toDelete(r)}
+		return diff.Fate{Reason: mark.Reason + "; " + toDelete(r), Asks: mark.Cause == keptBudget}
 	case policy.Protected:
 		return diff.Fate{Reason: "it is protected; say " + AnnotationDeletion + ": allowed in its template, and `deletion: allowed` of its source, before you remove that"}
 	case e.DeletionsPaused:
 		return diff.Fate{Reason: "deletions are paused (`deletions: paused` in the configuration)"}
 	case e.DryRun && !confirmed && e.overBudget(t, r) != "":
-		return diff.Fate{Reason: e.overBudget(t, r) + "; " + toDelete(r)}
+		return diff.Fate{Reason: e.overBudget(t, r) + "; " + toDelete(r), Asks: true}
 	case e.DryRun:
 		return diff.Fate{Step: diff.StepDestroy, Reason: e.foretell(t, r)}
 	case e.OneShot && !e.Approved[diff.Name(r)]:
@@ -93,7 +93,7 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 	case mark.State == diff.Destroying && e.absences.began(mark.ID):
 		return diff.Fate{Step: diff.StepDestroy}
 	case confirmed || e.OneShot:
-		return e.begin(t, r, true)
+		return e.begin(t, r, mark, true)
 	case e.overBudget(t, r) != "":
 		return e.kept(t, r, mark, keptBudget, e.overBudget(t, r))
 	case mark.State != diff.Leaving:
@@ -132,16 +132,19 @@ func (e *Engine) wait(t *target, r resource.Resource, mark diff.Departure) diff.
 		return diff.Fate{Step: diff.StepWait, Reason: e.countdown(t, r, mark, left)}
 	}
 
-	return e.begin(t, r, false)
+	return e.begin(t, r, mark, false)
 }
 
 // begin is the step after which a teardown is permitted: an update with the version that the decision was made from.
 // Unconfirmed it takes from the budget, here and nowhere else, so that no two workers take the same.
-func (e *Engine) begin(t *target, r resource.Resource, confirmed bool) diff.Fate {
-	mark := e.departure(t, diff.Destroying)
-	mark.Confirmed = confirmed
+func (e *Engine) begin(t *target, r resource.Resource, mark diff.Departure, confirmed bool) diff.Fate {
+	if mark.ID == "" {
+		mark = e.departure(t, diff.Destroying)
+	}
 
-	if !confirmed && !e.absences.take(t.Source, r, func() bool { return e.overBudget(t, r) == "" }) {
+	mark.State, mark.Confirmed = diff.Destroying, confirmed
+
+	if !confirmed && !e.absences.take(begunKey{t.Source, refOf(r)}, mark.ID, func() bool { return e.overBudget(t, r) == "" }) {
 		return e.kept(t, r, diff.Departure{}, keptBudget, e.overBudget(t, r))
 	}
 
@@ -157,13 +160,13 @@ func (e *Engine) kept(t *target, r resource.Resource, mark diff.Departure, cause
 	origin, known := diff.OriginOf(r)
 
 	if mark.State == diff.Kept || e.OneShot || e.DryRun || known && origin.Known() && origin.Repository != t.from.place.Repository {
-		return diff.Fate{Reason: reason}
+		return diff.Fate{Reason: reason, Asks: cause == keptBudget}
 	}
 
 	next := e.departure(t, diff.Kept)
 	next.Cause, next.Reason = cause, why
 
-	return diff.Fate{Step: diff.StepMark, Mark: next, Reason: reason}
+	return diff.Fate{Step: diff.StepMark, Mark: next, Reason: reason, Asks: cause == keptBudget}
 }
 
 // keeps says why what left Git must not go by itself, for good: in a word and in words; "" if it may. A source deletes
@@ -212,8 +215,11 @@ func (e *Engine) uncertain(t *target, r resource.Resource, confirmed bool) strin
 		return file + " is still there, but does not describe it any more; remove the file to delete it"
 	}
 
-	if !t.src.Allow.Cluster(t.Target) && t.Target != "" {
+	switch kind := diff.Kind(r.Metadata().Type()); {
+	case t.Target != "" && !t.src.Allow.Cluster(t.Target):
 		return "the source may not have a cluster of this name (`allow.clusters`)"
+	case t.Target == "" && !t.src.Allow.Kind(kind):
+		return "the source may not write a " + kind + " (`allow.kinds`)"
 	}
 
 	return ""

@@ -122,15 +122,17 @@ func sameOrigin(a, b Source) bool {
 }
 
 // queueMoved queues what other sources lost: src, which was read, may have it now, or no
-// longer holds it back.
-func (e *Engine) queueMoved(src *sourceState) {
+// longer holds it back. It queues what src lost itself, too: others may take that over now.
+func (e *Engine) queueMoved(src *sourceState, gone []string) {
 	for name, other := range e.sources.all() {
 		d := other.desired.Load()
 		if name == src.Name || d == nil {
 			continue
 		}
 
-		lost := slices.DeleteFunc(e.board.restless(name), func(key Key) bool { return key.Target == "" || d.wants(key.Target) })
+		lost := slices.DeleteFunc(e.board.restless(name), func(key Key) bool {
+			return key.Target == "" || d.wants(key.Target) && !slices.Contains(gone, key.Target)
+		})
 		if fleet := (Key{name, ""}); e.board.has(fleet) {
 			lost = append(lost, fleet)
 		}

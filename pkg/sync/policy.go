@@ -2,7 +2,10 @@ package sync
 
 import (
 	"fmt"
+	"maps"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -143,9 +146,33 @@ func anyOf(list []string, fits func(string) bool) bool {
 	return len(list) == 0
 }
 
+// reserved says which annotation or label of a target is under our prefix and means nothing; "" if there is none. Our own
+// marks are left out of what is written anyway.
+func (t *target) reserved() string {
+	if t.desired == nil {
+		return ""
+	}
+
+	for _, r := range t.desired.Resources {
+		for _, keys := range []map[string]string{r.Metadata().Annotations().Raw(), r.Metadata().Labels().Raw()} {
+			for _, key := range slices.Sorted(maps.Keys(keys)) {
+				if strings.HasPrefix(key, markPrefix) && !diff.IsMark(key) && policyValues(key) == "" && key != diff.AnnotationHandover {
+					return fmt.Sprintf("%s: unknown annotation or label %s: names under %s are omni-syncd's own", t.desired.Position(r.Metadata()), key, markPrefix)
+				}
+			}
+		}
+	}
+
+	return ""
+}
+
 // forbidden says what a target wants that the operator does not allow its source; "" if nothing.
 func (e *Engine) forbidden(t *target) string {
 	allow := &t.src.Allow
+
+	if why := t.reserved(); why != "" {
+		return why
+	}
 
 	if t.Target != "" {
 		if allow.Cluster(t.Target) {

@@ -257,6 +257,25 @@ func TestG1_Handover(t *testing.T) {
 	}
 }
 
+// G1, G5: the teardown of a cluster is refused if the cluster changed on the way: it carries the version that was decided on.
+func TestG1_TeardownCarriesTheVersion(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := daemon.Start(t, o, nil)
+	d.Apply(t, fleet("1.34.3", "a", "b"))
+
+	hit, release := hold(t, o, embedded.Match{Verb: embedded.VerbTeardown, Type: omnires.ClusterType})
+
+	d.Feed(fleet("1.34.3", "b"))
+	await(t, "the teardown", hit)
+	edit(t, o, omnires.NewCluster("a").Metadata(), func(r resource.Resource) {
+		r.Metadata().Annotations().Set(diff.MarkSource, "other")
+	})
+	release()
+
+	within(t, d, "a to be somebody else's", func(s sync.Status) bool { return s.Settled() && len(s.Targets) == 1 })
+	expect(t, "clusters", []string{"a", "b"}, live(t, o, omnires.ClusterType))
+}
+
 // G1: a teardown carries no version, so Omni is asked once more: what changed hands while
 // the watch said nothing is left alone.
 func TestG1_DestroyAsksOmniFirst(t *testing.T) {

@@ -252,7 +252,7 @@ func (e *Engine) countBegun(change omni.Change) {
 	}
 
 	if mark := diff.DepartureOf(r); mark.State == diff.Destroying && !mark.Confirmed && !e.absences.began(mark.ID) {
-		e.absences.note(diff.SourceOf(r), r)
+		e.absences.note(begunKey{diff.SourceOf(r), refOf(r)}, mark.ID)
 	}
 }
 

@@ -148,7 +148,9 @@ func TestMachinesLeaving_Whole(t *testing.T) {
 	sets := map[string]planes{"a-control-planes": {class: "cp", size: 3, machines: []string{"x", "y"}}, "a-workers": {class: "w", size: unlimited, machines: []string{"p", "q"}}, "a-more": {machines: []string{"r", "s"}}}
 	_, live := planOf(sets, nil)
 
-	if n := machinesLeaving(diff.Compute(diff.Input{Source: "s", Target: "a", Removed: true, Live: live}), live); n != 7 {
+	if n := machinesLeaving(diff.Compute(diff.Input{
+		Source: "s", Target: "a", Removed: true, Live: live, Fate: func(resource.Resource) diff.Fate { return diff.Fate{Step: diff.StepDestroy} },
+	}), live); n != 7 {
 		t.Errorf("of the cluster %d machines leave, want 7", n)
 	}
 

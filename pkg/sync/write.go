@@ -197,7 +197,7 @@ func (e *Engine) send(ctx context.Context, change *diff.Change) error {
 			return err
 		}
 
-		return e.destroy(ctx, change.Old.Metadata())
+		return e.destroy(ctx, change.Old)
 	default:
 		updated := change.New.DeepCopy()
 		if err := e.State.Update(ctx, updated); err != nil {
@@ -263,11 +263,21 @@ func (e *Engine) unlock(ctx context.Context, planned resource.Resource) error {
 // destroy takes the next step of a teardown and does not wait for it. Omni v1.9
 // destroys what is torn down by itself; an older one leaves that to the client. Either
 // way a resource that is gone is a success.
-func (e *Engine) destroy(ctx context.Context, md *resource.Metadata) error {
+func (e *Engine) destroy(ctx context.Context, planned resource.Resource) error {
 	var err error
-	if md.Phase() == resource.PhaseTearingDown {
+
+	md := planned.Metadata()
+
+	switch {
+	case md.Phase() == resource.PhaseTearingDown:
 		err = e.State.Destroy(ctx, md)
-	} else {
+	case isRoot(planned):
+		// Omni's Teardown carries no version, and an update to that phase does: it is refused if anything about the
+		// resource changed since its deletion was decided on.
+		doomed := planned.DeepCopy()
+		doomed.Metadata().SetPhase(resource.PhaseTearingDown)
+		err = e.State.Update(ctx, doomed)
+	default:
 		_, err = e.State.Teardown(ctx, md)
 	}
 

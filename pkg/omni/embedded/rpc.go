@@ -46,9 +46,18 @@ func target(req any) (namespace resource.Namespace, typ resource.Type, id resour
 	}
 }
 
+// verbOf returns what a call does. An update to the phase of a teardown is one, as in Omni's audit log.
+func verbOf(req any, info *grpc.UnaryServerInfo) string {
+	if update, ok := req.(*v1alpha1.UpdateRequest); ok && update.GetNewResource().GetMetadata().GetPhase() == resource.PhaseTearingDown.String() {
+		return VerbTeardown
+	}
+
+	return path.Base(info.FullMethod)
+}
+
 // unary is everything that happens around a unary call: count, authenticate, fail on request, tell of writes.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	verb := path.Base(info.FullMethod)
+	verb := verbOf(req, info)
 	namespace, typ, id := target(req)
 	identity := ""
 
