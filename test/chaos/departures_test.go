@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 )
 
 // departing is one version of the marks of what left Git. The database keeps them one after
@@ -63,15 +65,17 @@ func (s *shadow) departs(key ref, l *life, old, r resource.Resource, at time.Tim
 
 	l.marks = append(l.marks, now)
 
-	if old == nil || s.written[now.ID] || now.State == before.State && now.ID == before.ID || !now.ours {
+	if old != nil && old.Metadata().Phase() == resource.PhaseRunning && r.Metadata().Phase() != resource.PhaseRunning && !s.byUI[key] && !s.goesAlong(key, old) {
+		s.torn(key, at)
+	}
+
+	if old == nil || now.State == before.State && now.ID == before.ID || !now.ours {
 		return
 	}
 
 	if problem := s.judgeMark(key, old, before, now); problem != "" && (now.State != "" || locked(old)) {
 		s.broken = append(s.broken, fmt.Sprintf("%s is marked %s at %s: %s", key, now.State, at.Format("15:04:05.000"), problem))
 	}
-
-	s.written[now.ID] = now.ID != ""
 
 	if now.State == diff.Destroying {
 		s.begun = append(s.begun, begun{key, now, s.others(key, at)})
@@ -312,10 +316,44 @@ func (p *past) permitted(l *life, w *write) string {
 	return problem
 }
 
+// goesAlong reports whether Omni tears something down with its cluster.
+func (s *shadow) goesAlong(key ref, r resource.Resource) bool {
+	cluster := clusterOf(r)
+	if key.typ == omni.ClusterType || cluster == "" {
+		return false
+	}
+
+	l := s.lives[ref{omni.ClusterType, cluster}]
+
+	return l == nil || l.now == nil || l.now.Metadata().Phase() != resource.PhaseRunning
+}
+
+// tears notes that the UI is about to tear something down: that needs no mark.
+func (s *shadow) tears(key ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.byUI[key] = true
+}
+
+// tore is a teardown of a cluster or fleet resource that the shadow saw. It has no RPC of its
+// own: it is an update to another phase.
+func (w *world) tore(key ref, at time.Time) {
+	entry := write{Write: embedded.Write{Verb: embedded.VerbTeardown, Type: key.typ, ID: key.id, Identity: account}, at: at}
+	entry.place, entry.fleet = w.shadow.lives[key].place, w.shadow.lives[key].fleet
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	entry.born, entry.forbidden = w.daemon.bornAt(), cmp.Or(w.forbidden, w.spared)
+	w.writes = append(w.writes, entry)
+}
+
 // forget forgets at a quiet point what the test did.
 func (s *shadow) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
 	clear(s.unlocking)
+	clear(s.byUI)
 }

@@ -48,10 +48,12 @@ func (w *world) check(before time.Time) {
 			broken = append(broken, fmt.Sprintf("%s %s (cluster %q, answer %s) at %s: %s", writes[i].Verb, ref{writes[i].Type, writes[i].ID},
 				writes[i].place.cluster, writes[i].Code, writes[i].at.Format("15:04:05.000"), problem))
 		}
-
-		w.count(&writes[i])
 	}
 	w.shadow.mu.Unlock()
+
+	for i := range writes {
+		w.count(&writes[i])
+	}
 
 	broken = append(broken, w.checkBegun(before, past.heads)...)
 

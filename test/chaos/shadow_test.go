@@ -58,20 +58,23 @@ type shadow struct {
 	broken []string
 	// unlocking are the resources whose lock the UI is about to take away.
 	unlocking map[ref]bool
-	// written are the IDs of all marks, begun the deletions that began, judged the number of
-	// them that were judged, and places where the source reads from.
-	written map[string]bool
-	begun   []begun
-	judged  int
-	places  []reading
+	// byUI are the resources that the UI tears down.
+	byUI map[ref]bool
+	// begun are the deletions that began, judged the number of them that were judged, and
+	// places where the source reads from.
+	begun  []begun
+	judged int
+	places []reading
+	// torn is told of every teardown that the UI does not do.
+	torn func(ref, time.Time)
 	// born returns when the daemon was started.
 	born func() time.Time
 }
 
 func newShadow(st state.State) *shadow {
 	return &shadow{
-		st: st, lives: map[ref]*life{}, unlocking: map[ref]bool{}, written: map[string]bool{},
-		born: func() time.Time { return time.Time{} },
+		st: st, lives: map[ref]*life{}, unlocking: map[ref]bool{}, byUI: map[ref]bool{},
+		torn: func(ref, time.Time) {}, born: func() time.Time { return time.Time{} },
 	}
 }
 

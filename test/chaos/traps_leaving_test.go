@@ -14,7 +14,7 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 )
 
-// live returns what Omni holds of a cluster; nil if it is gone.
+// cluster returns what Omni holds of one; nil if it is gone.
 func (w *world) cluster(ctx context.Context, name string) resource.Resource {
 	r, err := w.st.Get(ctx, omni.NewCluster(name).Metadata())
 	if state.IsNotFoundError(err) {
@@ -287,6 +287,10 @@ func trapLink(ctx context.Context, w *world) string {
 // trapLabelled describes ConfigPatches with the label of a locked cluster and of another source's:
 // neither may be written. The shadow sees it (G8, G1).
 func trapLabelled(ctx context.Context, w *world) string {
+	if w.few(1) {
+		return "there is only one cluster"
+	}
+
 	name := w.anyCluster()
 	w.lockClusters(ctx, []string{name})
 

@@ -171,6 +171,8 @@ func (w *world) removed(ctx context.Context, names ...string) {
 	w.t.Helper()
 
 	for _, name := range names {
+		w.shadow.tears(ref{omni.ClusterType, name})
+
 		if _, err := w.st.Teardown(ctx, omni.NewCluster(name).Metadata()); err != nil && !state.IsNotFoundError(err) {
 			w.must(err)
 		}

@@ -122,6 +122,8 @@ func uiDestroy(ctx context.Context, w *world, s step) string {
 		return "nothing there"
 	}
 
+	w.shadow.tears(refOf(r))
+
 	if _, err := w.st.Teardown(ctx, r.Metadata()); err != nil && !state.IsNotFoundError(err) {
 		w.must(err)
 	}

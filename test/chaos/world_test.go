@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/state"
-	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 )
@@ -164,7 +163,7 @@ func (w *world) startDaemon(t *testing.T, dir string) {
 	w.mu.Unlock()
 
 	w.shadow.mu.Lock()
-	w.shadow.born = w.daemon.bornAt
+	w.shadow.born, w.shadow.torn = w.daemon.bornAt, w.tore
 	w.shadow.mu.Unlock()
 
 	t.Cleanup(func() {
@@ -211,10 +210,6 @@ func (w *world) wrote(rpc embedded.Write) {
 	defer w.mu.Unlock()
 
 	entry.forbidden, entry.born = w.forbidden, w.daemon.bornAt()
-
-	if entry.Verb == embedded.VerbTeardown && (entry.Type == omni.ClusterType || entry.fleet) && entry.forbidden == "" {
-		entry.forbidden = w.spared
-	}
 
 	w.writes = append(w.writes, entry)
 }
