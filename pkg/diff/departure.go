@@ -74,14 +74,13 @@ func confirmsGuard(live resource.Resource) bool {
 // Departing returns a copy of a live resource with the mark d in place of any other.
 func Departing(live resource.Resource, d Departure) resource.Resource {
 	r := live.DeepCopy()
-	value, _ := json.Marshal(d) // strings cannot fail
 
 	r.Metadata().Annotations().Do(func(annotations kvutils.TempKV) {
 		for _, mark := range departureMarks {
 			annotations.Delete(mark)
 		}
 
-		annotations.Set(string(d.State), string(value))
+		annotations.Set(string(d.State), encodeMark(d))
 
 		if d.Confirmed {
 			annotations.Set(MarkConfirmed, d.ID)

@@ -83,11 +83,7 @@ func OriginOf(r resource.Resource) (origin Origin, ok bool) {
 	return origin, true
 }
 
-func (o Origin) encode() string {
-	value, _ := json.Marshal(o) // strings cannot fail
-
-	return string(value)
-}
+func (o Origin) encode() string { return encodeMark(o) }
 
 // stampOver returns the origin to write over that of a live resource. Another commit alone is no reason for a write, and
 // neither is the ref if a checkout takes the place of a branch.

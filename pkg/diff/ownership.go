@@ -182,9 +182,8 @@ func applied(desired resource.Resource) string {
 	}
 
 	slices.Sort(keys)
-	value, _ := json.Marshal(keys) // a list of strings cannot fail
 
-	return string(value)
+	return encodeMark(keys)
 }
 
 // appliedTo returns what MarkApplied of a live resource names; nothing if somebody broke it.

@@ -107,6 +107,21 @@ func TestStatus_Locked(t *testing.T) {
 	}
 }
 
+// A cluster that lost our marks and stays in Omni was logged as deleted.
+func TestStatus_LetGo(t *testing.T) {
+	logger, logs := observe()
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := daemon.Start(t, o, func(cfg *sync.Config, _ *omni.SnapshotConfig) { cfg.Logger = logger })
+
+	d.Apply(t, fstest.MapFS{"a.yaml": annotated("a", "1.34.3", "omni-syncd/deletion: orphan"), "b.yaml": fleet("1.34.3", "b")["b.yaml"]})
+	d.Feed(fleet("1.34.3", "b"))
+	within(t, d, "the release", func(s sync.Status) bool { return s.Settled() && target(s, "a").Target == "" })
+
+	if logs.FilterMessageSnippet("deleted").Len() != 0 || logs.FilterMessageSnippet("let go: it stays in Omni").Len() == 0 {
+		t.Errorf("logged: %v", logs.All())
+	}
+}
+
 // While Omni cannot be read nobody knows whether a cluster is in sync.
 func TestStatus_StaleIsUnknown(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})

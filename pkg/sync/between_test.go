@@ -87,7 +87,7 @@ func TestBetween_LikeTheDaemon(t *testing.T) {
 
 // Without an engine a plan between revisions once announced deletions that no daemon does.
 func TestBetween_Guards(t *testing.T) {
-	protected := annotated("a", "1.34.3", sync.AnnotationDeletion, "protected")
+	protected := annotated("a", "1.34.3", "omni-syncd/deletion: protected")
 	all := fleet("1.34.3", "b", "c", "d")
 
 	for _, test := range []struct {
@@ -118,6 +118,19 @@ func TestBetween_Guards(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A source of the command line knows its history, and what the bases render to carries no commit: every deletion was
+// shown as kept, since nobody could tell whether "an unknown commit" was in that history.
+func TestBetween_History(t *testing.T) {
+	src := sync.SourceConfig{Name: daemon.Source, Prune: true, MaxDelete: 1, Follows: func(string) (yes, known bool) { return false, false }}
+
+	review, err := sync.Between(t.Context(), []sync.Step{{Source: src, Base: fleet("1.34.3", "a", "b"), Head: fleet("1.34.3", "a")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	expect(t, "plans", map[string]string{"b": "1 to destroy"}, summaries(review.Status))
 }
 
 // A cluster whose template moves from one source to another is no deletion and no creation.

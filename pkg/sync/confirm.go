@@ -130,6 +130,11 @@ func (e *Engine) confirmation(t *target, live resource.Resource) (resource.Resou
 		return next, nil
 	}
 
+	// What nobody can tell to have left is not there to be confirmed: the word would be for a later removal.
+	if why := e.uncertain(t, live, true); why != "" {
+		return nil, fmt.Errorf("%s: %w: %s", diff.Name(live), ErrNothingToConfirm, why)
+	}
+
 	mark := diff.DepartureOf(live)
 	if mark.ID == "" || mark.State == diff.Destroying || e.absences.isVoid(refOf(live), mark.ID) {
 		mark = e.departure(t, diff.Kept)

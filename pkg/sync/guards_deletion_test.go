@@ -104,7 +104,7 @@ func TestG11_Keeps(t *testing.T) {
 		"other globs":                                         {with(func(o *diff.Origin) { o.Include = []string{"*.yaml"} }), diff.StepMark, diff.Kept, "it came from"},
 		"another repository":                                  {with(func(o *diff.Origin) { o.Repository = "github.com/acme/old" }), diff.StepKeep, "", "it came from github.com/acme/old@main clusters/"},
 		"a checkout, of any branch":                           {with(func(o *diff.Origin) { o.Ref = "" }), diff.StepMark, diff.Leaving, ""},
-		"a folder that nothing is known of":                   {with(func(o *diff.Origin) { o.Repository = "" }), diff.StepMark, diff.Kept, "set `origin`"},
+		"a folder that nothing is known of":                   {with(func(o *diff.Origin) { o.Repository = "" }), diff.StepMark, diff.Kept, "no checkout of a known repository"},
 		"this source reads a folder that nothing is known of": {func(_ *Engine, seen *target) { seen.from.place = diff.Place{} }, diff.StepKeep, "", "set `origin`"},
 		"no origin": {func(e *Engine, _ *target) {
 			r := marked("a", resource.PhaseRunning)

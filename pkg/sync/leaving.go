@@ -179,7 +179,9 @@ func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
 		return keptPrune, "prune is off for this source"
 	case !ok:
 		return keptOrigin, "nothing on it says where it came from: an earlier release of omni-syncd marked it"
-	case !origin.Known() || !t.from.place.Known():
+	case !origin.Known():
+		return keptOrigin, "it came from a folder that was no checkout of a known repository, so nobody can tell whether it left that"
+	case !t.from.place.Known():
 		return keptOrigin, "this source reads a folder that is no checkout of a known repository, so nobody can tell whether it left that; set `origin` of the source, or read a Git repository"
 	case !origin.Place.Equal(t.from.place):
 		return keptPlace, fmt.Sprintf("it came from %s, and this source now reads %s", origin.Place, t.from.place)

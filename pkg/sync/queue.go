@@ -112,6 +112,13 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 	}
 }
 
+// stays reports whether Omni still holds the cluster of a target.
+func (e *Engine) stays(t *target) bool {
+	_, ok := e.Snapshot.Get(omnires.ClusterType, t.Target)
+
+	return ok && t.Target != ""
+}
+
 // report writes the outcome of a pass to the status and, if it is news, to the log.
 func (e *Engine) report(t *target, err error) {
 	log := e.logFor(t)
@@ -132,6 +139,8 @@ func (e *Engine) report(t *target, err error) {
 		switch removed := e.board.remove(t); {
 		case removed && e.movedTo(t.Key) != "":
 			log.Info("let go: another source has it")
+		case removed && e.stays(t):
+			log.Info("let go: it stays in Omni")
 		case removed:
 			log.Info("deleted: Omni holds nothing of it any more")
 		}

@@ -63,7 +63,7 @@ var allowed = map[string][]string{
 	"test/conformance":  {},
 	"test/fleet":        {},
 	"test/gitea":        {},
-	"test/daemon":       {"pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync", "test/secrets"},
+	"test/daemon":       {"pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/source", "pkg/sync", "test/secrets"},
 	"test/kube":         {},
 	"test/secrets":      {},
 }

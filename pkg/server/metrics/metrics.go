@@ -171,6 +171,10 @@ func (m *Metrics) Reconciled(key sync.Key, result sync.Result, took time.Duratio
 
 // Wrote implements [sync.Meter].
 func (m *Metrics) Wrote(key sync.Key, action diff.Action, result sync.Result, drift bool) {
+	if action == diff.Mark {
+		return // to people marks are no difference
+	}
+
 	m.sources.Store(key.Source, true)
 	m.writes.WithLabelValues(key.Source, string(action), string(result)).Inc()
 

@@ -53,7 +53,8 @@ var (
 
 	waiting = desc("waiting",
 		"One for each cluster that something keeps from being Synced, always 1; without a cluster for the fleet resources of a source. "+
-			"The reason is one of standby (another replica writes), locked, suspended, manual, confirmation (a guard stopped a deletion), kept (it left Git), teardown, "+
+			"The reason is one of standby (another replica writes), locked, suspended, manual, confirmation (a deletion waits for one), kept (it left Git and stays), "+
+			"leaving (it left Git, and is destroyed after a while), teardown, "+
 			"elsewhere (another cluster has to let go of something), undone (somebody undoes it again and again), invalid (the template), "+
 			"stalled (refused, or not ours), retry.",
 		"source", "cluster", "reason")

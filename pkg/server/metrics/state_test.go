@@ -31,13 +31,17 @@ func TestReadModel(t *testing.T) {
 	e.status.Targets = append(e.status.Targets,
 		sync.TargetStatus{Key: sync.Key{Source: "lab"}, Sync: sync.Unknown, Cause: sync.CauseInvalid},
 		sync.TargetStatus{Key: sync.Key{Source: "lab", Target: "b"}, Sync: sync.OutOfSync, Cause: sync.CauseLocked, Health: sync.Missing, Plan: &diff.Plan{Changes: []diff.Change{created(), created()}}},
-		sync.TargetStatus{Key: sync.Key{Source: "lab", Target: "c"}, Sync: sync.Unknown, Health: "Lost"})
+		sync.TargetStatus{Key: sync.Key{Source: "lab", Target: "c"}, Sync: sync.Unknown, Health: "Lost"},
+		sync.TargetStatus{Key: sync.Key{Source: "lab", Target: "d"}, Sync: sync.OutOfSync, Cause: sync.CauseLeaving, Health: "Lost", Plan: &diff.Plan{Changes: []diff.Change{{Action: diff.Mark}}}})
 
 	s := &snapshot{err: errors.New("waiting"), age: 90 * time.Second, stats: []omni.KindStats{
 		{Kind: omni.Kind{Type: "Clusters.omni.sidero.dev"}, Resources: 3, Bootstraps: 1, Resumes: 4, Failures: 5},
 	}}
 
-	lines := scrape(t, handler(metrics.New("v1"), e, s))
+	m := metrics.New("v1")
+	m.Wrote(sync.Key{Source: "lab", Target: "d"}, diff.Mark, sync.ResultSuccess, true)
+
+	lines := scrape(t, handler(m, e, s))
 	has(t, lines,
 		`omni_syncd_cluster_info{cluster="cluster-00000",health="Healthy",source="fleet",sync="Synced"} 1`,
 		`omni_syncd_cluster_info{cluster="b",health="Missing",source="lab",sync="OutOfSync"} 1`,
@@ -46,6 +50,7 @@ func TestReadModel(t *testing.T) {
 		`omni_syncd_clusters{health="Missing",sync="OutOfSync"} 1`,
 		`omni_syncd_clusters{health="Degraded",sync="Synced"} 0`,
 		`omni_syncd_clusters{health="Lost",sync="Unknown"} 1`,
+		`omni_syncd_waiting{cluster="d",reason="leaving",source="lab"} 1`,
 		`omni_syncd_clusters_omitted 0`,
 		`omni_syncd_pending_changes{action="create",source="lab"} 2`,
 		`omni_syncd_waiting{cluster="b",reason="locked",source="lab"} 1`,
@@ -66,6 +71,7 @@ func TestReadModel(t *testing.T) {
 	lacks(t, lines, `source_last_poll_timestamp_seconds{source="lab"}`)
 	lacks(t, lines, "no such host") // what servers say is no label
 	lacks(t, lines, `omni_syncd_waiting{cluster="c"`)
+	lacks(t, lines, `action="mark"`) // people do not see marks
 	lacks(t, lines, `omni_syncd_waiting{cluster="cluster-00000"`)
 }
 
