@@ -245,6 +245,8 @@ func trapOldMarks(ctx context.Context, w *world) string {
 func trapSecondDaemon(ctx context.Context, w *world) string {
 	dir := w.t.TempDir()
 
+	w.must(os.Mkdir(filepath.Join(dir, "second"), 0o755))
+
 	second, err := newRepo(ctx, filepath.Join(dir, "second"))
 	w.must(err)
 
