@@ -59,7 +59,8 @@ func watchFor(t *testing.T, o *daemon.Omni, md *resource.Metadata, what string, 
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 
-	_, err := o.State().WatchFor(ctx, md, state.WithCondition(func(r resource.Resource) (bool, error) {
+	// One that is not there is reported as destroyed, and satisfies nothing.
+	_, err := o.State().WatchFor(ctx, md, state.WithEventTypes(state.Created, state.Updated), state.WithCondition(func(r resource.Resource) (bool, error) {
 		return condition(r), nil
 	}))
 	if err != nil {

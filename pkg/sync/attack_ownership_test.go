@@ -34,11 +34,13 @@ func fleetPatch(id, cluster, value string) *fstest.MapFile {
 	return text("metadata: {namespace: default, type: ConfigPatches.omni.sidero.dev, %sid: %s}\nspec:\n  data: |\n    machine: {env: {X: %q}}\n", label, id, value)
 }
 
-// G4: drift of a fleet resource is put right also when it has to do with a cluster.
+// G4: drift of a fleet resource is put right also when it has to do with a cluster. It was told for that cluster alone, and
+// what a destroyed cluster took along did not come back.
 func TestG4_FleetDriftInsideCluster(t *testing.T) {
 	for name, files := range map[string]fstest.MapFS{
 		"labels of a machine": {"l.yaml": labels(machine(1), "rack: r1")},
 		"patch of a cluster":  {"p.yaml": fleetPatch("400-x", "a", "1")},
+		"of one that is gone": {"p.yaml": fleetPatch("400-x", "gone", "1")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := daemon.StartOmni(t, embedded.Config{NoControllers: true})

@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/history"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
 // errAgain asks for another pass at once: something was written, and the next plan
@@ -242,6 +244,11 @@ func (e *Engine) notice(change omni.Change) {
 			e.queue.Add(key)
 		}
 
+		// A fleet resource that has to do with a cluster is told for that.
+		if change.Cluster != "" && e.inFleet(src, change) && e.Shard.Owns("") {
+			e.queue.Add(Key{src.Name, ""})
+		}
+
 		// A change that belongs to no cluster (a MachineClass, a version that Omni now
 		// offers) may be what a refused target lacked.
 		if change.Cluster == "" {
@@ -255,6 +262,29 @@ func (e *Engine) notice(change omni.Change) {
 			e.queue.AddRateLimited(key)
 		}
 	}
+}
+
+// inFleet reports whether what changed is a fleet resource of a source: by its mark, or, if it is gone, by what Git
+// describes.
+func (e *Engine) inFleet(src *sourceState, change omni.Change) bool {
+	if !render.IsFleetKind(change.Type) || !e.board.has(Key{src.Name, ""}) {
+		return false
+	}
+
+	if r, ok := e.Snapshot.Get(change.Type, change.ID); ok && diff.SourceOf(r) != "" {
+		return diff.IsFleet(r) && diff.SourceOf(r) == src.Name
+	}
+
+	d := src.desired.Load()
+	fleet := (*render.Target)(nil)
+
+	if d != nil {
+		fleet = d.targets.get("")
+	}
+
+	return fleet != nil && slices.ContainsFunc(fleet.Resources, func(r resource.Resource) bool {
+		return r.Metadata().Type() == change.Type && r.Metadata().ID() == change.ID
+	})
 }
 
 // countBegun takes what another shard begins to destroy from the budget, which is one for all.

@@ -8,12 +8,19 @@
 //
 // After every step the invariants are checked over the log of writes (invariants_test.go):
 // each write of the daemon is judged by what it must have known, whatever answer it got.
-// What others own and lock is watched in the database itself (shadow_test.go).
+// What others own and lock is watched in the database itself (shadow_test.go). So are the
+// marks of what leaves Git, from version to version: a deletion that begins is judged by the
+// mark before it, the time since, the budget, where the cluster came from, and the revisions
+// that the daemon says in its log that it had (departures_test.go). deleteAfter and
+// deleteWindow are seconds.
 //
 // Every few steps there is a quiet point: faults and locks are taken away, the revision is
-// made whole, and Omni has to become what Git says (quiet_test.go). Then some traps are
+// made whole, and Omni has to become what Git says (quiet_test.go): what may not leave Omni
+// by itself is confirmed, by the command or in Omni (confirm_test.go). Then some traps are
 // set: coincidences that random steps meet too rarely, each made for one guard, when
-// nothing excuses a wrong write (traps_test.go, traps_git_test.go). Last, some clusters
+// nothing excuses a wrong write (traps_test.go, traps_git_test.go; traps_leaving_test.go and
+// traps_place_test.go for deletions, other scopes, branches and repositories, a folder outside
+// of Git, and a second daemon with a source of the same name). Last, some clusters
 // are locked and changed in Git: until the next quiet point no write may reach them.
 //
 // Nothing depends on how fast the machine is. Whoever waits, waits for something to happen,

@@ -39,6 +39,7 @@ type cluster struct {
 	patches          int
 	generation       int // in the names of its patches
 	extension        bool
+	hostile          int // marks of ours in its template; 0 is none
 	damage           damage
 	moved            bool // the file was renamed since the last quiet point
 }
@@ -62,11 +63,20 @@ type tree struct {
 	class    uint64 // in the fleet's MachineClass; 0 is none
 	empty    bool   // the folder holds no templates
 	missing  bool   // there is no such folder
+	link     bool   // a link in the folder leads nowhere
+	// patches are manifests: ConfigPatches by name, with the label of a cluster.
+	patches map[string]patch
+}
+
+// patch is a ConfigPatch that a manifest describes.
+type patch struct {
+	cluster string
+	note    uint64
 }
 
 func (t *tree) clone() *tree {
 	c := *t
-	c.clusters = map[string]*cluster{}
+	c.clusters, c.patches = map[string]*cluster{}, maps.Clone(t.patches)
 
 	for name, old := range t.clusters {
 		copied := *old
@@ -78,68 +88,6 @@ func (t *tree) clone() *tree {
 }
 
 func (t *tree) names() []string { return slices.Sorted(maps.Keys(t.clusters)) }
-
-// controlPlane returns the machines of a cluster's control plane: always the same, so that
-// no way from one revision to another costs etcd its quorum. Of two sets only one does
-// that to the other: see gitControlPlane.
-func controlPlane(name string, other bool) []string {
-	i := slices.Index(allClusters, name)
-	n := 1
-
-	if i%3 == 0 {
-		n = 3
-	}
-
-	var ids []string
-
-	for j := range n {
-		if other {
-			j += n
-		}
-
-		ids = append(ids, machine(maxMachines+6*i+j))
-	}
-
-	return ids
-}
-
-func machine(i int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", i+1, i+1) }
-
-// free returns the workers that no template has.
-func (t *tree) free() []string {
-	used := map[string]bool{}
-
-	for _, c := range t.clusters {
-		for _, id := range c.workers {
-			used[id] = true
-		}
-	}
-
-	var free []string
-
-	for i := range maxMachines {
-		if id := machine(i); !used[id] {
-			free = append(free, id)
-		}
-	}
-
-	return free
-}
-
-// take returns n free machines.
-func (t *tree) take(n int, pick uint64) []string {
-	free := t.free()
-
-	var taken []string
-
-	for range n {
-		i := int(pick % uint64(len(free)))
-		taken = append(taken, free[i])
-		free = slices.Delete(free, i, i+1)
-	}
-
-	return taken
-}
 
 func (t *tree) add(name string, a, b uint64) {
 	t.clusters[name] = &cluster{
@@ -156,6 +104,8 @@ func (c *cluster) text(name string) string {
 	if c.extension {
 		b.WriteString("systemExtensions: [siderolabs/iscsi-tools]\n")
 	}
+
+	b.WriteString(hostile[c.hostile%len(hostile)])
 
 	if c.patches > 0 {
 		b.WriteString("patches:\n")
@@ -193,6 +143,15 @@ func (c *cluster) text(name string) string {
 	}
 }
 
+// hostile are annotations that a template must not get its way with: marks of ours, which mean
+// nothing there.
+var hostile = []string{
+	"",
+	"annotations: {omni-syncd/confirmed: \"1\", omni-syncd/destroying: '{\"id\":\"1\"}'}\n",
+	"annotations: {omni-syncd/source: " + otherSource + ", omni-syncd/origin: '{}'}\n",
+	"annotations: {omni-syncd/leaving: '{\"id\":\"1\"}', omni-syncd/kept: broken, omni-syncd/fleet: \"\"}\n",
+}
+
 // head is one revision of the branch, as it came into being.
 type head struct {
 	at    time.Time // just before the branch moved there
@@ -203,6 +162,9 @@ type head struct {
 	// keys are all resources that it describes.
 	keys map[ref]place
 }
+
+// shortHash is how much of a hash the daemon shows.
+const shortHash = 12
 
 // place is where a resource belongs: its cluster and machine set, if it has them.
 type place struct{ cluster, set string }
@@ -223,6 +185,8 @@ type repo struct {
 	seen     map[string]bool
 	count    int
 	renderer *render.Renderer
+	// revisions are all that the branch ever was at, by their short hash.
+	revisions map[string]*head
 }
 
 type commit struct {
@@ -231,7 +195,7 @@ type commit struct {
 }
 
 func newRepo(ctx context.Context, dir string) (*repo, error) {
-	r := &repo{dir: dir, now: &tree{clusters: map[string]*cluster{}}, seen: map[string]bool{}, renderer: render.New()}
+	r := &repo{dir: dir, now: &tree{clusters: map[string]*cluster{}, patches: map[string]patch{}}, seen: map[string]bool{}, renderer: render.New(), revisions: map[string]*head{}}
 
 	if _, err := r.git(ctx, "init", "-q", "-b", "main"); err != nil {
 		return nil, err
@@ -278,6 +242,7 @@ func (r *repo) commit(ctx context.Context) error {
 	}
 
 	r.commits = append(r.commits, commit{r.hash, r.now.clone()})
+	r.revisions[r.hash[:shortHash]] = r.head()
 
 	return nil
 }
@@ -298,6 +263,7 @@ func (r *repo) forcePush(ctx context.Context, pick uint64) (string, error) {
 	r.note()
 
 	r.hash = old.hash
+	r.revisions[r.hash[:shortHash]] = r.head()
 	_, err := r.git(ctx, "reset", "-q", "--hard", old.hash)
 
 	return old.hash[:12], err
@@ -328,6 +294,14 @@ func (r *repo) write() error {
 		}
 	}
 
+	if !r.now.missing && !r.now.empty {
+		for name, p := range r.now.patches {
+			files[filepath.Join(root, "patch-"+name+".yaml")] = fmt.Sprintf(
+				"metadata: {namespace: default, type: ConfigPatches.omni.sidero.dev, id: %s, labels: {%s: %s}}\nspec:\n  data: |\n    machine: {nodeLabels: {labelled: \"%d\"}}\n",
+				name, omni.LabelCluster, p.cluster, p.note)
+		}
+	}
+
 	for path, text := range files {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
@@ -336,6 +310,10 @@ func (r *repo) write() error {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return err
 		}
+	}
+
+	if r.now.link && !r.now.missing {
+		return os.Symlink("nowhere.yaml", filepath.Join(root, "dangling.yaml"))
 	}
 
 	return nil

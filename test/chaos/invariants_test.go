@@ -48,10 +48,14 @@ func (w *world) check(before time.Time) {
 			broken = append(broken, fmt.Sprintf("%s %s (cluster %q, answer %s) at %s: %s", writes[i].Verb, ref{writes[i].Type, writes[i].ID},
 				writes[i].place.cluster, writes[i].Code, writes[i].at.Format("15:04:05.000"), problem))
 		}
-
-		w.count(&writes[i])
 	}
 	w.shadow.mu.Unlock()
+
+	for i := range writes {
+		w.count(&writes[i])
+	}
+
+	broken = append(broken, w.checkBegun(before, past.heads)...)
 
 	if crash := w.daemon.log.crashed(); crash != "" {
 		broken = append(broken, "the daemon crashed: "+crash)
@@ -95,15 +99,23 @@ func (p *past) judge(w *write) string {
 	case w.Verb == embedded.VerbCreate && w.Code != codes.OK:
 		w.place = place{} // for which one it was is not known
 	case w.place.cluster == "":
-		w.place = l.place
+		w.place, w.fleet = l.place, l.fleet
 	}
 
 	if w.forbidden != "" {
 		return w.forbidden
 	}
 
+	if w.place.cluster == ownedByOther {
+		return "it is part of a cluster of another source"
+	}
+
 	if strings.HasPrefix(w.ID, foreignPrefix) {
 		return "it is foreign"
+	}
+
+	if strings.HasPrefix(w.place.cluster, secondPrefix) || w.place.cluster == alien {
+		return "it came from another repository"
 	}
 
 	if since, locked := p.underLock(w); locked {
@@ -130,6 +142,12 @@ func (p *past) judge(w *write) string {
 	// Destroy ends what was torn down. It never begins a deletion.
 	if w.Verb == embedded.VerbDestroy {
 		return ""
+	}
+
+	if w.fleet || w.Type == omni.ClusterType {
+		if problem := p.permitted(l, w); problem != "" {
+			return problem
+		}
 	}
 
 	if !slices.ContainsFunc(p.heads, func(h *head) bool { return !h.at.After(w.at) && p.allows(h, w, key) }) {
@@ -165,33 +183,15 @@ func (p *past) allows(h *head, w *write, key ref) bool {
 	where, described := h.keys[key]
 
 	switch {
-	case w.place.cluster == "": // a fleet resource
+	case w.fleet || w.place.cluster == "": // whatever label it carries
 		return h.whole && !described
 	case h.targets[w.place.cluster] != nil && slices.Contains(controlPlane(w.place.cluster, false), w.ID) && len(controlPlane(w.place.cluster, false)) > 1:
 		return false // etcd would lose its quorum: no revision drops just one of these
 	case h.targets[w.place.cluster] != nil: // it left its template, or changes its machine set
 		return key.typ != omni.ClusterType && (!described || where != w.place) && p.complete(h, w)
 	default:
-		return h.whole && !h.names[w.place.cluster] && p.leftAtOnce(h, w.at) <= maxDelete
+		return h.whole && !h.names[w.place.cluster]
 	}
-}
-
-// leftAtOnce is how many clusters the daemon must have found to be missing in a revision:
-// those that were there all the time from the commit on.
-func (p *past) leftAtOnce(h *head, at time.Time) int {
-	n := 0
-
-	for key, l := range p.lives {
-		if key.typ != omni.ClusterType || h.names[key.id] {
-			continue
-		}
-
-		if slices.ContainsFunc(l.running, func(s span) bool { return s.holds(h.at) && s.holds(at) }) {
-			n++
-		}
-	}
-
-	return n
 }
 
 // complete reports whether everything that a revision describes of a cluster was there

@@ -8,6 +8,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
@@ -19,7 +20,19 @@ func TestJudge(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return at.Add(-d) }
 	always := []span{{from: ago(time.Hour)}}
 	ours := func(cluster string) *life {
-		return &life{place: place{cluster: cluster}, ours: always, running: always}
+		marks := []departing{{at: ago(time.Minute), first: ago(time.Minute), Departure: diff.Departure{State: diff.Destroying, ID: "1"}, ours: true}}
+
+		return &life{place: place{cluster: cluster}, ours: always, running: always, marks: marks}
+	}
+	marked := func(l *life, marks ...departing) *life {
+		l.marks = marks
+
+		return l
+	}
+	fleet := func(l *life) *life {
+		l.fleet = true
+
+		return l
 	}
 
 	clusterKey, patchKey := func(id string) ref { return ref{omni.ClusterType, id} }, ref{omni.ConfigPatchType, "patch"}
@@ -37,6 +50,17 @@ func TestJudge(t *testing.T) {
 	}
 	update := func(key ref) write {
 		return write{Write: embedded.Write{Verb: embedded.VerbUpdate, Type: key.typ, ID: key.id}, at: at}
+	}
+
+	younger := func(w write, born time.Time) write {
+		w.born = born
+
+		return w
+	}
+	onFleet := func(w write) write {
+		w.fleet = true
+
+		return w
 	}
 
 	described := revision(true, "c1")
@@ -69,10 +93,32 @@ func TestJudge(t *testing.T) {
 		{name: "left Git", write: teardown(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): ours("c1")}, head: revision(true, "c2")},
 		{name: "still in Git", write: teardown(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): ours("c1")}, head: revision(true, "c1"), want: "no revision"},
 		{name: "partial view", write: teardown(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): ours("c1")}, head: revision(false, "c2"), want: "no revision"},
+		{name: "without marks", write: teardown(clusterKey("c1")), lives: map[ref]*life{clusterKey("c1"): marked(ours("c1"))}, head: revision(true, "c2"), want: "not marked as destroying"},
 		{
-			name: "too many at once", write: teardown(clusterKey("c1")), head: revision(true, "c2"), want: "no revision",
-			lives: map[ref]*life{clusterKey("c1"): ours("c1"), clusterKey("c3"): ours("c3")},
+			name: "leaving only", write: teardown(clusterKey("c1")), head: revision(true, "c2"), want: "not marked as destroying",
+			lives: map[ref]*life{clusterKey("c1"): marked(ours("c1"), departing{at: ago(time.Minute), Departure: diff.Departure{State: diff.Leaving}, ours: true})},
 		},
+		{
+			name: "marked after it", write: teardown(clusterKey("c1")), head: revision(true, "c2"), want: "not marked as destroying",
+			lives: map[ref]*life{clusterKey("c1"): marked(ours("c1"), departing{at: at.Add(time.Second), Departure: diff.Departure{State: diff.Destroying}, ours: true})},
+		},
+		{
+			name: "marked by an earlier daemon", write: younger(teardown(clusterKey("c1")), ago(10*time.Second)), head: revision(true, "c2"), want: "another daemon",
+			lives: map[ref]*life{clusterKey("c1"): ours("c1")},
+		},
+		{
+			name: "taken off again for long", write: teardown(clusterKey("c1")), head: revision(true, "c2"), want: "not marked as destroying",
+			lives: map[ref]*life{clusterKey("c1"): marked(ours("c1"), departing{at: ago(time.Hour), Departure: diff.Departure{State: diff.Destroying}, ours: true}, departing{at: ago(time.Minute), ours: true})},
+		},
+		{name: "a fleet resource leaves", write: onFleet(teardown(patchKey)), lives: map[ref]*life{patchKey: fleet(ours("c1"))}, head: revision(true, "c1")},
+		{name: "a fleet resource leaves a partial view", write: onFleet(teardown(patchKey)), lives: map[ref]*life{patchKey: fleet(ours("c1"))}, head: revision(false, "c1"), want: "no revision"},
+		{name: "a fleet resource without marks", write: onFleet(teardown(patchKey)), lives: map[ref]*life{patchKey: fleet(marked(ours("c1")))}, head: revision(true, "c1"), want: "not marked"},
+		{
+			name: "labelled with a locked cluster", write: onFleet(update(patchKey)), head: described, known: ago(time.Second), want: "is locked",
+			lives: map[ref]*life{clusterKey("c1"): lockedCluster(time.Minute), patchKey: fleet(ours("c1"))},
+		},
+		{name: "of another repository", write: update(patchKey), lives: map[ref]*life{patchKey: ours(secondPrefix + "0")}, head: described, want: "another repository"},
+		{name: "labelled with a cluster of another source", write: onFleet(update(patchKey)), lives: map[ref]*life{patchKey: fleet(ours(ownedByOther))}, head: described, want: "another source"},
 		{name: "left its template", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: revision(true, "c1")},
 		{name: "left its template beside a broken one", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: revision(false, "c1")},
 		{name: "in its template", write: teardown(patchKey), lives: map[ref]*life{patchKey: ours("c1")}, head: described, want: "no revision"},

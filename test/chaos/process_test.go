@@ -114,12 +114,16 @@ type log struct {
 	crash string
 	// revision is the last one that the running daemon said it has.
 	revision string
+	moments  []moment // all that matter
 }
 
 const logTail = 24 << 10
 
 // newRevision is what the daemon says when it has a revision and is about to apply it.
-var newRevision = regexp.MustCompile(`new revision.*@sha1:([0-9a-f]{12,40})`)
+var newRevision = regexp.MustCompile(`^(\S+) .*new revision targets=.*revision=\S+@sha1:([0-9a-f]{12,40}) source=` + sourceName + `$`)
+
+// readAgain is what it says when it has a configuration.
+var readAgain = regexp.MustCompile(`^(\S+) .*the configuration was read again`)
 
 // Write implements io.Writer.
 func (l *log) Write(data []byte) (int, error) {
@@ -150,7 +154,13 @@ func (l *log) Write(data []byte) (int, error) {
 // read takes what a line of the log says.
 func (l *log) read(line []byte) {
 	if m := newRevision.FindSubmatch(line); m != nil {
-		l.revision = string(m[1])
+		l.revision = string(m[2])
+		l.moments = append(l.moments, moment{at: clock(string(m[1])), what: accepted, hash: l.revision})
+	}
+
+	if m := readAgain.FindSubmatch(line); m != nil {
+		l.moments = append(l.moments, moment{at: clock(string(m[1])), what: configured})
+		l.revision = "" // it may read from elsewhere
 	}
 
 	for _, sign := range []string{"panic:", "fatal error:", "DATA RACE"} {
@@ -176,6 +186,7 @@ func (l *log) ended(err error) {
 	defer l.mu.Unlock()
 
 	l.revision = ""
+	l.moments = append(l.moments, moment{at: time.Now(), what: ended})
 }
 
 func (l *log) tail() string {

@@ -42,6 +42,8 @@ type life struct {
 	running []span            // when it was ours and not being torn down
 	torn    []span            // when it was being torn down
 	locked  []span            // when a lock was on it
+	marks   []departing       // of a cluster or fleet resource, one for each version
+	fleet   bool              // it is a fleet resource
 }
 
 // shadow follows the embedded Omni's database directly, beside the network, and keeps
@@ -56,10 +58,24 @@ type shadow struct {
 	broken []string
 	// unlocking are the resources whose lock the UI is about to take away.
 	unlocking map[ref]bool
+	// byUI are the resources that the UI tears down.
+	byUI map[ref]bool
+	// begun are the deletions that began, judged the number of them that were judged, and
+	// places where the source reads from.
+	begun  []begun
+	judged int
+	places []reading
+	// torn is told of every teardown that the UI does not do.
+	torn func(ref, time.Time)
+	// born returns when the daemon was started.
+	born func() time.Time
 }
 
 func newShadow(st state.State) *shadow {
-	return &shadow{st: st, lives: map[ref]*life{}, unlocking: map[ref]bool{}}
+	return &shadow{
+		st: st, lives: map[ref]*life{}, unlocking: map[ref]bool{}, byUI: map[ref]bool{},
+		torn: func(ref, time.Time) {}, born: func() time.Time { return time.Time{} },
+	}
 }
 
 // start follows the database and returns once all of it was read. What changed since a
@@ -146,6 +162,7 @@ func (s *shadow) vanish(typ resource.Type, contents map[ref]bool) {
 func (s *shadow) gone(key ref) {
 	l := s.life(key)
 	l.now = nil
+	l.marks = append(l.marks, departing{at: time.Now(), first: time.Now()})
 
 	for _, spans := range []*[]span{&l.there, &l.ours, &l.running, &l.torn, &l.locked} {
 		record(spans, false, time.Now())
@@ -203,8 +220,15 @@ func (s *shadow) see(r resource.Resource, booting bool) {
 	record(&l.torn, torn, at)
 	record(&l.locked, lock, at)
 
+	if booting {
+		l.marks = nil
+		old = nil
+	}
+
+	s.departs(key, l, old, r, at)
+
 	l.now = r
-	l.place = placeOf(r)
+	l.place, l.fleet = placeOf(r), diff.IsFleet(r)
 }
 
 func record(spans *[]span, is bool, at time.Time) {

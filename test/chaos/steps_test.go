@@ -37,6 +37,8 @@ var kinds = []struct {
 	{"git empty", 2, gitEmpty},
 	{"git force-push", 2, gitForcePush},
 	{"git fleet", 2, gitFleet},
+	{"git labelled patch", 3, gitLabelledPatch},
+	{"git dangling link", 2, gitLink},
 	{"ui label", 5, uiLabel},
 	{"ui tamper", 3, uiTamper},
 	{"ui destroy", 3, uiDestroy},
@@ -45,6 +47,8 @@ var kinds = []struct {
 	{"ui lock machine", 6, uiLockMachine},
 	{"ui lock cluster", 3, uiLockCluster},
 	{"ui unlock", 3, uiUnlock},
+	{"ui confirm", 2, uiConfirm},
+	{"ui false confirmation", 1, uiFalseConfirm},
 	{"net latency", 3, netLatency},
 	{"net reset", 4, netReset},
 	{"net half-open", 2, netHalfOpen},
@@ -153,7 +157,7 @@ func gitChange(ctx context.Context, w *world, s step) string {
 	return w.change(ctx, func(t *tree) string {
 		name, c := t.choose(s.a)
 
-		switch s.b % 8 {
+		switch s.b % 9 {
 		case 0:
 			c.patches = int(s.c % 4)
 		case 1:
@@ -172,11 +176,13 @@ func gitChange(ctx context.Context, w *world, s step) string {
 			c.generation++
 		case 6:
 			c.machineNote = s.c % 10
+		case 7:
+			c.hostile = int(s.c % uint64(len(hostile)))
 		default:
 			c.note++
 		}
 
-		return fmt.Sprintf("%s (%d)", name, s.b%8)
+		return fmt.Sprintf("%s (%d)", name, s.b%9)
 	})
 }
 
@@ -194,7 +200,7 @@ func gitMend(ctx context.Context, w *world, _ step) string {
 }
 
 func (t *tree) mend() {
-	t.empty, t.missing = false, false
+	t.empty, t.missing, t.link = false, false, false
 
 	for name, c := range t.clusters {
 		c.damage, c.control = sound, controlPlane(name, false)
@@ -281,6 +287,34 @@ func gitFleet(ctx context.Context, w *world, s step) string {
 		t.class = s.a % 4
 
 		return fmt.Sprint(t.class)
+	})
+}
+
+// gitLabelledPatch describes, or drops, a ConfigPatch with the label of a cluster, which has to
+// be treated as part of it: in a manifest, and so of no template.
+func gitLabelledPatch(ctx context.Context, w *world, s step) string {
+	return w.change(ctx, func(t *tree) string {
+		name, _ := t.choose(s.a)
+		id := "labelled-" + name
+
+		if s.b%4 == 0 {
+			delete(t.patches, id)
+
+			return "none of " + name
+		}
+
+		t.patches[id] = patch{cluster: name, note: s.c % 10}
+
+		return id
+	})
+}
+
+// gitLink makes a link that leads nowhere: what it stood for has not left Git.
+func gitLink(ctx context.Context, w *world, _ step) string {
+	return w.change(ctx, func(t *tree) string {
+		t.link = true
+
+		return "dangling.yaml"
 	})
 }
 

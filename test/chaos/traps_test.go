@@ -47,6 +47,20 @@ func traps() []trap {
 		{"create fails before a destroy", 1, trapCreateFails},
 		{"passing failure", 2, trapPassingFailure},
 		{"restored database", 1, trapRestored},
+		{"one deletion", 1, trapOneLeaves},
+		{"deletions at a pace", 2, trapPace},
+		{"back in time", 2, trapBack},
+		{"restart while it leaves", 2, trapRestartLeaves},
+		{"locked while it leaves", 1, trapLockLeaves},
+		{"confirmed", 1, trapConfirmed},
+		{"narrower scope", 2, trapScope},
+		{"another branch", 1, trapBranch},
+		{"another repository", 1, trapRepository},
+		{"labelled patch", 2, trapLabelled},
+		{"dangling link", 1, trapLink},
+		{"a folder without identity", 1, trapFolder},
+		{"marks of an old daemon", 1, trapOldMarks},
+		{"a second daemon", 1, trapSecondDaemon},
 	}
 }
 
@@ -218,7 +232,7 @@ func (w *world) patchesOf(ctx context.Context, name string) []resource.Resource 
 	w.must(err)
 
 	return slices.DeleteFunc(list.Items, func(r resource.Resource) bool {
-		return diff.SourceOf(r) != sourceName || r.Metadata().Phase() != resource.PhaseRunning
+		return diff.SourceOf(r) != sourceName || diff.IsFleet(r) || r.Metadata().Phase() != resource.PhaseRunning
 	})
 }
 

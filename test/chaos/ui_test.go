@@ -19,10 +19,21 @@ func (w *world) addForeign(ctx context.Context) error {
 	cluster := omni.NewCluster(foreignPrefix + "cluster")
 	cluster.TypedSpec().Value.KubernetesVersion, cluster.TypedSpec().Value.TalosVersion = "1.34.3", "1.12.0"
 
+	owned, stranger := omni.NewCluster(ownedByOther), omni.NewCluster(alien)
+	origin := `{"repository":"git.example.com/other/fleet","ref":"main","path":"clusters","file":"clusters/alien.yaml","commit":"0123"}`
+
+	for _, r := range []*omni.Cluster{owned, stranger} {
+		r.TypedSpec().Value.KubernetesVersion, r.TypedSpec().Value.TalosVersion = "1.34.3", "1.12.0"
+		r.Metadata().Annotations().Set(diff.MarkOrigin, origin)
+	}
+
+	owned.Metadata().Annotations().Set(diff.MarkSource, otherSource)
+	stranger.Metadata().Annotations().Set(diff.MarkSource, sourceName)
+
 	class := omni.NewMachineClass(foreignPrefix + "class")
 	class.TypedSpec().Value.MatchLabels = []string{"a = b"}
 
-	for _, r := range []resource.Resource{cluster, class, foreignPatch(foreignPrefix+"patch", cluster.Metadata().ID())} {
+	for _, r := range []resource.Resource{cluster, owned, stranger, class, foreignPatch(foreignPrefix+"patch", cluster.Metadata().ID())} {
 		if err := w.st.Create(ctx, r); err != nil {
 			return err
 		}
@@ -48,7 +59,7 @@ func (w *world) pick(ctx context.Context, typ resource.Type, n uint64, match fun
 	w.must(err)
 
 	items := slices.DeleteFunc(list.Items, func(r resource.Resource) bool {
-		return diff.SourceOf(r) != sourceName || r.Metadata().Phase() != resource.PhaseRunning || match != nil && !match(r)
+		return diff.SourceOf(r) != sourceName || strings.HasPrefix(clusterOf(r), foreignPrefix) || r.Metadata().Phase() != resource.PhaseRunning || match != nil && !match(r)
 	})
 	if len(items) == 0 {
 		return nil
@@ -110,6 +121,8 @@ func uiDestroy(ctx context.Context, w *world, s step) string {
 	if r == nil {
 		return "nothing there"
 	}
+
+	w.shadow.tears(refOf(r))
 
 	if _, err := w.st.Teardown(ctx, r.Metadata()); err != nil && !state.IsNotFoundError(err) {
 		w.must(err)

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -21,6 +20,10 @@ const (
 	// otherSource is one that another daemon would follow.
 	otherSource = "other"
 	account     = "daemon"
+
+	// deleteAfter and deleteWindow are as short as the tests of them allow.
+	deleteAfter  = 2 * time.Second
+	deleteWindow = 5 * time.Second
 )
 
 // world is everything that takes part in a run.
@@ -28,21 +31,22 @@ type world struct {
 	t    *testing.T
 	seed uint64
 
-	omni    *embedded.Server
-	st      state.State // the database, behind Omni's back: the UI and its controllers
-	proxy   *proxy
-	daemon  *process
-	repo    *repo
-	shadow  *shadow
-	backups []*embedded.Backup
-	done    []string // steps, traps and quiet points
-	steps   int
-	quiets  int
-	patient int // the last quiet point that left dead connections alone
-	probes  int
-	deck    []trap     // the traps to come
-	dead    bool       // connections have gone dead in silence since the last quiet point
-	rng     *rand.Rand // of what happens at quiet points
+	omni     *embedded.Server
+	st       state.State // the database, behind Omni's back: the UI and its controllers
+	proxy    *proxy
+	daemon   *process
+	repo     *repo
+	shadow   *shadow
+	backups  []*embedded.Backup
+	done     []string // steps, traps and quiet points
+	steps    int
+	quiets   int
+	patient  int // the last quiet point that left dead connections alone
+	probes   int
+	deck     []trap     // the traps to come
+	settings settings   // what the daemon's configuration says
+	dead     bool       // connections have gone dead in silence since the last quiet point
+	rng      *rand.Rand // of what happens at quiet points
 
 	mu     sync.Mutex
 	writes []write // not checked yet
@@ -52,6 +56,8 @@ type world struct {
 	disowned map[ref]time.Time
 	// forbidden says, while it is not empty, why the daemon must not write at all.
 	forbidden string
+	// spared says, while it is not empty, why no cluster and no fleet resource must go.
+	spared string
 
 	tallies map[string]map[string]int // what happened how often
 	spent   map[string]time.Duration  // and how long it took
@@ -64,6 +70,7 @@ type write struct {
 	at        time.Time
 	born      time.Time // when the daemon was started
 	place     place     // of its resource, as far as it was known
+	fleet     bool      // it was a fleet resource, whatever label it carried
 	forbidden string    // why nothing should have been written at all
 }
 
@@ -77,7 +84,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	server, err := embedded.New(embedded.Config{
 		HealthyMachines: true,
 		Step:            time.Millisecond,
-		Accounts:        []embedded.Account{{Name: account, Role: embedded.RoleOperator}},
+		Accounts:        []embedded.Account{{Name: account, Role: embedded.RoleOperator}, {Name: secondAccount, Role: embedded.RoleOperator}},
 		OnWrite:         w.wrote,
 	})
 	if err != nil {
@@ -139,18 +146,11 @@ func newWorld(t *testing.T, seed uint64) *world {
 
 func (w *world) startDaemon(t *testing.T, dir string) {
 	config := filepath.Join(dir, "config.yaml")
-	text := fmt.Sprintf(`omni: {endpoint: "http://%s"}
-stateDir: state
-sources:
-  - name: %s
-    git: {url: %q, branch: main}
-    path: %s
-    interval: 1s
-    prune: true
-    maxDelete: %d
-`, w.proxy.addr, sourceName, w.repo.dir, folder, maxDelete)
+	w.settings = settings{file: config, branch: "main", url: w.repo.dir}
 
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	w.shadow.reads(w.place())
+
+	if err := os.WriteFile(config, []byte(w.configuration()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
@@ -161,6 +161,10 @@ sources:
 		"OMNI_ENDPOINT=", "OMNI_SERVICE_ACCOUNT_KEY=" + w.omni.ServiceAccountKey(account), "HOME=" + dir,
 	})
 	w.mu.Unlock()
+
+	w.shadow.mu.Lock()
+	w.shadow.born, w.shadow.torn = w.daemon.bornAt, w.tore
+	w.shadow.mu.Unlock()
 
 	t.Cleanup(func() {
 		defer cancel()
@@ -186,6 +190,10 @@ func (w *world) stop(ctx context.Context) {
 
 // wrote is embedded's OnWrite.
 func (w *world) wrote(rpc embedded.Write) {
+	if rpc.Identity == secondAccount {
+		w.strayed(rpc)
+	}
+
 	if rpc.Identity != account {
 		return
 	}
@@ -194,7 +202,7 @@ func (w *world) wrote(rpc embedded.Write) {
 
 	w.shadow.mu.Lock()
 	if l := w.shadow.lives[ref{rpc.Type, rpc.ID}]; l != nil {
-		entry.place = l.place
+		entry.place, entry.fleet = l.place, l.fleet
 	}
 	w.shadow.mu.Unlock()
 
@@ -202,6 +210,7 @@ func (w *world) wrote(rpc embedded.Write) {
 	defer w.mu.Unlock()
 
 	entry.forbidden, entry.born = w.forbidden, w.daemon.bornAt()
+
 	w.writes = append(w.writes, entry)
 }
 
@@ -211,6 +220,14 @@ func (w *world) forbid(why string) {
 	defer w.mu.Unlock()
 
 	w.forbidden = why
+}
+
+// spare says why nothing must leave Omni from now on; "" allows it again.
+func (w *world) spare(why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.spared = why
 }
 
 // disown notes that resources are not ours from now on, while nothing is under way.
