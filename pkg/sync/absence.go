@@ -93,6 +93,8 @@ func (a *absences) back(r resource.Resource) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
+	delete(a.ours, id)
+
 	if id == "" {
 		delete(a.gone, refOf(r))
 	} else {
@@ -120,6 +122,14 @@ func (a *absences) began(id string) bool {
 	defer a.mu.Unlock()
 
 	return a.ours[id]
+}
+
+// end notes that a deletion that this process decided on is off: something stopped it.
+func (a *absences) end(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	delete(a.ours, id)
 }
 
 // take notes an unconfirmed deletion if the budget allows it. One that was noted before is not noted twice.

@@ -7,6 +7,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"go.uber.org/zap"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -76,6 +77,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		previous.targets.get("") != nil && !next.wants("")))
 
 	src.desired.Store(next)
+	e.returned(src.Name, next)
 	e.announce(src, revision, len(read.targets), read.problems)
 
 	// Every target gets a status before the source counts as fetched, so that nobody who
@@ -104,6 +106,18 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 	e.board.updateSource(src.Name, func(s *SourceStatus) {
 		s.Fetched, s.Error, s.Revision, s.Problems = true, "", revision.ID, read.problems
 	})
+}
+
+// returned notes what carries the mark of something that left Git and is there again. The pass of its target would come
+// too late: the next revision may be there by then; and it does not come at all while the template is refused.
+func (e *Engine) returned(source string, d *desired) {
+	for _, tag := range []string{clustersOf(source), fleetOf(source)} {
+		for _, r := range e.Snapshot.Tagged(tag) {
+			if diff.DepartureOf(r).State != "" && d.has(r) {
+				e.absences.back(r)
+			}
+		}
+	}
 }
 
 // announce logs a revision and what is wrong with it.

@@ -130,8 +130,8 @@ func (e *Engine) confirmation(t *target, live resource.Resource) (resource.Resou
 		return next, nil
 	}
 
-	mark := diff.DepartureOf(live)
-	if mark.ID == "" || mark.State == diff.Destroying || e.absences.isVoid(refOf(live), mark.ID) {
+	mark := e.markOf(t, live)
+	if mark.ID == "" || mark.State == diff.Destroying {
 		mark = e.departure(t, diff.Kept)
 		mark.Reason = "it waited for a confirmation"
 	}

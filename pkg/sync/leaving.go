@@ -45,6 +45,10 @@ func (e *Engine) fate(t *target, r resource.Resource) diff.Fate {
 		e.absences.interrupt(key)
 	}
 
+	if mark := diff.DepartureOf(r); fate.Step == diff.StepKeep && !mark.Confirmed {
+		e.absences.end(mark.ID)
+	}
+
 	if t.fates == nil {
 		t.fates = map[ref]diff.Fate{}
 	}
@@ -55,11 +59,7 @@ func (e *Engine) fate(t *target, r resource.Resource) diff.Fate {
 }
 
 func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
-	mark := diff.DepartureOf(r)
-	if e.absences.isVoid(refOf(r), mark.ID) {
-		mark = diff.Departure{} // it was back in Git since
-	}
-
+	mark := e.markOf(t, r)
 	confirmed := mark.Confirmed && (mark.State != diff.Destroying || e.absences.began(mark.ID))
 	policy := livePolicy(t.src.Policy, r)
 
@@ -91,6 +91,10 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 	case e.OneShot && !e.Approved[diff.Name(r)]:
 		return diff.Fate{Reason: "nobody agreed to its deletion"}
 	case mark.State == diff.Destroying && e.absences.began(mark.ID):
+		if reason, _ := e.barrier(t, e.isLocked(t.Target)); reason != "" && !mark.Confirmed {
+			e.absences.end(mark.ID) // it waits anew once that is over
+		}
+
 		return diff.Fate{Step: diff.StepDestroy}
 	case confirmed || e.OneShot:
 		return e.begin(t, r, true)
@@ -105,8 +109,23 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 	}
 }
 
+// markOf returns the mark of what left Git, unless it means nothing to this source: it is that of a source of the same
+// name that reads another repository, or what it is on was back in Git since.
+func (e *Engine) markOf(t *target, r resource.Resource) diff.Departure {
+	mark := diff.DepartureOf(r)
+	if mark.Repository != t.from.place.Repository && mark.Repository != "" || e.absences.isVoid(refOf(r), mark.ID) {
+		return diff.Departure{}
+	}
+
+	return mark
+}
+
 // decidePart decides about what is left of a cluster that Omni does not hold any more.
 func (e *Engine) decidePart(t *target) diff.Fate {
+	if _, ok := e.Snapshot.Get(omni.ClusterType, t.Target); ok {
+		return diff.Fate{Reason: "its cluster is in Omni and carries no mark of this source: somebody took that off"}
+	}
+
 	switch {
 	case !t.src.Prune:
 		return diff.Fate{Reason: "prune is off for this source"}
@@ -172,8 +191,6 @@ func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
 	origin, ok := diff.OriginOf(r)
 
 	switch {
-	case !t.src.Prune:
-		return keptPrune, "prune is off for this source"
 	case !ok:
 		return keptOrigin, "nothing on it says where it came from: an earlier release of omni-syncd marked it"
 	case !origin.Known() || !t.from.place.Known():
@@ -189,6 +206,10 @@ func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
 		}
 	}
 
+	if !t.src.Prune { // last: what is another's is not ours to release either
+		return keptPrune, "prune is off for this source"
+	}
+
 	return "", ""
 }
 
@@ -198,8 +219,10 @@ func (e *Engine) uncertain(t *target, r resource.Resource, confirmed bool) strin
 	switch {
 	case !t.from.whole:
 		return "the revision is not whole: some of its files have problems or could not be read"
-	case len(t.from.targets) == 0 && !confirmed:
+	case len(t.from.targets) == 0 && !confirmed && isRoot(r):
 		return "the revision holds no templates at all; " + toDelete(r)
+	case e.board.source(t.Source).Error != "":
+		return "the source cannot be read at the moment, and a newer revision may have it back"
 	case e.unread(t) != "":
 		return e.unread(t) + ", and what left this one may have moved there"
 	}
@@ -321,7 +344,7 @@ func (e *Engine) departure(t *target, state diff.State) diff.Departure {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // it never fails
 
-	return diff.Departure{State: state, ID: hex.EncodeToString(id[:]), Revision: t.from.revision, Author: t.from.author}
+	return diff.Departure{State: state, ID: hex.EncodeToString(id[:]), Repository: t.from.place.Repository, Revision: t.from.revision, Author: t.from.author}
 }
 
 // isRoot reports whether a resource has a departure of its own: a cluster or fleet resource.

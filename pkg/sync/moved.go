@@ -41,16 +41,24 @@ func (e *Engine) mayTake(t *target, r resource.Resource) bool {
 
 // consents reports whether the source that a cluster or fleet resource carries the mark of lets this one have it.
 func (e *Engine) consents(t *target, r resource.Resource) bool {
+	from := diff.SourceOf(r)
+
+	// One of them has yet to take the revision: in that the taker may have lost it, too.
+	giver := e.sources.get(from)
+	if giver != nil && sameOrigin(giver.Source, t.src.Source) {
+		if d := giver.desired.Load(); d == nil || d.revision != t.from.revision {
+			return false
+		}
+	}
+
 	if to, _ := r.Metadata().Annotations().Get(diff.AnnotationHandover); to == t.Source {
 		return true // its template there says so
 	}
 
-	from := diff.SourceOf(r)
 	if !slices.Contains(t.src.Allow.TakeFrom, from) {
 		return false
 	}
 
-	giver := e.sources.get(from)
 	if giver == nil {
 		state := diff.DepartureOf(r).State // another daemon found that its template is gone
 
@@ -122,7 +130,7 @@ func sameOrigin(a, b Source) bool {
 }
 
 // queueMoved queues what other sources lost: src, which was read, may have it now, or no
-// longer holds it back.
+// longer holds it back; and what they may take over that src has lost.
 func (e *Engine) queueMoved(src *sourceState) {
 	for name, other := range e.sources.all() {
 		d := other.desired.Load()
@@ -130,7 +138,8 @@ func (e *Engine) queueMoved(src *sourceState) {
 			continue
 		}
 
-		lost := slices.DeleteFunc(e.board.restless(name), func(key Key) bool { return key.Target == "" || d.wants(key.Target) })
+		takes := slices.Contains(other.Allow.TakeFrom, src.Name) // what it could not have so far
+		lost := slices.DeleteFunc(e.board.restless(name), func(key Key) bool { return key.Target == "" || d.wants(key.Target) && !takes })
 		if fleet := (Key{name, ""}); e.board.has(fleet) {
 			lost = append(lost, fleet)
 		}
