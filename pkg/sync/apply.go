@@ -185,7 +185,7 @@ func (e *Engine) hold(t *target, plan *diff.Plan, step string) error {
 	}
 
 	limit := e.RetryMax
-	if plan.OnlyMarks() {
+	if plan.Count(diff.Mark) == len(plan.Changes) { // also those of what left Git
 		limit = maxMarkRetry
 	}
 
@@ -354,7 +354,16 @@ func signature(changes []diff.Change) string {
 
 	for i := range changes {
 		change := &changes[i]
-		fmt.Fprintf(&s, "%s %s %s %s\n", change.Action, diff.Name(change), change.Metadata().Phase(), describe(change))
+		what := describe(change)
+
+		if change.Action == diff.Mark { // the mark of what left Git has another ID each time
+			what = ""
+			for _, field := range change.Fields {
+				what += field.Path + " "
+			}
+		}
+
+		fmt.Fprintf(&s, "%s %s %s %s\n", change.Action, diff.Name(change), change.Metadata().Phase(), what)
 	}
 
 	return s.String()
