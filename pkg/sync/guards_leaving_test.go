@@ -102,6 +102,19 @@ func TestG2_ItsOwnSourceFails(t *testing.T) {
 	}
 }
 
+// A template moved to another source, in a file that could not be read there: its cluster was destroyed.
+func TestG2_MovedIntoABrokenFile(t *testing.T) {
+	e := idleEngine()
+	seen := leavingTarget(e)
+	put(e, marked("a", resource.PhaseRunning))
+	e.Reconfigure([]SourceConfig{seen.src.SourceConfig, {Name: "z", Source: other{}}})
+	e.sources.get("z").desired.Store(&desired{})
+
+	if fate := e.fate(seen, heldCluster(e)); fate.Step != diff.StepKeep {
+		t.Errorf("%+v", fate)
+	}
+}
+
 // One commit took a file out of a repository that two sources read. The one that had yet to see it took the cluster over from
 // the one that had, and destroyed it by its own terms.
 func TestG13_TakerIsBehind(t *testing.T) {

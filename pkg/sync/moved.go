@@ -102,7 +102,7 @@ func (e *Engine) movedTo(key Key) string {
 }
 
 // unread says which other source may have the template that a source lost: one that was
-// not read yet, that cannot be read at the moment, or that has yet to take the revision
+// not read yet, that cannot be read at the moment or in part only, or that has yet to take the revision
 // of the repository that both read; "" if there is none.
 func (e *Engine) unread(t *target) string {
 	for _, name := range slices.Sorted(maps.Keys(e.sources.all())) {
@@ -116,6 +116,8 @@ func (e *Engine) unread(t *target) string {
 			return "the source " + name + " was not read yet"
 		case e.board.source(name).Error != "":
 			return "the source " + name + " cannot be read at the moment"
+		case !d.whole:
+			return "the revision of the source " + name + " is not whole"
 		case sameOrigin(src.Source, t.src.Source) && d.revision != t.from.revision:
 			return "the source " + name + " has yet to take the revision"
 		}
