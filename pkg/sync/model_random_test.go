@@ -142,6 +142,11 @@ func (p *play) quiet() {
 			for _, key := range []string{omnires.ClusterLocked, "omni-syncd/deletion", "omni-syncd/suspend", "omni-syncd/handover", "omni-syncd/origin"} {
 				r.Metadata().Annotations().Delete(key)
 			}
+
+			// Without this mark it is nobody's, and a conflict for ever.
+			if noted(r, "omni-syncd/source") && what.typ != omnires.ClusterType {
+				r.Metadata().Annotations().Set("omni-syncd/fleet", "")
+			}
 		})
 	}
 
