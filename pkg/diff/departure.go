@@ -25,6 +25,8 @@ type Departure struct {
 	State State `json:"-"`
 	// ID is random. A confirmation is bound to it, so that it covers this departure and no later one.
 	ID string `json:"id"`
+	// Repository is what the source reads that wrote it: the mark means nothing to another source of the same name.
+	Repository string `json:"repository,omitempty"`
 	// Revision is the one in which it was missing first, and Author is who wrote that; "" if unknown.
 	Revision string `json:"revision,omitempty"`
 	Author   string `json:"author,omitempty"`

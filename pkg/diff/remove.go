@@ -73,7 +73,10 @@ func (c *computation) root() resource.Resource {
 // leave plans the next step of what left Git.
 func (c *computation) leave(have resource.Resource) {
 	if isTearingDown(have) {
-		c.finish(have)
+		// What is held is not pushed: that is refused again and again, and all that comes after it waits.
+		if !c.held(have) {
+			c.finish(have)
+		}
 
 		return
 	}

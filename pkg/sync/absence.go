@@ -104,6 +104,8 @@ func (a *absences) back(r resource.Resource) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
+	delete(a.ours, id)
+
 	if id == "" {
 		delete(a.gone, refOf(r))
 	} else {
@@ -152,6 +154,25 @@ func (a *absences) began(id string, now disturbances) bool {
 	at, ok := a.ours[id]
 
 	return ok && at == now
+}
+
+// decided reports whether this process decided on a destroying mark, whatever happened since: what somebody confirmed waits
+// for nothing.
+func (a *absences) decided(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	_, ok := a.ours[id]
+
+	return ok
+}
+
+// end notes that a deletion that this process decided on is off: something stopped it.
+func (a *absences) end(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+
+	delete(a.ours, id)
 }
 
 // take notes an unconfirmed deletion if the budget allows it. One that was noted before is not noted twice.

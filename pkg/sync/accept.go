@@ -78,7 +78,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		previous.targets.get("") != nil && !next.wants("")))
 
 	src.desired.Store(next)
-	e.voidMarks(src, next)
+	e.returned(src.Name, next)
 	e.announce(src, revision, len(read.targets), read.problems)
 
 	// Every target gets a status before the source counts as fetched, so that nobody who
@@ -109,16 +109,14 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 	})
 }
 
-// voidMarks notes which clusters are back in Git, before any pass: one that left again a moment later has its time from
-// then on.
-func (e *Engine) voidMarks(src *sourceState, d *desired) {
-	if e.Snapshot.Err() != nil {
-		return // nothing was planned from what it holds
-	}
-
-	for _, cluster := range e.Snapshot.Tagged(clustersOf(src.Name)) {
-		if diff.DepartureOf(cluster).ID != "" && d.has(cluster) {
-			e.absences.back(cluster)
+// returned notes what carries the mark of something that left Git and is there again. The pass of its target would come
+// too late: the next revision may be there by then; and it does not come at all while the template is refused.
+func (e *Engine) returned(source string, d *desired) {
+	for _, tag := range []string{clustersOf(source), fleetOf(source)} {
+		for _, r := range e.Snapshot.Tagged(tag) {
+			if diff.DepartureOf(r).State != "" && d.has(r) {
+				e.absences.back(r)
+			}
 		}
 	}
 }

@@ -218,7 +218,7 @@ func TestMeter(t *testing.T) {
 		defer e.queue.ShutDown()
 
 		e.Meter = m
-		seen.from.revision = "main@1"
+		seen.from.revision, seen.from.targets = "main@1", targets{{Name: "a"}}
 		e.board.updateSource("s", func(*SourceStatus) {})
 		e.board.planned(seen, &diff.Plan{}) // so that it is about a revision
 

@@ -194,7 +194,7 @@ func (e *Engine) hold(t *target, plan *diff.Plan, step string) error {
 	}
 
 	limit := e.RetryMax
-	if plan.OnlyMarks() {
+	if plan.Count(diff.Mark) == len(plan.Changes) { // also those of what left Git
 		limit = maxMarkRetry
 	}
 
@@ -365,7 +365,7 @@ func signature(changes []diff.Change) string {
 		change := &changes[i]
 		what := describe(change)
 
-		if change.Action == diff.Mark { // its values are another each time
+		if change.Action == diff.Mark { // the mark of what left Git has another ID each time
 			what = ""
 			for _, field := range change.Fields {
 				what += field.Path + " "

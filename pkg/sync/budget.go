@@ -65,7 +65,7 @@ func (e *Engine) departing(src *sourceState, clusters bool, into map[ref]bool) {
 	t := &target{Key: Key{Source: src.Name}, src: src, from: d}
 
 	for _, r := range e.Snapshot.Tagged(tag) {
-		if d.has(r) {
+		if d.has(r) || e.describedBy(t, r) != "" {
 			continue
 		}
 

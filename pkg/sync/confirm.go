@@ -143,8 +143,8 @@ func (e *Engine) confirmation(t *target, live resource.Resource) (resource.Resou
 	cause, _ := e.keeps(t, live)
 	elsewhere := cause == keptPlace
 
-	mark := diff.DepartureOf(live)
-	if mark.ID == "" || elsewhere && mark.By != t.from.place.String() || mark.State == diff.Destroying || e.absences.isVoid(refOf(live), mark.ID) {
+	mark := e.markOf(t, live)
+	if mark.ID == "" || elsewhere && mark.By != t.from.place.String() || mark.State == diff.Destroying {
 		mark = e.departure(t, diff.Kept)
 		mark.Reason = "it waited for a confirmation"
 	}

@@ -164,7 +164,7 @@ func TestG1_Consents(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := idleEngine()
-			e.Reconfigure([]SourceConfig{{Name: "s", Source: idle{}}, {Name: "taker", Source: idle{}, Allow: Allow{TakeFrom: []string{"s"}}}})
+			e.Reconfigure([]SourceConfig{{Name: "s", Source: other{}}, {Name: "taker", Source: idle{}, Allow: Allow{TakeFrom: []string{"s"}}}})
 			revision(e, "s", "1", map[string]string{"b": "1"})
 			put(e, marked("a", resource.PhaseRunning))
 

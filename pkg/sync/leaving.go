@@ -48,6 +48,10 @@ func (e *Engine) fate(t *target, r resource.Resource) diff.Fate {
 		e.absences.interrupt(key)
 	}
 
+	if mark := diff.DepartureOf(r); fate.Step == diff.StepKeep && !mark.Confirmed {
+		e.absences.end(mark.ID)
+	}
+
 	if t.fates == nil {
 		t.fates = map[ref]diff.Fate{}
 	}
@@ -58,20 +62,21 @@ func (e *Engine) fate(t *target, r resource.Resource) diff.Fate {
 }
 
 func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
-	mark := diff.DepartureOf(r)
-	if e.absences.isVoid(refOf(r), mark.ID) {
-		mark = diff.Departure{} // it was back in Git since
-	}
+	mark := e.markOf(t, r)
 
 	cause, why := e.keeps(t, r)
 	if cause == keptPlace && mark.By != t.from.place.String() {
 		mark.Confirmed = false // somebody confirmed it to a source that reads another place
 	}
 
-	confirmed := mark.Confirmed && (mark.State != diff.Destroying || e.absences.began(mark.ID, e.disturbances()))
+	confirmed := mark.Confirmed && (mark.State != diff.Destroying || e.absences.decided(mark.ID))
 	policy := livePolicy(t.src.Policy, r)
 
 	if why := e.uncertain(t, r, confirmed); why != "" {
+		if mark.State == diff.Destroying && isRoot(r) && !e.isStranger(t, r) {
+			return diff.Fate{Step: diff.StepMark, Mark: e.departure(t, diff.Leaving), Reason: why} // or nobody could take it over, ever
+		}
+
 		return diff.Fate{Reason: why}
 	}
 
@@ -96,7 +101,11 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 		return diff.Fate{Step: diff.StepDestroy, Reason: e.foretell(t, r)}
 	case e.OneShot && !e.Approved[diff.Name(r)]:
 		return diff.Fate{Reason: cmp.Or(e.Declined[diff.Name(r)], "nobody agreed to its deletion; `omni-syncd sync --prune` asks")}
-	case mark.State == diff.Destroying && e.absences.began(mark.ID, e.disturbances()):
+	case mark.State == diff.Destroying && (confirmed || e.absences.began(mark.ID, e.disturbances())):
+		if reason, _ := e.barrier(t, e.isLocked(t.Target)); reason != "" && !mark.Confirmed {
+			e.absences.end(mark.ID) // it waits anew once that is over
+		}
+
 		return diff.Fate{Step: diff.StepDestroy}
 	case confirmed || e.OneShot:
 		return e.begin(t, r, mark, true)
@@ -111,8 +120,23 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 	}
 }
 
+// markOf returns the mark of what left Git, unless it means nothing to this source: it is that of a source of the same
+// name that reads another repository, or what it is on was back in Git since.
+func (e *Engine) markOf(t *target, r resource.Resource) diff.Departure {
+	mark := diff.DepartureOf(r)
+	if mark.Repository != t.from.place.Repository && mark.Repository != "" || e.absences.isVoid(refOf(r), mark.ID) {
+		return diff.Departure{}
+	}
+
+	return mark
+}
+
 // decidePart decides about what is left of a cluster that Omni does not hold any more.
 func (e *Engine) decidePart(t *target) diff.Fate {
+	if _, ok := e.Snapshot.Get(omni.ClusterType, t.Target); ok {
+		return diff.Fate{Reason: "its cluster is in Omni and carries no mark of this source: somebody took that off"}
+	}
+
 	switch {
 	case !t.src.Prune:
 		return diff.Fate{Reason: "prune is off for this source"}
@@ -176,13 +200,11 @@ const freshLook = 15 * time.Second
 // begin is the step after which a teardown is permitted: an update with the version that the decision was made from.
 // Unconfirmed it takes from the budget, here and nowhere else, so that no two workers take the same.
 func (e *Engine) begin(t *target, r resource.Resource, mark diff.Departure, confirmed bool) diff.Fate {
-	if mark.ID == "" {
-		mark = e.departure(t, diff.Destroying)
-	}
+	left, by := mark.ID, mark.By
+	mark = e.departure(t, diff.Destroying) // an ID of its own: an old copy of the mark that it takes the place of permits nothing
+	mark.Confirmed, mark.By = confirmed, by
 
-	mark.State, mark.Confirmed = diff.Destroying, confirmed
-
-	if !confirmed && !e.absences.take(begunKey{t.Source, refOf(r)}, mark.ID, func() bool { return e.overBudget(t, r) == "" }) {
+	if !confirmed && !e.absences.take(begunKey{t.Source, refOf(r)}, left, func() bool { return e.overBudget(t, r) == "" }) {
 		return e.kept(t, r, diff.Departure{}, keptBudget, e.overBudget(t, r))
 	}
 
@@ -223,8 +245,6 @@ func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
 	origin, ok := diff.OriginOf(r)
 
 	switch {
-	case !t.src.Prune:
-		return keptPrune, "prune is off for this source"
 	case !ok:
 		return keptOrigin, "nothing on it says where it came from: an earlier release of omni-syncd marked it"
 	case !origin.Known():
@@ -244,6 +264,10 @@ func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
 		}
 	}
 
+	if !t.src.Prune { // last: what is another's is not ours to release either
+		return keptPrune, "prune is off for this source"
+	}
+
 	return "", ""
 }
 
@@ -253,8 +277,10 @@ func (e *Engine) uncertain(t *target, r resource.Resource, confirmed bool) strin
 	switch {
 	case !t.from.whole:
 		return "the revision is not whole: some of its files have problems or could not be read"
-	case len(t.from.targets) == 0 && !confirmed:
+	case len(t.from.targets) == 0 && !confirmed && isRoot(r):
 		return "the revision holds no templates at all; " + toDelete(r)
+	case e.board.source(t.Source).Error != "":
+		return "the source cannot be read at the moment, and a newer revision may have it back"
 	case e.unread(t) != "":
 		return e.unread(t) + ", and what left this one may have moved there"
 	}
@@ -382,7 +408,7 @@ func (e *Engine) departure(t *target, state diff.State) diff.Departure {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // it never fails
 
-	return diff.Departure{State: state, ID: hex.EncodeToString(id[:]), Revision: t.from.revision, Author: t.from.author}
+	return diff.Departure{State: state, ID: hex.EncodeToString(id[:]), Repository: t.from.place.Repository, Revision: t.from.revision, Author: t.from.author}
 }
 
 // isRoot reports whether a resource has a departure of its own: a cluster or fleet resource.

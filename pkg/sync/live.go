@@ -97,6 +97,10 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 	}
 
 	l.addTwins(t)
+	if slices.ContainsFunc(l.live, t.isManifest) {
+		l.live = slices.DeleteFunc(slices.Clone(l.live), t.isManifest) // the Snapshot's list is shared
+	}
+
 	t.live = l.live
 	e.back(t, l.live)
 
@@ -110,6 +114,19 @@ func (e *Engine) liveFleet(t *target) []resource.Resource {
 	l.addTwins(t)
 
 	return l.live
+}
+
+// isManifest reports whether a live patch is one that a manifest of the source describes: it is no part of the template,
+// also if somebody took the mark off that says so.
+func (t *target) isManifest(r resource.Resource) bool {
+	fleet := t.from.targets.get("")
+	if fleet == nil || r.Metadata().Type() != omni.ConfigPatchType || diff.IsFleet(r) {
+		return false
+	}
+
+	same := func(other resource.Resource) bool { return refOf(other) == refOf(r) }
+
+	return slices.ContainsFunc(fleet.Resources, same) && (t.desired == nil || !slices.ContainsFunc(t.desired.Resources, same))
 }
 
 // back notes what is in Git again, or still.

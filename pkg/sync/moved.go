@@ -42,15 +42,23 @@ func (e *Engine) mayTake(t *target, r resource.Resource) bool {
 // consents reports whether the source that a cluster or fleet resource carries the mark of lets this one have it.
 func (e *Engine) consents(t *target, r resource.Resource) bool {
 	from := diff.SourceOf(r)
+
 	if !slices.Contains(t.src.Allow.TakeFrom, from) {
 		return false // whatever a repository says, the operator decides
+	}
+
+	// One of them has yet to take the revision: in that the taker may have lost it, too.
+	giver := e.sources.get(from)
+	if giver != nil && sameOrigin(giver.Source, t.src.Source) {
+		if d := giver.desired.Load(); d == nil || d.revision != t.from.revision {
+			return false
+		}
 	}
 
 	if to, _ := r.Metadata().Annotations().Get(diff.AnnotationHandover); to == t.Source {
 		return true // its template there says so
 	}
 
-	giver := e.sources.get(from)
 	if giver == nil {
 		return diff.DepartureOf(r).State == diff.Leaving // another daemon found that its template is gone
 	}
@@ -92,7 +100,7 @@ func (e *Engine) movedTo(key Key) string {
 }
 
 // unread says which other source may have the template that a source lost: one that was
-// not read yet, that cannot be read at the moment, or that has yet to take the revision
+// not read yet, that cannot be read at the moment or in part only, or that has yet to take the revision
 // of the repository that both read; "" if there is none.
 func (e *Engine) unread(t *target) string {
 	for _, name := range slices.Sorted(maps.Keys(e.sources.all())) {
@@ -106,6 +114,8 @@ func (e *Engine) unread(t *target) string {
 			return "the source " + name + " was not read yet"
 		case e.board.source(name).Error != "":
 			return "the source " + name + " cannot be read at the moment"
+		case !d.whole:
+			return "the revision of the source " + name + " is not whole"
 		case sameOrigin(src.Source, t.src.Source) && d.revision != t.from.revision, sameBranch(d.place, t.from.place) && d.revision != t.from.revision:
 			return "the source " + name + " has yet to take the revision"
 		}

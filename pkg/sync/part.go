@@ -76,6 +76,11 @@ func (e *Engine) closed(t *target, to reach) (why string, until resource.Resourc
 	}
 
 	cluster, ok := e.Snapshot.Get(omni.ClusterType, name)
+
+	if suspended := e.board.suspension(key); suspended != nil {
+		return "the cluster " + name + " is " + suspended.String(), cluster
+	}
+
 	if !ok {
 		return "", nil
 	}
@@ -86,10 +91,6 @@ func (e *Engine) closed(t *target, to reach) (why string, until resource.Resourc
 
 	if e.isLocked(name) {
 		return "the cluster " + name + " is locked in Omni", cluster
-	}
-
-	if suspended := e.board.suspension(key); suspended != nil {
-		return "the cluster " + name + " is " + suspended.String(), cluster
 	}
 
 	policy := livePolicy(t.src.Policy, cluster)

@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"errors"
+	"github.com/cosi-project/runtime/pkg/resource"
 	"testing"
 	"time"
 
@@ -74,7 +75,7 @@ func TestNewerWins_BeforeTheFirstWrite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Without a State a write would be a nil dereference.
-			e := New(Config{Sources: []SourceConfig{{Name: "s", Source: idle{}}}, Snapshot: omni.NewSnapshot(omni.SnapshotConfig{Relist: time.Hour})})
+			e := New(Config{Sources: []SourceConfig{{Name: "s", Source: idle{}}}, Snapshot: omni.NewSnapshot(omni.SnapshotConfig{Relist: time.Hour, Tag: func(resource.Resource) string { return "" }})})
 			old := []*render.Target{{Name: "a", Digest: "1"}}
 			e.accept(e.sources.get("s"), source.Revision{ID: "old"}, &reading{set: &template.Set{}, targets: old})
 
