@@ -25,7 +25,6 @@ type play struct {
 	main     *server
 	rival    *server
 	old      map[thing]resource.Resource // as it was once
-	standing bool
 }
 
 const (
