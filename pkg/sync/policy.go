@@ -2,9 +2,7 @@ package sync
 
 import (
 	"fmt"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -159,7 +157,7 @@ func (t *target) reserved() string {
 
 	for _, r := range t.desired.Resources {
 		for _, keys := range []map[string]string{r.Metadata().Annotations().Raw(), r.Metadata().Labels().Raw()} {
-			for _, key := range slices.Sorted(maps.Keys(keys)) {
+			for key := range keys {
 				if strings.HasPrefix(key, markPrefix) && !diff.IsMark(key) && policyValues(key) == "" && key != diff.AnnotationHandover {
 					return fmt.Sprintf("%s: unknown annotation or label %s: names under %s are omni-syncd's own", t.desired.Position(r.Metadata()), key, markPrefix)
 				}
