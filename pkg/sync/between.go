@@ -94,7 +94,7 @@ func Between(ctx context.Context, steps []Step) (*Review, error) {
 func hold(ctx context.Context, held state.State, src *SourceConfig, t *render.Target) error {
 	plan := diff.Compute(diff.Input{
 		Source: src.Name, Target: t.Name, Desired: t.Resources, Place: placeOf(src, &source.Revision{Repository: "between"}),
-		File: func(md *resource.Metadata) string { return t.Position(md).File },
+		File: func(md *resource.Metadata) string { return fileIn(t, md) },
 	})
 
 	for i := range plan.Changes {

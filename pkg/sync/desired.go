@@ -56,6 +56,16 @@ func (d *desired) has(r resource.Resource) bool {
 // fileOf returns the path of a file in the repository, which a source may read a folder of.
 func (d *desired) fileOf(file string) string { return path.Join(d.folder, file) }
 
+// fileIn returns the file that describes a resource of a target. A position inside a template is not asked for: to find it
+// the template is parsed once more.
+func fileIn(t *render.Target, md *resource.Metadata) string {
+	if t.Path != "" {
+		return t.Path
+	}
+
+	return t.Position(md).File
+}
+
 // describes reports whether a file of the repository describes anything.
 func (d *desired) describes(file string) bool {
 	for _, t := range d.targets {
@@ -68,7 +78,7 @@ func (d *desired) describes(file string) bool {
 		}
 
 		for _, r := range t.Resources {
-			if d.fileOf(t.Position(r.Metadata()).File) == file {
+			if d.fileOf(fileIn(t, r.Metadata())) == file {
 				return true
 			}
 		}
@@ -156,7 +166,7 @@ func (e *Engine) input(t *target, live []resource.Resource) diff.Input {
 
 	if t.desired != nil {
 		in.Desired = t.desired.Resources
-		in.File = func(md *resource.Metadata) string { return t.from.fileOf(t.desired.Position(md).File) }
+		in.File = func(md *resource.Metadata) string { return t.from.fileOf(fileIn(t.desired, md)) }
 	}
 
 	if t.Target == "" {
