@@ -49,3 +49,15 @@ func TestG4_FleetClusterLabelLeaves(t *testing.T) {
 		t.Errorf("the label stays: %v", summarize(plan))
 	}
 }
+
+// G1, G11: a patch of a manifest that lost its mark of a fleet resource was taken for a part of the cluster whose label it
+// carries, and destroyed at once, without a wait.
+func TestG1_ManifestWithoutItsFleetMark(t *testing.T) {
+	lost := patch("400-x", "a: 1", fleetMark)
+	lost.Metadata().Annotations().Delete(diff.MarkFleet)
+
+	plan := diff.Compute(diff.Input{Source: self, Target: "one", Desired: resources{cluster("1.34.3")}, Live: resources{cluster("1.34.3", ours), lost}})
+	if plan.Count(diff.Destroy) > 0 {
+		t.Errorf("the cluster destroys it: %v", summarize(plan))
+	}
+}

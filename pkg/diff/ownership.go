@@ -60,10 +60,11 @@ func SourceOf(r resource.Resource) string {
 	return source
 }
 
-// IsFleet reports whether r carries the mark of a fleet resource. A cluster and what only a template makes never do,
+// IsFleet reports whether r carries the mark of a fleet resource. Its origin is one, too: a patch of a template has none, so
+// somebody who takes the first mark off makes no part of a cluster of it, which would go with the next look. A cluster and what only a template makes never do,
 // whatever a template says.
 func IsFleet(r resource.Resource) bool {
-	return hasAnnotation(r, MarkFleet) && render.IsFleetKind(r.Metadata().Type())
+	return (hasAnnotation(r, MarkFleet) || hasAnnotation(r, MarkOrigin)) && render.IsFleetKind(r.Metadata().Type())
 }
 
 func hasAnnotation(r resource.Resource, key string) bool {
