@@ -280,7 +280,7 @@ func askYes(ctx context.Context, in io.Reader) (bool, error) {
 	}
 }
 
-// verdict is what the engine is told: what goes, and why the rest stays.
+// verdict says what goes, and why the rest stays.
 func (d *deletions) verdict() (approved map[string]bool, declined map[string]string) {
 	approved, declined = map[string]bool{}, map[string]string{}
 

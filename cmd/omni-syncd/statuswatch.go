@@ -113,7 +113,7 @@ func watchStatus(cmd *cobra.Command, c *client, only *v1.ListClustersRequest, fo
 	return stream.Err()
 }
 
-// draw shows the table on a terminal: anew with every message, and once a second while something counts down.
+// draw shows the table on a terminal. It redraws it with every message, and once a second while something counts down.
 func (v *view) draw(ctx context.Context, out io.Writer, stream *connect.ServerStreamForClient[v1.WatchStatusResponse]) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -174,6 +174,8 @@ func Parse(data []byte) (*Config, error) {
 	switch err := decoder.Decode(&cfg); {
 	case errors.Is(err, io.EOF):
 		return nil, errors.New("it is empty; it needs at least `sources:`")
+	case err != nil && strings.Contains(err.Error(), "field confirm not found"):
+		return nil, fmt.Errorf("%w; a deletion is confirmed with `omni-syncd confirm NAME`: remove the key", err)
 	case err != nil:
 		return nil, err
 	}

@@ -102,6 +102,7 @@ func TestParseProblems(t *testing.T) {
 		{"both", "sources: [{name: a, git: {url: x}, dir: {path: y}}]", "it has both"},
 		{"no url", "sources: [{name: a, git: {branch: main}}]", "git.url: it is missing"},
 		{"two at once", "sources: [{name: a}, {name: b, dir: {}}]", "sources[1]: dir.path: it is missing"},
+		{"confirm, which is no key any more", "sources: [{name: a, git: {url: x}, confirm: [x]}]", "omni-syncd confirm NAME"},
 		{"negative", "sources: [{name: a, git: {url: x}, maxDelete: -1}]", "maxDelete: it cannot be negative"},
 		{"foreign", "sources: [{name: a, git: {url: x}, foreign: delete}]", `foreign: "delete" means nothing; use "keep" or "prune"`},
 		{"two refs", "sources: [{name: a, git: {url: x, branch: main, semver: 1.x}}]", "git: it has branch and semver; choose one"},
