@@ -245,8 +245,10 @@ type world struct {
 	mu      gosync.Mutex
 	servers []*server
 	refuses map[string]bool // writes that fail, by verb
-	log     []string
 	failed  bool
+
+	logging gosync.Mutex // of its own: a daemon writes while a move is noted
+	log     []string
 
 	destroyed, confirmedDestroyed, writes int
 }
@@ -345,6 +347,9 @@ func (w *world) stop() {
 
 // say notes what happens, for whoever reads of a failure.
 func (w *world) say(format string, args ...any) {
+	w.logging.Lock()
+	defer w.logging.Unlock()
+
 	w.log = append(w.log, time.Now().Format("15:04:05.0 ")+fmt.Sprintf(format, args...))
 }
 
@@ -355,6 +360,10 @@ const logged = 80
 func (w *world) violated(format string, args ...any) {
 	w.failed = true
 	w.say("VIOLATED: "+format, args...)
+
+	w.logging.Lock()
+	defer w.logging.Unlock()
+
 	w.t.Errorf(format+"\n%s", append(args, strings.Join(w.log[max(0, len(w.log)-logged):], "\n"))...)
 }
 
