@@ -207,9 +207,37 @@ func (d *daemon) engine(ctx context.Context, meters *meters, history *runningHis
 		}
 	}
 
+	if err := d.ledger(ctx, &cfg, replicas); err != nil {
+		return cfg, err
+	}
+
 	cfg.Sources, err = d.origins.sources(d.cfg, false)
 
 	return cfg, err
+}
+
+// ledger says where it is written down what was deleted lately: where the suspensions are. Without such a place a restart
+// forgets it.
+func (d *daemon) ledger(ctx context.Context, cfg *sync.Config, replicas *replicas) (err error) {
+	if shared := replicas.suspensions; shared != nil {
+		cfg.KeepLedger = shared.KeepLedger
+		cfg.Ledger, err = shared.LoadLedger(ctx)
+
+		return err
+	}
+
+	if d.cfg.StateDir == "" {
+		return nil
+	}
+
+	file := &sync.LedgerFile{Path: filepath.Join(d.cfg.StateDir, "deletions.json")}
+	cfg.KeepLedger = file.Keep
+
+	if cfg.Ledger, err = file.Load(); err != nil {
+		d.log.Error(err.Error()) // a local file never stops the daemon
+	}
+
+	return nil
 }
 
 func (d *daemon) announce(cfg *config.Config) {

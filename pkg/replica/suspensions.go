@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/klog/v2"
 
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
@@ -46,7 +47,8 @@ type SuspensionsConfig struct {
 }
 
 // Suspensions keeps what people suspended in a ConfigMap, so that every replica knows it,
-// whichever leads, and after a restart. The one that leads writes it.
+// whichever leads, and after a restart. The one that leads writes it. What was deleted lately
+// is in the same ConfigMap.
 type Suspensions struct {
 	SuspensionsConfig
 
@@ -219,55 +221,80 @@ func (s *Suspensions) Keep(all []sync.Suspension) error {
 		return fmt.Errorf("the ConfigMap %s would have %d bytes, and Kubernetes takes %d; resume some of them", s.Name, len(data), maxSuspensions)
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), keepTimeout)
-	defer cancel()
-
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	client := s.Client.CoreV1().ConfigMaps(s.Namespace)
+	kept, err := s.replace(func(kept *corev1.ConfigMap) error {
+		before, _ := written(kept)
+		if before != s.data && kept.ResourceVersion != "" {
+			return errors.New("another replica changed what is suspended at the same moment: try again")
+		}
 
-	kept, err := client.Get(ctx, s.Name, metav1.GetOptions{})
-	missing := apierrors.IsNotFound(err)
+		if _, err := sync.DecodeSuspensions([]byte(before)); err != nil && before != "" {
+			kept.Data[damagedKey] = strings.ToValidUTF8(before, "?")
+		}
 
-	switch {
-	case missing:
-		kept = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Labels: map[string]string{"app.kubernetes.io/managed-by": "omni-syncd"}}}
-	case err != nil:
-		return fmt.Errorf("reading the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
-	}
+		if damaged, ok := kept.Data[damagedKey]; ok { // its beginning is better than nothing
+			room := max(maxSuspensions-len(data)-len(kept.Data[ledgerKey]), 0)
+			kept.Data[damagedKey] = strings.ToValidUTF8(damaged[:min(len(damaged), room)], "")
+		}
 
-	before, _ := written(kept)
-	if before != s.data && !missing {
-		return errors.New("another replica changed what is suspended at the same moment: try again")
-	}
+		kept.Data[suspensionsKey] = string(data)
+		delete(kept.BinaryData, suspensionsKey)
 
-	if kept.Data == nil {
-		kept.Data = map[string]string{}
-	}
-
-	if _, err := sync.DecodeSuspensions([]byte(before)); err != nil && before != "" {
-		kept.Data[damagedKey] = strings.ToValidUTF8(before, "?")
-	}
-
-	if damaged, ok := kept.Data[damagedKey]; ok { // its beginning is better than nothing
-		kept.Data[damagedKey] = strings.ToValidUTF8(damaged[:min(len(damaged), maxSuspensions-len(data))], "")
-	}
-
-	kept.Data[suspensionsKey] = string(data)
-	delete(kept.BinaryData, suspensionsKey)
-
-	if missing {
-		kept, err = client.Create(ctx, kept, metav1.CreateOptions{})
-	} else {
-		kept, err = client.Update(ctx, kept, metav1.UpdateOptions{})
-	}
-
+		return nil
+	})
 	if err != nil {
-		return fmt.Errorf("writing the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
+		return err
 	}
 
 	s.know(kept)
 
 	return nil
+}
+
+// replace changes the ConfigMap, which need not exist and then has no version, and tries again if somebody else changed it
+// meanwhile. It returns what is kept now. The lock is held.
+func (s *Suspensions) replace(change func(kept *corev1.ConfigMap) error) (*corev1.ConfigMap, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), keepTimeout)
+	defer cancel()
+
+	client := s.Client.CoreV1().ConfigMaps(s.Namespace)
+	faster := func(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }
+
+	var kept *corev1.ConfigMap
+
+	err := retry.OnError(retry.DefaultBackoff, faster, func() (err error) {
+		kept, err = client.Get(ctx, s.Name, metav1.GetOptions{})
+		missing := apierrors.IsNotFound(err)
+
+		switch {
+		case missing:
+			kept = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: s.Name, Labels: map[string]string{"app.kubernetes.io/managed-by": "omni-syncd"}}}
+		case err != nil:
+			return fmt.Errorf("reading the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
+		}
+
+		if kept.Data == nil {
+			kept.Data = map[string]string{}
+		}
+
+		if err := change(kept); err != nil {
+			return err
+		}
+
+		if missing {
+			kept, err = client.Create(ctx, kept, metav1.CreateOptions{})
+		} else {
+			kept, err = client.Update(ctx, kept, metav1.UpdateOptions{})
+		}
+
+		if err != nil {
+			return fmt.Errorf("writing the ConfigMap %s/%s: %w", s.Namespace, s.Name, err)
+		}
+
+		return nil
+	})
+
+	return kept, err
 }

@@ -70,3 +70,52 @@ func TestSuspensions_Damaged(t *testing.T) {
 		})
 	}
 }
+
+// G11: what was deleted lately is in the same ConfigMap, and neither list disturbs the other one. Several shards write there.
+func TestSuspensions_Ledger(t *testing.T) {
+	client := fake.NewClientset()
+	cfg := replica.SuspensionsConfig{Client: client, Namespace: "x", Name: "suspensions"}
+	s, other := replica.NewSuspensions(cfg), replica.NewSuspensions(cfg)
+
+	begun := func(id string) func(sync.Ledger) sync.Ledger {
+		return func(kept sync.Ledger) sync.Ledger {
+			kept.Begun = append(kept.Begun, sync.BegunDeletion{Source: "s", Type: "Clusters", ID: id, Mark: "1"})
+
+			return kept
+		}
+	}
+
+	for _, step := range []func() error{
+		func() error { return s.KeepLedger(begun("a")) },
+		func() error { return other.Keep(suspended("one")) },
+		func() error { return other.KeepLedger(begun("b")) },
+		func() error { return other.Keep(suspended("two")) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	ledger, err := s.LoadLedger(t.Context())
+	if err != nil || len(ledger.Begun) != 2 || ledger.Begun[0].ID != "a" || ledger.Begun[1].ID != "b" || !ledger.Lost.IsZero() {
+		t.Errorf("%+v, %v", ledger, err)
+	}
+
+	if all, err := s.Load(t.Context()); err != nil || cmp.Diff(suspended("two"), all) != "" {
+		t.Error(all, err)
+	}
+
+	kept, err := client.CoreV1().ConfigMaps("x").Get(t.Context(), "suspensions", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	kept.Data["deletions.json"] = "{}"
+	if _, err := client.CoreV1().ConfigMaps("x").Update(t.Context(), kept, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+
+	if ledger, err := s.LoadLedger(t.Context()); err != nil || ledger.Lost.IsZero() {
+		t.Errorf("damaged: %+v, %v", ledger, err)
+	}
+}

@@ -10,8 +10,8 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 )
 
-// absences is what this process knows of what left Git. A restart forgets it: every time begins again, and a mark of
-// another leader permits no teardown.
+// absences is what this process knows of what left Git. A restart forgets all of it but the [Ledger]: every time begins
+// again, and a mark of another leader permits no teardown.
 type absences struct {
 	// taking lets one deletion at a time take from the budget.
 	taking sync.Mutex
@@ -21,6 +21,8 @@ type absences struct {
 	// begun are the unconfirmed deletions that were begun within window, by whichever shard.
 	begun  map[begunKey]begun
 	window time.Duration
+	// lost is since when nobody knows what was begun before; the zero value: it is known.
+	lost time.Time
 	// ours are the IDs of the destroying marks that this process decided on, with the disturbances until then.
 	ours map[string]disturbances
 	// poked is when a source was last asked to look, because something waits for that.
@@ -97,8 +99,9 @@ func (a *absences) interrupt(key ref) {
 	}
 }
 
-// back notes that Git describes a resource: the mark it may still carry means nothing, also if a lock keeps it there.
-func (a *absences) back(r resource.Resource) {
+// back notes that Git describes a resource: the mark it may still carry means nothing, also if a lock keeps it there. It
+// reports whether that is news.
+func (a *absences) back(r resource.Resource) (news bool) {
 	id := diff.DepartureOf(r).ID
 
 	a.mu.Lock()
@@ -106,11 +109,15 @@ func (a *absences) back(r resource.Resource) {
 
 	delete(a.ours, id)
 
+	news = a.gone[refOf(r)].void != id
+
 	if id == "" {
 		delete(a.gone, refOf(r))
 	} else {
 		a.gone[refOf(r)] = absence{void: id}
 	}
+
+	return news
 }
 
 func (a *absences) isVoid(key ref, id string) bool {
@@ -175,28 +182,52 @@ func (a *absences) end(id string) {
 	delete(a.ours, id)
 }
 
-// take notes an unconfirmed deletion if the budget allows it. One that was noted before is not noted twice.
-func (a *absences) take(key begunKey, id string, allowed func() bool) bool {
+// take notes an unconfirmed deletion if the budget allows it, and has that written down. One that was noted before is not
+// noted twice. What cannot be written down is not begun.
+func (a *absences) take(key begunKey, id string, allowed func() bool, keep func() error) (bool, error) {
 	a.taking.Lock()
 	defer a.taking.Unlock()
 
 	if !allowed() {
-		return false
+		return false, nil
 	}
 
-	a.note(key, id)
+	a.mu.Lock()
+	before, known := a.begun[key]
+	a.mu.Unlock()
 
-	return true
+	if !a.note(key, id) {
+		return true, nil
+	}
+
+	if err := keep(); err != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+
+		// Or the next try would take it for written.
+		if delete(a.begun, key); known {
+			a.begun[key] = before
+		}
+
+		return false, err
+	}
+
+	return true, nil
 }
 
-// note counts a deletion that was begun, here or by another shard.
-func (a *absences) note(key begunKey, id string) {
+// note counts a deletion that was begun, here or by another shard, and reports whether that is news.
+func (a *absences) note(key begunKey, id string) (news bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 
-	if a.begun[key].id != id {
-		a.begun[key] = begun{id, time.Now()}
+	last, known := a.begun[key]
+	if known && last.id == id {
+		return false
 	}
+
+	a.begun[key] = begun{id, time.Now()}
+
+	return true
 }
 
 // spent returns how many clusters, or fleet resources, of a source ("" for all of them) were begun to be destroyed

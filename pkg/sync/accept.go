@@ -115,7 +115,7 @@ func (e *Engine) returned(source string, d *desired) {
 	for _, tag := range []string{clustersOf(source), fleetOf(source)} {
 		for _, r := range e.Snapshot.Tagged(tag) {
 			if diff.DepartureOf(r).State != "" && d.has(r) {
-				e.absences.back(r)
+				e.noteBack(r)
 			}
 		}
 	}

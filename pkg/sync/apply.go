@@ -319,9 +319,13 @@ func (e *Engine) waitFor(t *target, r resource.Resource) (changed bool) {
 	return e.isOutdated(r)
 }
 
-// isOutdated reports whether the snapshot holds another version of a resource by now. It
+// isOutdated reports whether the snapshot holds another version of a live resource by now. It
 // never changes a resource in place.
 func (e *Engine) isOutdated(r resource.Resource) bool {
+	if r.Metadata().Version().Equal(resource.VersionUndefined) {
+		return false // it is one that is to be made, and would be outdated for ever
+	}
+
 	now, ok := e.Snapshot.Get(r.Metadata().Type(), r.Metadata().ID())
 
 	return !ok || now != r

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
 // machineSet returns a machine set of the cluster a that carries our mark.
@@ -117,5 +119,30 @@ func TestG8_APatchWithTwoLabels(t *testing.T) {
 		if why, _ := e.holds(seen, r); why == "" {
 			t.Errorf("%s reaches a machine of a locked cluster", diff.Name(r))
 		}
+	}
+}
+
+// A fleet resource for a suspended cluster that Omni does not hold waited for itself: it was planned anew without end, and
+// kept a core busy.
+func TestHold_OfWhatIsNotThereWaits(t *testing.T) {
+	e, seen := inMemory(nil)
+	defer e.queue.ShutDown()
+
+	seen.Target, seen.src.Allow.Clusters = "", []string{"x*"}
+	node := omnires.NewMachineSet("a-workers")
+	node.Metadata().Labels().Set(omnires.LabelCluster, "a")
+	put(e, node)
+
+	patch := omnires.NewConfigPatch("p")
+	patch.Metadata().Labels().Set(omnires.LabelMachineSet, "a-workers")
+	seen.desired = &render.Target{Resources: []resource.Resource{patch}}
+
+	plan := diff.Compute(e.input(seen, nil))
+	if len(plan.Waiting) != 1 {
+		t.Fatalf("%+v", plan)
+	}
+
+	if err := e.awaited(seen, plan); errors.Is(err, errAgain) || err == nil {
+		t.Errorf("it does not wait: %v", err)
 	}
 }

@@ -108,6 +108,11 @@ type Config struct {
 	// suspended by request.
 	Suspended     []Suspension
 	KeepSuspended func([]Suspension) error
+	// Ledger is what the last run wrote down about deletions, and KeepLedger has it written down for the next one: it calls
+	// update with what is written there, once or more often, and what that returns is durable on return. If that is nil, a
+	// restart begins a new budget.
+	Ledger     Ledger
+	KeepLedger func(update func(kept Ledger) Ledger) error
 	// History, if not nil, keeps what was applied.
 	History Recorder
 	// Meter, if not nil, counts what is done, and QueueMetrics how the queue does.
@@ -193,6 +198,8 @@ func New(cfg Config) *Engine {
 
 		absences: newAbsences(cfg.DeleteWindow),
 	}
+
+	e.absences.restore(cfg.Ledger)
 
 	if n := len(cfg.Suspended); n > 0 {
 		cfg.Logger.Info("suspended by request before the start, and still", zap.Int("suspensions", n))

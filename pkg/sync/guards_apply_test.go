@@ -67,6 +67,8 @@ func TestG4_ChangedBeforeTheWait(t *testing.T) {
 
 	gone := omnires.NewConfigPatch("400-x")
 	replaced, held := omnires.NewConfigPatch("400-y"), omnires.NewConfigPatch("400-z")
+	gone.Metadata().SetVersion(gone.Metadata().Version().Next()) // both were live
+	replaced.Metadata().SetVersion(gone.Metadata().Version())
 	put(e, replaced)
 	put(e, held)
 

@@ -109,6 +109,8 @@ func (e *Engine) decide(t *target, r resource.Resource) diff.Fate {
 		return diff.Fate{Step: diff.StepDestroy}
 	case confirmed || e.OneShot:
 		return e.begin(t, r, mark, true)
+	case e.absences.blind() > 0:
+		return e.unknown(t, r)
 	case e.overBudget(t, r) != "":
 		return e.kept(t, r, mark, keptBudget, e.overBudget(t, r))
 	case mark.State != diff.Leaving:
@@ -171,6 +173,14 @@ func (e *Engine) wait(t *target, r resource.Resource, mark diff.Departure) diff.
 	return e.begin(t, r, mark, false)
 }
 
+// unknown keeps what may not go while nobody knows what went before the start.
+func (e *Engine) unknown(t *target, r resource.Resource) diff.Fate {
+	left := e.absences.blind()
+	e.queue.AddAfter(t.Key, left)
+
+	return diff.Fate{Reason: fmt.Sprintf("what was deleted before the start could not be read, so nothing goes by itself for %s; %s", shortDuration(left), toDelete(r)), Asks: true}
+}
+
 // lookAgain has every source looked at before something is destroyed, and says for which one that is awaited; "" if what
 // is known of all of them is as new as that. The template may be back, and nobody has asked since.
 func (e *Engine) lookAgain(t *target) (why string) {
@@ -204,8 +214,17 @@ func (e *Engine) begin(t *target, r resource.Resource, mark diff.Departure, conf
 	mark = e.departure(t, diff.Destroying) // an ID of its own: an old copy of the mark that it takes the place of permits nothing
 	mark.Confirmed, mark.By = confirmed, by
 
-	if !confirmed && !e.absences.take(begunKey{t.Source, refOf(r)}, left, func() bool { return e.overBudget(t, r) == "" }) {
-		return e.kept(t, r, diff.Departure{}, keptBudget, e.overBudget(t, r))
+	if !confirmed {
+		allowed := func() bool { return e.overBudget(t, r) == "" }
+
+		switch ok, err := e.absences.take(begunKey{t.Source, refOf(r)}, left, allowed, e.keepLedger); {
+		case err != nil:
+			e.queue.AddAfter(t.Key, e.RetryMax)
+
+			return diff.Fate{Step: diff.StepWait, Reason: fmt.Sprintf("it is not destroyed, because that cannot be written down, and a restart would forget it: %v", err)}
+		case !ok:
+			return e.kept(t, r, diff.Departure{}, keptBudget, e.overBudget(t, r))
+		}
 	}
 
 	e.absences.begin(mark.ID, e.disturbances())
@@ -330,79 +349,6 @@ func (e *Engine) leftBehind(t *target, r resource.Resource) string {
 	return origin.File
 }
 
-// foretell says when what left Git would go, for a plan that is not applied.
-func (e *Engine) foretell(t *target, r resource.Resource) string {
-	text := "leaves: destroyed at once"
-	if t.src.DeleteAfter > 0 {
-		text = fmt.Sprintf("leaves: destroyed %s after the merge", shortDuration(t.src.DeleteAfter))
-	}
-
-	return e.renamed(t, r) + text
-}
-
-// countdown says when what left Git goes, and notes it for those who watch.
-func (e *Engine) countdown(t *target, r resource.Resource, mark diff.Departure, left time.Duration) string {
-	c := Countdown{
-		At:     time.Now().Add(left),
-		before: e.renamed(t, r) + "leaving: destroyed ",
-		after:  fmt.Sprintf(" (removed in %s); put the template back to keep it, or `omni-syncd confirm %s` to go now", short(mark.Revision), confirmName(r)),
-	}
-
-	if r.Metadata().ID() != t.Target {
-		c.before = diff.Name(r) + ": " + c.before
-	}
-
-	if t.countdown.At.IsZero() || c.At.Before(t.countdown.At) {
-		t.countdown = c
-	}
-
-	return c.before + "in " + shortDuration(left) + c.after
-}
-
-// Countdown says when something that left Git goes. The zero value: nothing does.
-type Countdown struct {
-	At            time.Time
-	before, after string
-}
-
-// MessageAt returns the message of a target at a moment: it counts down.
-func (t *TargetStatus) MessageAt(now time.Time) string {
-	if t.Leaving.At.IsZero() || t.Cause != CauseLeaving {
-		return t.Message
-	}
-
-	return t.Leaving.before + "in " + shortDuration(t.Leaving.At.Sub(now)) + t.Leaving.after
-}
-
-// renamed says that a cluster left because its template has another name by now; "" if not.
-func (e *Engine) renamed(t *target, r resource.Resource) string {
-	origin, _ := diff.OriginOf(r)
-	if origin.File == "" || r.Metadata().Type() != omni.ClusterType {
-		return ""
-	}
-
-	for _, other := range t.from.targets {
-		if other.Path != "" && t.from.fileOf(other.Path) == origin.File {
-			return fmt.Sprintf("renamed: destroys %s, creates %s; ", t.Target, other.Name)
-		}
-	}
-
-	return ""
-}
-
-func toDelete(r resource.Resource) string {
-	return "`omni-syncd confirm " + confirmName(r) + "` to delete it"
-}
-
-// confirmName is what `omni-syncd confirm` calls a resource.
-func confirmName(r resource.Resource) string {
-	if r.Metadata().Type() == omni.ClusterType {
-		return r.Metadata().ID()
-	}
-
-	return diff.Kind(r.Metadata().Type()) + "/" + r.Metadata().ID()
-}
-
 // departure returns a new mark.
 func (e *Engine) departure(t *target, state diff.State) diff.Departure {
 	var id [8]byte
@@ -414,27 +360,4 @@ func (e *Engine) departure(t *target, state diff.State) diff.Departure {
 // isRoot reports whether a resource has a departure of its own: a cluster or fleet resource.
 func isRoot(r resource.Resource) bool {
 	return r.Metadata().Type() == omni.ClusterType || diff.IsFleet(r)
-}
-
-// short cuts a commit or revision to what people compare by eye.
-func short(revision string) string {
-	if at := strings.LastIndexByte(revision, ':'); at >= 0 {
-		revision = revision[at+1:]
-	}
-
-	return cmp.Or(revision[:min(len(revision), 12)], "an unknown commit")
-}
-
-// shortDuration writes a duration without its zeros: 5m, 4m50s.
-func shortDuration(d time.Duration) string {
-	text := max(d, 0).Round(time.Second).String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-
-	return text
 }

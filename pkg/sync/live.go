@@ -137,7 +137,7 @@ func (e *Engine) back(t *target, live []resource.Resource) {
 
 	for _, r := range live {
 		if isRoot(r) && diff.SourceOf(r) == t.Source && t.from.has(r) {
-			e.absences.back(r)
+			e.noteBack(r)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	gosync "sync"
@@ -218,6 +219,7 @@ type server struct {
 	sources []*reads
 	paused  bool
 	kept    []sync.Suspension
+	ledger  *sync.LedgerFile
 	lead    *terms
 	engine  *sync.Engine
 	stop    func()
@@ -284,15 +286,7 @@ func (s *server) start() {
 	s.stop()
 
 	s.w.mu.Lock()
-	s.ready, s.begun, s.spent = map[thing]time.Time{}, map[thing]bool{}, nil
-
-	// It cannot know that something was back, if its mark could not be taken off meanwhile.
-	for what := range s.ever {
-		if r := s.w.get(what); r != nil && noted(r, "omni-syncd/confirmed") {
-			s.confirmed[what] = true
-		}
-	}
-
+	s.ready, s.begun = map[thing]time.Time{}, map[thing]bool{} // what was spent outlives it
 	s.w.mu.Unlock()
 
 	st := judged{s.w.state, s}
@@ -302,6 +296,7 @@ func (s *server) start() {
 	s.engine = sync.New(sync.Config{
 		Sources: s.configs(), State: st, Snapshot: snapshot, Lead: s.lead, Workers: 3, Writes: 2, NoPreflight: true,
 		Suspended: s.kept, KeepSuspended: func(all []sync.Suspension) error { s.kept = slices.Clone(all); return nil },
+		Ledger: s.written(), KeepLedger: s.ledger.Keep,
 	})
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -318,6 +313,20 @@ func (s *server) start() {
 	})
 
 	s.w.settle()
+}
+
+// written is what it wrote down about deletions.
+func (s *server) written() sync.Ledger {
+	if s.ledger == nil {
+		s.ledger = &sync.LedgerFile{Path: filepath.Join(s.w.t.TempDir(), "deletions.json")}
+	}
+
+	kept, err := s.ledger.Load()
+	if err != nil {
+		s.w.t.Error(err)
+	}
+
+	return kept
 }
 
 // reconfigure puts its sources in force as they are now.

@@ -287,15 +287,30 @@ func (e *Engine) inFleet(src *sourceState, change omni.Change) bool {
 	})
 }
 
-// countBegun takes what another shard begins to destroy from the budget, which is one for all.
+// countBegun takes what another shard begins to destroy from the budget, which is one for all. What a daemon with other
+// sources destroys, or one that reads another repository under the same name, is none of its business.
 func (e *Engine) countBegun(change omni.Change) {
 	r, ok := e.Snapshot.Get(change.Type, change.ID)
 	if !ok || !isRoot(r) {
 		return
 	}
 
-	if mark := diff.DepartureOf(r); mark.State == diff.Destroying && !mark.Confirmed {
-		e.absences.note(begunKey{diff.SourceOf(r), refOf(r)}, mark.ID)
+	src := e.sources.get(diff.SourceOf(r))
+	if src == nil {
+		return
+	}
+
+	if d := src.desired.Load(); d != nil && e.isStranger(&target{from: d}, r) {
+		return
+	}
+
+	mark := diff.DepartureOf(r)
+	if mark.State != diff.Destroying || mark.Confirmed || !e.absences.note(begunKey{diff.SourceOf(r), refOf(r)}, mark.ID) {
+		return
+	}
+
+	if err := e.keepLedger(); err != nil {
+		e.Logger.Warn("the deletion that another replica began cannot be written down; a restart forgets it", zap.String("resource", diff.Name(r)), zap.Error(err))
 	}
 }
 

@@ -189,6 +189,13 @@ func (e *Engine) suspend(all []Suspension) {
 		e.queue.Forget(key)
 		e.queue.Add(key)
 	}
+
+	// Some of these may reach a cluster that no source describes.
+	for name := range e.sources.all() {
+		if key := (Key{name, ""}); e.board.has(key) {
+			e.queue.Add(key)
+		}
+	}
 }
 
 // scope is what a suspension is about, as a key.
