@@ -10,6 +10,7 @@ import (
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/resource/protobuf"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	_ "github.com/siderolabs/omni/client/pkg/omni/resources/registry" // the table that the types below register in
 	"go.yaml.in/yaml/v4"
 
@@ -138,6 +139,7 @@ func (d *manifestDecoder) decode(doc *yaml.Node) (r resource.Resource) {
 	d.checkKeys(value(doc, "metadata"), metadataKeys, "metadata")
 	d.checkKeys(value(value(doc, "metadata"), "labels"), nil, "metadata", "labels")
 	d.checkKeys(value(value(doc, "metadata"), "annotations"), nil, "metadata", "annotations")
+	d.checkReserved(value(doc, "metadata"))
 
 	if !ok {
 		return nil // the spec is of no type that is known
@@ -191,6 +193,32 @@ func (d *manifestDecoder) decodeProblems(err error) {
 		}
 
 		d.problem(template.Position{File: d.Path, Line: e.Line, Column: max(e.Column, 1)}, "%s", template.InWords(e.Err))
+	}
+}
+
+// addresses are the labels under omni.sidero.dev/ by which a resource says what it is for. Omni takes any other key under
+// that prefix, too, and gives it a meaning: what it locks, migrated or imported. Those are not for people to write.
+var addresses = []string{
+	omni.LabelCluster, omni.LabelMachineSet, omni.LabelClusterMachine, omni.LabelMachine, omni.LabelMachineRequestSet, omni.LabelInfraProviderID,
+}
+
+// checkReserved refuses what is Omni's own. What says which tool manages a resource is left out of what is written, and an
+// exported manifest has it.
+func (d *manifestDecoder) checkReserved(metadata *yaml.Node) {
+	for _, where := range []string{"labels", "annotations"} {
+		n := value(metadata, where)
+		if n == nil {
+			continue
+		}
+
+		for _, key := range keys(n) {
+			switch {
+			case !strings.HasPrefix(key, omni.SystemLabelPrefix), where == "labels" && slices.Contains(addresses, key),
+				strings.HasPrefix(key, omni.SystemLabelPrefix+"managed-by-"):
+			default:
+				d.problem(d.Key("metadata", where, key), "metadata.%s: names under %s are Omni's own: remove %s", where, omni.SystemLabelPrefix, key)
+			}
+		}
 	}
 }
 
