@@ -70,6 +70,7 @@ func TestView_CountsDown(t *testing.T) {
 	v.take(&v1.WatchStatusResponse{Clusters: []*v1.Cluster{
 		{Source: "s", Name: "a", Message: "leaving: destroyed in 5m (removed in 3f2a1c); put the template back", LeavingTime: timestamppb.New(now.Add(100 * time.Second))},
 		{Source: "s", Name: "b", Message: "kept"},
+		{Source: "s", Name: "c", Message: "leaving the cluster: MachineSet c-x; removed in 5m; put back what left", LeavingTime: timestamppb.New(now.Add(time.Minute))},
 	}})
 
 	targets := v.statusAt(now).Targets
@@ -79,6 +80,10 @@ func TestView_CountsDown(t *testing.T) {
 
 	if got := v.statusAt(now.Add(time.Hour)).Targets[0].Message; !strings.HasPrefix(got, "leaving: destroyed in 0s ") {
 		t.Errorf("after its time: %q", got)
+	}
+
+	if got, want := targets[2].Message, "leaving the cluster: MachineSet c-x; removed in 1m0s; put back what left"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 
 	if targets[1].Message != "kept" || !v.countsDown() {

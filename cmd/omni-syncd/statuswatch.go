@@ -222,7 +222,7 @@ func (v *view) countsDown() bool {
 }
 
 // countdown is the part of a message that is out of date a second later.
-var countdown = regexp.MustCompile(`leaving: destroyed in [0-9hms]+`)
+var countdown = regexp.MustCompile(`(leaving: destroyed|; removed) in [0-9hms]+`)
 
 // statusAt is the status at a moment: what the daemon said, with the time that is left now.
 func (v *view) statusAt(now time.Time) sync.Status {
@@ -232,7 +232,7 @@ func (v *view) statusAt(now time.Time) sync.Status {
 		t := &status.Targets[i]
 		if at := v.clusters[t.Key].GetLeavingTime(); at != nil {
 			left := max(at.AsTime().Sub(now), 0).Round(time.Second)
-			t.Message = countdown.ReplaceAllString(t.Message, "leaving: destroyed in "+left.String())
+			t.Message = countdown.ReplaceAllString(t.Message, "${1} in "+left.String())
 		}
 	}
 

@@ -123,7 +123,14 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 		return e.preflight(t)
 	}
 
-	return &WaitError{Reason: reason + "; pending: " + plan.Summary(), Blocked: true, Cause: cause}
+	pending := "; pending: " + plan.Summary()
+
+	if cause == CauseLeaving { // it counts down, too
+		t.countdown.after += pending
+		e.board.update(t.Key, func(r *record) { r.Leaving = t.countdown })
+	}
+
+	return &WaitError{Reason: reason + pending, Blocked: true, Cause: cause}
 }
 
 // leaves reports whether something of a plan goes by itself.

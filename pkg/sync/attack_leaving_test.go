@@ -2,6 +2,7 @@ package sync
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,8 +51,19 @@ func TestG11_ALockInterruptsWhatLeavesACluster(t *testing.T) {
 		seen.Target = "a"
 		plan := &diff.Plan{Source: "s", Target: "a", Changes: []diff.Change{{Action: diff.Destroy, Old: machineSet("a-workers")}}}
 
-		if err := e.guard(seen, plan); err == nil {
+		e.board.planned(seen, plan)
+
+		err := e.guard(seen, plan)
+		if err == nil {
 			t.Fatal("it does not wait")
+		}
+
+		// What people read counts down, and says what waits.
+		e.board.blame(seen.Key, CauseLeaving)
+
+		status := e.board.get(seen.Key).TargetStatus
+		if message := status.MessageAt(time.Now().Add(time.Minute)); message != strings.Replace(err.Error(), "in 5m", "in 4m", 1) || !strings.Contains(message, "; pending: ") {
+			t.Errorf("%q, and a minute ago %q", message, err)
 		}
 
 		plan.Locked = true

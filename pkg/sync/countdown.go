@@ -40,7 +40,7 @@ func (e *Engine) countdown(t *target, r resource.Resource, mark diff.Departure, 
 		t.countdown = c
 	}
 
-	return c.before + "in " + shortDuration(left) + c.after
+	return c.in(left)
 }
 
 // Countdown says when something that left Git goes. The zero value: nothing does.
@@ -55,7 +55,11 @@ func (t *TargetStatus) MessageAt(now time.Time) string {
 		return t.Message
 	}
 
-	return t.Leaving.before + "in " + shortDuration(t.Leaving.At.Sub(now)) + t.Leaving.after
+	return t.Leaving.in(t.Leaving.At.Sub(now))
+}
+
+func (c *Countdown) in(left time.Duration) string {
+	return c.before + "in " + shortDuration(left) + c.after
 }
 
 // renamed says that a cluster left because its template has another name by now; "" if not.

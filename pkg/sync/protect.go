@@ -49,7 +49,13 @@ func (e *Engine) protect(t *target, plan *diff.Plan) (reason string, cause Cause
 	case left > 0 && !e.DryRun && !e.OneShot && takesAway(plan.Phases()[0]):
 		e.queue.AddAfter(t.Key, left)
 
-		return fmt.Sprintf("leaving the cluster: %s; removed in %s; put back what left the template to keep it, or `omni-syncd confirm %s` to go now", listed(going), shortDuration(left), t.Target), CauseLeaving
+		t.countdown = Countdown{
+			At:     time.Now().Add(left),
+			before: "leaving the cluster: " + listed(going) + "; removed ",
+			after:  fmt.Sprintf("; put back what left the template to keep it, or `omni-syncd confirm %s` to go now", t.Target),
+		}
+
+		return t.countdown.in(left), CauseLeaving
 	default:
 		return "", ""
 	}
