@@ -129,9 +129,23 @@ func (c *computation) converge(desired resource.Resource) {
 	default:
 		merge(want, have, c.fleet)
 
-		if action := compare(have, want, desired); action != "" && !c.held(desired) && !c.held(have) {
+		// A newer Omni's fields stay as they are, whatever the change is about (G14).
+		equal, newer := livestate.EqualSpec(have, desired), livestate.UnknownFields{}
+		if !equal {
+			if desired, newer = livestate.KeepUnknown(have, desired); newer.Kept > 0 {
+				equal = livestate.EqualSpec(have, desired)
+			}
+		}
+
+		if newer.Ambiguous != "" {
+			c.conflict(have, "this version does not know some fields in "+newer.Ambiguous+", and cannot tell which of its elements they belong to: use a newer omni-syncd, or change it in Omni")
+
+			return
+		}
+
+		if action := compare(have, want, equal); action != "" && !c.held(desired) && !c.held(have) {
 			r := with(want, desired)
-			change := Change{Action: action, Old: have, New: r, Fields: Fields(have, r)}
+			change := Change{Action: action, Old: have, New: r, Fields: Fields(have, r), Note: newer.String()}
 
 			// Where it comes from is noted along, and is not what the change is about.
 			if action != Mark {
@@ -283,12 +297,12 @@ func beingDestroyed(r resource.Resource) string {
 
 // compare returns what kind of change leads from have to the metadata want and the spec of desired; "" if there is
 // none. Version, timestamps, phase, owner and finalizers are the server's and do not count.
-func compare(have resource.Resource, want *resource.Metadata, desired resource.Resource) Action {
+func compare(have resource.Resource, want *resource.Metadata, equalSpec bool) Action {
 	sameLabels := maps.Equal(have.Metadata().Labels().Raw(), want.Labels().Raw())
 	haveNotes, wantNotes := have.Metadata().Annotations().Raw(), want.Annotations().Raw()
 
 	switch {
-	case !sameLabels || !livestate.EqualSpec(have, desired):
+	case !sameLabels || !equalSpec:
 		return Update
 	case maps.Equal(haveNotes, wantNotes):
 		return ""

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -140,6 +141,8 @@ func specFields(have, want resource.Resource, masked *mask.Pair) []Field {
 		return []Field{{Path: "spec", Old: "(opaque)", New: "(changed)"}}
 	}
 
+	oldSpec, oldUnknown := livestate.Known(oldSpec)
+	newSpec, newUnknown := livestate.Known(newSpec)
 	reporter := fieldReporter{masked: masked}
 
 	opts := cmp.Options{protocmp.Transform(), cmp.Reporter(&reporter)}
@@ -150,6 +153,10 @@ func specFields(have, want resource.Resource, masked *mask.Pair) []Field {
 	cmp.Equal(oldSpec, newSpec, opts)
 
 	fields := reporter.fields
+
+	if oldUnknown != newUnknown { // never their bytes: nobody knows what they are
+		fields = append(fields, Field{Path: "spec (fields that this version does not know)", Old: strconv.Itoa(oldUnknown), New: strconv.Itoa(newUnknown)})
+	}
 
 	if oldPayload != newPayload {
 		fields = append(fields, Field{Path: "spec.data", Old: lines(oldPayload), New: lines(newPayload)})

@@ -40,7 +40,8 @@ type Change struct {
 	Fields []Field
 	// Cascade lists what Omni itself destroys together with Old.
 	Cascade []resource.Resource
-	// Note says when a Destroy happens, if not at once; "" if there is nothing to say.
+	// Note says when a Destroy happens, if not at once, and what a change keeps that this build does not know; "" if
+	// there is nothing to say.
 	Note string
 }
 

@@ -155,10 +155,10 @@ func (c *Change) Line() string {
 		return line + "  released: it left Git and stays in Omni"
 	case len(c.Cascade) > 0:
 		return fmt.Sprintf("%s  and %d more that belong to it%s", line, len(c.Cascade), c.note())
+	case len(c.Fields) > 0:
+		return line + "  " + joinFields(c.Fields) + c.note()
 	case c.Note != "":
 		return line + c.note()
-	case len(c.Fields) > 0:
-		return line + "  " + joinFields(c.Fields)
 	default:
 		return line
 	}
