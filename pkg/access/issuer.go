@@ -237,7 +237,7 @@ func ask(ctx context.Context, call func(context.Context) ([]byte, error)) ([]byt
 		return nil, context.Cause(ctx)
 	case omni.NotFound(err):
 		return nil, &Error{NotYet, err} // it went since it was looked up
-	case omni.Rejected(err):
+	case omni.Rejected(err), omni.Denied(err):
 		return nil, &Error{Refused, err}
 	default:
 		return nil, &Error{Unavailable, err}

@@ -104,7 +104,7 @@ func TestConfigs_Errors(t *testing.T) {
 	conn, server := connect(t, embedded.AccountReader)
 
 	_, err := conn.Kubeconfig(t.Context(), "blue", management.WithServiceAccount(time.Hour, "ci"))
-	wantError(t, err, omni.Rejected(err), "no kubeconfig of the cluster blue", "Operator")
+	wantError(t, err, omni.Denied(err), "no kubeconfig of the cluster blue", "Operator")
 
 	_, err = conn.Kubeconfig(t.Context(), "blue", management.WithGrantType("x"))
 	wantError(t, err, omni.Rejected(err), "grant type")

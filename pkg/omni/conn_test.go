@@ -337,8 +337,8 @@ func TestConn(t *testing.T) {
 				t.Errorf("the error does not name %s: %v", test.endpoint, err)
 			}
 
-			if Rejected(err) != test.rejected {
-				t.Errorf("rejected: %v, want %v, for %v", Rejected(err), test.rejected, err)
+			if needsHuman(err) != test.rejected {
+				t.Errorf("rejected: %v, want %v, for %v", needsHuman(err), test.rejected, err)
 			}
 		})
 	}

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Every error of a call to Omni is exactly one of [NotFound], [Rejected], [Conflict] and [Transient]. The order in which
-// they are asked does not matter. All of them are false for nil.
+// Every error of a call to Omni is exactly one of [NotFound], [Rejected], [Denied], [Conflict] and [Transient]. The order
+// in which they are asked does not matter. All of them are false for nil.
 //
 // COSI's client wraps some errors in types that have no Unwrap and whose status code cannot be read any more, and it
 // reports a rejected update as a conflict too. That is why these functions exist and [state.IsConflictError] alone is
@@ -23,10 +23,29 @@ func NotFound(err error) bool {
 	return err != nil && kindOf(err) == kindNotFound
 }
 
-// Rejected reports that Omni understood the call and refused it: validation, a lock, a role that is too low, another
-// owner, a key it does not accept. The same call fails again until the resource, the template or the account changes.
+// Rejected reports that Omni understood the call and refused it, for what it is about: validation, a lock, another owner.
+// The same call fails again until the resource or the template changes.
 func Rejected(err error) bool {
 	return err != nil && kindOf(err) == kindRejected
+}
+
+// Denied reports that Omni refused a call for who makes it: a key that it does not accept, or a role or policy that does
+// not suffice. No template is to blame, and the same call works once somebody changes that. [Remedy] says how.
+func Denied(err error) bool {
+	return err != nil && kindOf(err) == kindDenied
+}
+
+// Remedy says what people can do about an error that is [Denied]; "" about any other.
+func Remedy(err error) string {
+	if !Denied(err) {
+		return ""
+	}
+
+	if code(err) == codes.Unauthenticated {
+		return "the service account key is unknown to this Omni, has expired or was revoked, or the clock of this machine is wrong"
+	}
+
+	return "give the service account the role Operator, or an access policy that covers this"
 }
 
 // Conflict reports that the call was planned from something that is no longer so: a stale version, a resource that
@@ -47,6 +66,7 @@ const (
 	kindTransient errorKind = iota
 	kindNotFound
 	kindRejected
+	kindDenied
 	kindConflict
 )
 
@@ -54,6 +74,9 @@ func kindOf(err error) errorKind {
 	switch {
 	case state.IsNotFoundError(err):
 		return kindNotFound
+	case state.IsOwnerConflictError(err) && code(err) == codes.PermissionDenied && !ownedBy.MatchString(err.Error()):
+		// COSI's client takes every PermissionDenied for another owner.
+		return kindDenied
 	case state.IsPhaseConflictError(err), state.IsOwnerConflictError(err):
 		// These two satisfy IsConflictError as well: they come first.
 		return kindRejected
@@ -64,14 +87,19 @@ func kindOf(err error) errorKind {
 	switch code(err) { //nolint:exhaustive // the rest is transient
 	case codes.NotFound:
 		return kindNotFound
-	case codes.InvalidArgument, codes.OutOfRange, codes.PermissionDenied, codes.Unauthenticated, codes.Unimplemented:
+	case codes.InvalidArgument, codes.OutOfRange, codes.Unimplemented:
 		return kindRejected
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return kindDenied
 	case codes.AlreadyExists, codes.FailedPrecondition, codes.Aborted:
 		return kindConflict
 	default:
 		return kindTransient
 	}
 }
+
+// ownedBy matches what COSI's server says of a resource with another owner: runtime v1.16.2, pkg/state/impl/inmem/errors.go.
+var ownedBy = regexp.MustCompile(`resource .* is owned by "`)
 
 // statusText matches how gRPC prints a status, wherever it stands in an error's text.
 var statusText = regexp.MustCompile(`rpc error: code = (\w+) desc = `)

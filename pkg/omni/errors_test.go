@@ -82,6 +82,7 @@ func TestErrorsOverGRPC(t *testing.T) {
 	const (
 		notFound  = "not found"
 		rejected  = "rejected"
+		denied    = "denied"
 		conflict  = "conflict"
 		transient = "transient"
 	)
@@ -89,8 +90,8 @@ func TestErrorsOverGRPC(t *testing.T) {
 	want := map[codes.Code]string{
 		codes.NotFound:           notFound,
 		codes.InvalidArgument:    rejected,
-		codes.PermissionDenied:   rejected,
-		codes.Unauthenticated:    rejected,
+		codes.PermissionDenied:   denied,
+		codes.Unauthenticated:    denied,
 		codes.Unimplemented:      rejected,
 		codes.OutOfRange:         rejected,
 		codes.AlreadyExists:      conflict,
@@ -144,7 +145,7 @@ func TestErrorsOverGRPC(t *testing.T) {
 
 				// As callers wrap it, too.
 				for _, err := range []error{err, fmt.Errorf("update Cluster %q: %w", "a", err)} {
-					got := map[string]bool{notFound: NotFound(err), rejected: Rejected(err), conflict: Conflict(err), transient: Transient(err)}
+					got := map[string]bool{notFound: NotFound(err), rejected: Rejected(err), denied: Denied(err), conflict: Conflict(err), transient: Transient(err)}
 
 					for class, is := range got {
 						if is != (class == kind) {
@@ -164,7 +165,7 @@ func TestErrorsOverGRPC(t *testing.T) {
 func TestErrorsOfNil(t *testing.T) {
 	t.Parallel()
 
-	if NotFound(nil) || Rejected(nil) || Conflict(nil) || Transient(nil) || Message(nil) != "" {
+	if NotFound(nil) || Rejected(nil) || Denied(nil) || Remedy(nil) != "" || Conflict(nil) || Transient(nil) || Message(nil) != "" {
 		t.Error("nil is an error")
 	}
 }

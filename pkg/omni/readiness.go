@@ -49,7 +49,7 @@ func (s *Snapshot) current() bool {
 	return true
 }
 
-// WaitReady returns nil as soon as the snapshot is ready. It returns an error for which [Rejected] is true as soon as
+// WaitReady returns nil as soon as the snapshot is ready. It returns an error for which [Rejected] or [Denied] is true as soon as
 // Omni refuses a kind, because it takes a human to change that (Run keeps trying all the same). If ctx ends first, the
 // error says what was still missing and wraps ctx's.
 func (s *Snapshot) WaitReady(ctx context.Context) error {
@@ -59,7 +59,7 @@ func (s *Snapshot) WaitReady(ctx context.Context) error {
 		s.mu.RUnlock()
 
 		err := s.Err()
-		if err == nil || Rejected(err) {
+		if err == nil || needsHuman(err) {
 			return err
 		}
 
@@ -71,7 +71,7 @@ func (s *Snapshot) WaitReady(ctx context.Context) error {
 	}
 }
 
-// Err says why the snapshot is not ready, in one line for people; nil if it is. It wraps the cause, so [Rejected] tells a
+// Err says why the snapshot is not ready, in one line for people; nil if it is. It wraps the cause, so [Denied] tells a
 // missing permission from an Omni that is away.
 func (s *Snapshot) Err() error {
 	if s.Ready() {
@@ -110,7 +110,7 @@ func (s *Snapshot) reason() error {
 	switch err := worst.err; {
 	case err == nil:
 		return errors.New(text + "being read")
-	case Rejected(err):
+	case needsHuman(err):
 		return explained{text: text + Message(err) + "; " + remedy(err), err: err}
 	default:
 		return explained{text: text + Message(err), err: err}
@@ -196,7 +196,7 @@ func (w *watcher) down(err error) {
 		w.stats.Failures++
 	}
 
-	if Rejected(err) {
+	if needsHuman(err) {
 		s.wakeWaiting()
 	}
 	s.mu.Unlock()
@@ -243,7 +243,7 @@ func (w *watcher) usable(now time.Time) bool {
 func compareTrouble(a, b *watcher) int {
 	rank := func(w *watcher) int {
 		switch {
-		case Rejected(w.err):
+		case needsHuman(w.err):
 			return 0
 		case w.err != nil:
 			return 1
@@ -255,11 +255,14 @@ func compareTrouble(a, b *watcher) int {
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.downSince.Compare(b.downSince), cmp.Compare(a.kind.Type, b.kind.Type))
 }
 
+// needsHuman reports that it takes a human to have a kind read.
+func needsHuman(err error) bool { return Rejected(err) || Denied(err) }
+
 // remedy says what to do about a watch that Omni refuses.
 func remedy(err error) string {
 	switch code(err) { //nolint:exhaustive // only these have one
 	case codes.Unauthenticated:
-		return "the service account key is unknown to this Omni, has expired or was revoked"
+		return Remedy(err)
 	case codes.PermissionDenied:
 		return "the service account needs at least the role Reader, for all clusters"
 	default:

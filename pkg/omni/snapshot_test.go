@@ -121,7 +121,7 @@ func TestSnapshotRefused(t *testing.T) {
 	inBubble(t, SnapshotConfig{}, func(b *bench) {
 		for code, want := range map[codes.Code]string{
 			codes.PermissionDenied: "waiting for Clusters.omni.sidero.dev (and 3 more): no; the service account needs at least the role Reader, for all clusters",
-			codes.Unauthenticated:  "waiting for Clusters.omni.sidero.dev (and 3 more): no; the service account key is unknown to this Omni, has expired or was revoked",
+			codes.Unauthenticated:  "waiting for Clusters.omni.sidero.dev (and 3 more): no; the service account key is unknown to this Omni, has expired or was revoked, or the clock of this machine is wrong",
 		} {
 			b.set(func() { b.refuse = status.Error(code, "no") })
 			b.breakStreams(errAway)
@@ -135,7 +135,7 @@ func TestSnapshotRefused(t *testing.T) {
 			b.pass(5 * time.Minute)
 
 			// Waiting does not help, so it is not waited.
-			if err := b.snapshot.WaitReady(b.Context()); err == nil || err.Error() != want || !Rejected(err) {
+			if err := b.snapshot.WaitReady(b.Context()); err == nil || err.Error() != want || !Denied(err) {
 				b.Errorf("the error is %v, want %q", err, want)
 			}
 
@@ -170,7 +170,7 @@ func TestSnapshotRefusedFromTheStart(t *testing.T) {
 
 		go s.Run(ctx) //nolint:errcheck // tested elsewhere
 
-		if err := <-waited; !Rejected(err) {
+		if err := <-waited; !Denied(err) {
 			t.Errorf("waiting ended with %v", err)
 		}
 

@@ -96,7 +96,7 @@ func (w *watcher) run(ctx context.Context) {
 			zap.String("reason", Message(err)), zap.Int("failures", failures+1), zap.Duration("retry", pause))
 
 		back := w.others()
-		if hurried || Rejected(err) {
+		if hurried || needsHuman(err) {
 			back = nil
 		}
 
@@ -124,7 +124,7 @@ func pauseAfter(err error, failures int) time.Duration {
 	pause := maxPause
 
 	switch {
-	case Rejected(err):
+	case needsHuman(err):
 	case failures == 0:
 		return 0
 	case failures < 10:

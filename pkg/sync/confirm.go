@@ -57,7 +57,7 @@ func (e *Engine) Confirm(ctx context.Context, source, name, by string) (Key, err
 			e.queue.Add(t.Key)
 
 			return t.Key, nil
-		case omnistate.Rejected(err) || !omnistate.Conflict(err):
+		case !omnistate.Conflict(err):
 			return Key{}, classified(err, "confirm", diff.Name(live))
 		}
 

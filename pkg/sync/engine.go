@@ -172,6 +172,8 @@ type Engine struct {
 	disturbed atomic.Uint64
 	// looks are for Engine.look.
 	looks *looks
+	// account is what Omni thinks of who writes.
+	account account
 	// suspending lets one request change the suspensions at a time.
 	suspending sync.Mutex
 	// changes counts what changed in Omni and belongs to no cluster: what a refused

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -14,6 +15,8 @@ type RetryError struct {
 	Err error
 	// Expected is set for a race that is part of normal work and worth no warning.
 	Expected bool
+	// Remedy is set if Omni denied it for who asks: what people can do about that. It heals when they do.
+	Remedy string
 }
 
 func (e *RetryError) Error() string { return e.Err.Error() }
@@ -52,6 +55,10 @@ func classified(err error, verb, resource string) error {
 		return &StalledError{fmt.Errorf("refused by Omni: %s %s: %s", verb, resource, said)}
 	}
 
+	if omni.Denied(err) {
+		return &RetryError{Err: fmt.Errorf("this service account may not %s %s: %s; %s", verb, resource, said, omni.Remedy(err)), Remedy: omni.Remedy(err)}
+	}
+
 	if omni.Conflict(err) {
 		return &RetryError{Err: fmt.Errorf("%s %s: somebody else changed it meanwhile: %s", verb, resource, said)}
 	}
@@ -66,7 +73,7 @@ func joined(errs []error) error {
 		return nil
 	}
 
-	retried, expected := false, true
+	retried, expected, remedy := false, true, ""
 
 	for _, err := range errs {
 		var retry *RetryError
@@ -74,10 +81,14 @@ func joined(errs []error) error {
 		retries := errors.As(err, &retry)
 		retried = retried || retries
 		expected = expected && retries && retry.Expected
+
+		if retries {
+			remedy = cmp.Or(remedy, retry.Remedy)
+		}
 	}
 
 	if retried {
-		return &RetryError{Err: errors.Join(errs...), Expected: expected}
+		return &RetryError{Err: errors.Join(errs...), Expected: expected, Remedy: remedy}
 	}
 
 	return &StalledError{errors.Join(errs...)}

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
 // Ledger is what a restart must not forget of what left Git. Without it each start would have a whole budget, and take
@@ -151,5 +152,32 @@ func (e *Engine) noteBack(r resource.Resource) {
 
 	if err := e.keepLedger(); err != nil {
 		e.Logger.Warn("it cannot be written down that a mark means nothing any more; a restart may take it for good", zap.String("resource", diff.Name(r)), zap.Error(err))
+	}
+}
+
+// countBegun takes what another shard begins to destroy from the budget, which is one for all. What a daemon with other
+// sources destroys, or one that reads another repository under the same name, is none of its business.
+func (e *Engine) countBegun(change omni.Change) {
+	r, ok := e.Snapshot.Get(change.Type, change.ID)
+	if !ok || !isRoot(r) {
+		return
+	}
+
+	src := e.sources.get(diff.SourceOf(r))
+	if src == nil {
+		return
+	}
+
+	if d := src.desired.Load(); d != nil && e.isStranger(&target{from: d}, r) {
+		return
+	}
+
+	mark := diff.DepartureOf(r)
+	if mark.State != diff.Destroying || mark.Confirmed || !e.absences.note(begunKey{diff.SourceOf(r), refOf(r)}, mark.ID) {
+		return
+	}
+
+	if err := e.keepLedger(); err != nil {
+		e.Logger.Warn("the deletion that another replica began cannot be written down; a restart forgets it", zap.String("resource", diff.Name(r)), zap.Error(err))
 	}
 }

@@ -177,6 +177,9 @@ func (e *Engine) report(t *target, err error) {
 		}
 	case errors.As(err, &retry) && retry.Expected:
 		e.board.waiting(t, err.Error(), false)
+	case errors.As(err, &retry) && retry.Remedy != "":
+		e.board.failed(t, err.Error(), true) // nobody should wait for that
+		e.wasDenied(t, retry)
 	default:
 		e.board.failed(t, err.Error(), false)
 		log.Warn("failed, will be tried again", zap.Error(err))
@@ -285,33 +288,6 @@ func (e *Engine) inFleet(src *sourceState, change omni.Change) bool {
 	return fleet != nil && slices.ContainsFunc(fleet.Resources, func(r resource.Resource) bool {
 		return r.Metadata().Type() == change.Type && r.Metadata().ID() == change.ID
 	})
-}
-
-// countBegun takes what another shard begins to destroy from the budget, which is one for all. What a daemon with other
-// sources destroys, or one that reads another repository under the same name, is none of its business.
-func (e *Engine) countBegun(change omni.Change) {
-	r, ok := e.Snapshot.Get(change.Type, change.ID)
-	if !ok || !isRoot(r) {
-		return
-	}
-
-	src := e.sources.get(diff.SourceOf(r))
-	if src == nil {
-		return
-	}
-
-	if d := src.desired.Load(); d != nil && e.isStranger(&target{from: d}, r) {
-		return
-	}
-
-	mark := diff.DepartureOf(r)
-	if mark.State != diff.Destroying || mark.Confirmed || !e.absences.note(begunKey{diff.SourceOf(r), refOf(r)}, mark.ID) {
-		return
-	}
-
-	if err := e.keepLedger(); err != nil {
-		e.Logger.Warn("the deletion that another replica began cannot be written down; a restart forgets it", zap.String("resource", diff.Name(r)), zap.Error(err))
-	}
 }
 
 // appeared returns the target of a cluster or fleet resource that carries the mark of a

@@ -96,6 +96,7 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	}
 
 	e.board.progress(t.Key)
+	e.wasAllowed(t.Key)
 
 	if change.Action == diff.Mark {
 		e.logFor(t).Debug("marked", zap.String("resource", diff.Name(change)), zap.String("change", describe(change)))

@@ -82,16 +82,16 @@ func TestOwners(t *testing.T) {
 		{"create in another's name", func(ctx context.Context, st state.State) error {
 			return st.Create(ctx, owned, state.WithCreateOwner(owner))
 		}, accepted, ""},
-		{"update of what has an owner", updateAs(owned, ""), writeDenied, ""},
-		{"teardown of what has an owner", teardown(owned), writeDenied, ""},
-		{"destroy of what has an owner", destroy(owned), writeDenied, ""},
+		{"update of what has an owner", updateAs(owned, ""), notOwner, ""},
+		{"teardown of what has an owner", teardown(owned), notOwner, ""},
+		{"destroy of what has an owner", destroy(owned), notOwner, ""},
 		{"teardown and destroy of what has an owner", func(ctx context.Context, st state.State) error {
 			return st.TeardownAndDestroy(ctx, owned.Metadata())
-		}, writeDenied, ""},
-		{"update of what has none as an owner", updateAs(plain, owner), writeDenied, ""},
+		}, notOwner, ""},
+		{"update of what has none as an owner", updateAs(plain, owner), notOwner, ""},
 		{"destroy of what has none as an owner", func(ctx context.Context, st state.State) error {
 			return st.Destroy(ctx, plain.Metadata(), state.WithDestroyOwner(owner))
-		}, writeDenied, ""},
+		}, notOwner, ""},
 		{"update in the owner's name", updateAs(owned, owner), accepted, ""},
 		{"destroy in the owner's name", func(ctx context.Context, st state.State) error {
 			return st.Destroy(ctx, owned.Metadata(), state.WithDestroyOwner(owner))

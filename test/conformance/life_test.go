@@ -149,15 +149,15 @@ func TestByProducts(t *testing.T) {
 	} {
 		await(o, res, owned)
 
-		changed := writeDenied
+		changed := notOwner
 		if res.Metadata().Type() == omni.KubernetesManifestGroupType {
 			changed = updateRefused // that it is one of the system's comes first
 		}
 
 		check(t, o.st, []row{
 			{res.Metadata().ID() + " changed", change(res, touch[resource.Resource]), changed, ""},
-			{res.Metadata().ID() + " torn down", teardown(res), writeDenied, ""},
-			{res.Metadata().ID() + " destroyed", destroy(res), writeDenied, ""},
+			{res.Metadata().ID() + " torn down", teardown(res), notOwner, ""},
+			{res.Metadata().ID() + " destroyed", destroy(res), notOwner, ""},
 		})
 	}
 

@@ -30,12 +30,13 @@ var (
 	missing         = outcome{code: codes.NotFound, notFound: true, kind: "not found"}
 	exists          = outcome{code: codes.AlreadyExists, conflict: true, kind: "conflict"}
 	stale           = outcome{code: codes.FailedPrecondition, conflict: true, kind: "conflict"}
-	held            = stale                                                                                // by finalizers
-	updateRefused   = outcome{code: codes.InvalidArgument, conflict: true, phase: true, kind: "rejected"}  // also while tearing down
-	refused         = outcome{code: codes.InvalidArgument, kind: "rejected"}                               // every other call
-	writeDenied     = outcome{code: codes.PermissionDenied, conflict: true, owner: true, kind: "rejected"} // role too low, or not the owner
-	denied          = outcome{code: codes.PermissionDenied, kind: "rejected"}                              // every other call
-	unauthenticated = outcome{code: codes.Unauthenticated, kind: "rejected"}
+	held            = stale                                                                               // by finalizers
+	updateRefused   = outcome{code: codes.InvalidArgument, conflict: true, phase: true, kind: "rejected"} // also while tearing down
+	refused         = outcome{code: codes.InvalidArgument, kind: "rejected"}                              // every other call
+	writeDenied     = outcome{code: codes.PermissionDenied, conflict: true, owner: true, kind: "denied"}  // role too low
+	notOwner        = outcome{code: codes.PermissionDenied, conflict: true, owner: true, kind: "rejected"}
+	denied          = outcome{code: codes.PermissionDenied, kind: "denied"} // every other call
+	unauthenticated = outcome{code: codes.Unauthenticated, kind: "denied"}
 	badBookmark     = outcome{code: codes.FailedPrecondition, kind: "conflict"}
 	failed          = outcome{code: codes.Unknown, kind: "transient"} // a plain error of the server
 )
@@ -48,7 +49,7 @@ func outcomeOf(err error) outcome {
 	}
 
 	for kind, is := range map[string]bool{
-		"not found": omni.NotFound(err), "rejected": omni.Rejected(err), "conflict": omni.Conflict(err), "transient": omni.Transient(err),
+		"not found": omni.NotFound(err), "rejected": omni.Rejected(err), "denied": omni.Denied(err), "conflict": omni.Conflict(err), "transient": omni.Transient(err),
 	} {
 		if is {
 			o.kind += kind // two of them would show
