@@ -144,6 +144,10 @@ func (c *computation) converge(desired resource.Resource) {
 		}
 
 		if action := compare(have, want, equal); action != "" && !c.held(desired) && !c.held(have) {
+			if equal {
+				desired = have // its text may be another one, which is nothing to write
+			}
+
 			r := with(want, desired)
 			change := Change{Action: action, Old: have, New: r, Fields: Fields(have, r), Note: newer.String()}
 

@@ -12,7 +12,7 @@ import (
 )
 
 // EqualSpec reports whether two resources have the same spec once it is decoded: data that one of them stores
-// compressed and the other does not is equal. Metadata is not looked at.
+// compressed and the other does not is equal, and so are patches that differ in their text only. Metadata is not looked at.
 func EqualSpec(a, b resource.Resource) bool {
 	specA, specB := a.Spec(), b.Spec()
 
@@ -29,8 +29,25 @@ func EqualSpec(a, b resource.Resource) bool {
 	plainA, okA := unpacked(specA)
 	plainB, okB := unpacked(specB)
 
-	return okA && okB && plainA.ProtoReflect().Descriptor() == plainB.ProtoReflect().Descriptor() &&
-		cosiproto.ProtoEqual(plainA, plainB)
+	if !okA || !okB || plainA.ProtoReflect().Descriptor() != plainB.ProtoReflect().Descriptor() {
+		return false
+	}
+
+	return equalPatch(plainA, plainB) || cosiproto.ProtoEqual(plainA, plainB)
+}
+
+// equalPatch reports whether both are patches that mean the same, and nothing besides differs.
+func equalPatch(a, b proto.Message) bool {
+	patchA, okA := a.(*specs.ConfigPatchSpec)
+	patchB, okB := b.(*specs.ConfigPatchSpec)
+
+	if !okA || !okB || !samePatch([]byte(patchA.Data), []byte(patchB.Data)) {
+		return false
+	}
+
+	patchA.Data = patchB.Data // both are copies
+
+	return cosiproto.ProtoEqual(patchA, patchB)
 }
 
 // unpacked is a copy of a spec with its data stored plain. It is false for a spec that never holds compressed data, and
