@@ -106,6 +106,7 @@ func (o *oneShot) open(cmd *cobra.Command, cfg *config.Config, use func(context.
 func (s *session) pass(ctx context.Context, how sync.Config, rested func(*sync.Engine, sync.Status)) (sync.Status, error) {
 	how.State, how.Snapshot, how.Suspended = s.conn.State(), s.snapshot, s.suspended
 	how.Requested = true
+	how.PlanNewer = s.cfg.Omni.Newer == config.Plan
 
 	if how.Sources == nil {
 		how.Sources = s.sources

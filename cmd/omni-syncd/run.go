@@ -182,7 +182,7 @@ func (d *daemon) run(ctx context.Context, omni *omniFlags, socket string) error 
 // engine says how the engine is to work.
 func (d *daemon) engine(ctx context.Context, meters *meters, history *runningHistory, replicas *replicas) (sync.Config, error) {
 	cfg := sync.Config{Lead: replicas.lead(), Shard: d.shard, RetryMax: time.Duration(d.cfg.Retry.MaxInterval), TeardownWarnAfter: time.Duration(d.cfg.TeardownWarnAfter), Logger: d.log,
-		DeleteWindow: time.Duration(d.cfg.DeleteWindow)}
+		DeleteWindow: time.Duration(d.cfg.DeleteWindow), PlanNewer: d.cfg.Omni.Newer == config.Plan}
 	meters.engine(&cfg)
 
 	if history != nil {

@@ -115,6 +115,10 @@ func showClusters(cmd *cobra.Command, c *client, req *v1.ListClustersRequest, fo
 		fmt.Fprintln(cmd.ErrOrStderr(), "Omni was not read completely yet")
 	}
 
+	if note := clusters.Msg.GetOmni().GetNote(); note != "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), printable(note))
+	}
+
 	writeReplica(cmd.ErrOrStderr(), clusters.Msg.GetReplica())
 
 	return writeTable(cmd.OutOrStdout(), statusOf(sources.Msg.GetSources(), clusters.Msg.GetClusters()))
@@ -123,6 +127,7 @@ func showClusters(cmd *cobra.Command, c *client, req *v1.ListClustersRequest, fo
 func writeLists(w io.Writer, format string, sources *v1.ListSourcesResponse, clusters *v1.ListClustersResponse) error {
 	var lists struct {
 		Ready    json.RawMessage `json:"ready"`
+		Omni     json.RawMessage `json:"omni"`
 		Sources  json.RawMessage `json:"sources"`
 		Clusters json.RawMessage `json:"clusters"`
 	}

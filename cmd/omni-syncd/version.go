@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
 // version is set by the linker (make build); a plain `go install` finds it in the
@@ -31,8 +33,9 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "omni-syncd %s (omni/client %s, %s, %s/%s)\n",
-				versionString(), dependency("github.com/siderolabs/omni/client"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "omni-syncd %s (omni/client %s, %s, %s/%s)\ntested with Omni %s to %s\n",
+				versionString(), dependency("github.com/siderolabs/omni/client"), runtime.Version(), runtime.GOOS, runtime.GOARCH,
+				omni.OldestTested, omni.NewestTested)
 
 			return err
 		},

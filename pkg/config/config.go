@@ -86,6 +86,9 @@ type Omni struct {
 	ServiceAccountKeyFile string `yaml:"serviceAccountKeyFile"`
 	// CAFile holds certificates (PEM) that are trusted in addition to the system's.
 	CAFile string `yaml:"caFile"`
+	// Newer says what to do with an Omni that is newer than what this program was tested with: apply (the default) or plan,
+	// which writes nothing.
+	Newer string `yaml:"newer"`
 }
 
 // Duration is a time.Duration written as in Go: 30s, 1m, 1h30m.
@@ -112,6 +115,7 @@ const (
 	Keep, Prune        = "keep", "prune"
 	Auto, Manual       = "auto", "manual"
 	Allowed, Protected = "allowed", "protected"
+	Apply, Plan        = "apply", "plan"
 )
 
 // What may go without anybody's word, unless the source says otherwise.
@@ -236,6 +240,7 @@ func checkKeys(data []byte) error {
 // SetDefaults fills in what is left out.
 func (c *Config) SetDefaults() {
 	c.Deletions = cmp.Or(c.Deletions, Allowed)
+	c.Omni.Newer = cmp.Or(c.Omni.Newer, Apply)
 	c.DeleteWindow = cmp.Or(c.DeleteWindow, Duration(DefaultDeleteWindow))
 	c.Retry.MaxInterval = cmp.Or(c.Retry.MaxInterval, Duration(DefaultRetryMax))
 	c.TeardownWarnAfter = cmp.Or(c.TeardownWarnAfter, Duration(DefaultTeardownWarnAfter))
@@ -283,6 +288,10 @@ func (c *Config) check() error {
 
 	if c.Deletions != Allowed && c.Deletions != Paused {
 		problems = append(problems, fmt.Errorf("deletions: %q is unknown; use %q or %q", c.Deletions, Allowed, Paused))
+	}
+
+	if c.Omni.Newer != Apply && c.Omni.Newer != Plan {
+		problems = append(problems, fmt.Errorf("omni.newer: %q is unknown; use %q or %q", c.Omni.Newer, Apply, Plan))
 	}
 
 	problems = append(problems, c.checkWebhooks()...)

@@ -21,6 +21,7 @@ func TestLoad(t *testing.T) {
 omni:
   endpoint: https://example.omni.siderolabs.io
   serviceAccountKeyFile: key
+  newer: plan
 webhooks: {listen: "127.0.0.1:9292", certFile: cert.pem, keyFile: key.pem}
 api: {socket: api.sock}
 kubernetes: {kubeconfigFile: kubeconfig, namespace: omni-syncd}
@@ -56,7 +57,7 @@ sources:
 	}
 
 	want := &config.Config{
-		Omni:  config.Omni{Endpoint: "https://example.omni.siderolabs.io", ServiceAccountKeyFile: filepath.Join(folder, "key")},
+		Omni:  config.Omni{Endpoint: "https://example.omni.siderolabs.io", ServiceAccountKeyFile: filepath.Join(folder, "key"), Newer: "plan"},
 		Retry: config.Retry{MaxInterval: config.Duration(time.Minute)}, TeardownWarnAfter: config.Duration(15 * time.Minute),
 		Deletions: "allowed", DeleteWindow: config.Duration(time.Hour),
 		Webhooks: &config.Webhooks{Listen: "127.0.0.1:9292", CertFile: filepath.Join(folder, "cert.pem"), KeyFile: filepath.Join(folder, "key.pem")},

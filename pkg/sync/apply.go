@@ -143,6 +143,8 @@ func (e *Engine) barrier(t *target, locked bool) (reason string, cause Cause) {
 	switch {
 	case standby != "":
 		return standby, CauseStandby
+	case e.untested() != "":
+		return e.untested(), CauseUntested
 	case locked:
 		return "the cluster is locked in Omni", CauseLocked
 	case suspended != nil:

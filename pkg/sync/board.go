@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
 // board holds the status of everything, and what the engine remembers of each target
@@ -12,6 +14,7 @@ import (
 type board struct {
 	mu      sync.Mutex
 	ready   bool
+	server  omni.Server
 	sources map[string]sourceRecord
 	targets map[Key]record
 	newer   chan struct{}
@@ -68,7 +71,7 @@ func (b *board) read(since uint64) (Changes, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	changes := Changes{Version: b.version, Ready: b.ready, All: since == 0 || since < b.forgotten || since > b.version}
+	changes := Changes{Version: b.version, Ready: b.ready, Server: b.server, All: since == 0 || since < b.forgotten || since > b.version}
 	if changes.All {
 		since = 0
 	}

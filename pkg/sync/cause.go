@@ -10,6 +10,8 @@ type Cause string
 const (
 	// CauseStandby: another replica writes, or nobody may at the moment.
 	CauseStandby Cause = "standby"
+	// CauseUntested: Omni is newer than what this program was tested with, and `omni.newer: plan`.
+	CauseUntested Cause = "untested"
 	// CauseLocked: the cluster is locked in Omni.
 	CauseLocked Cause = "locked"
 	// CauseSuspended: by request, by its template or by its source.

@@ -43,8 +43,8 @@ func (e *Engine) Confirm(ctx context.Context, source, name, by string) (Key, err
 			return Key{}, err
 		}
 
-		ctx, cancel := context.WithDeadline(ctx, e.writeBy())
-		err = e.State.Update(ctx, next)
+		writing, cancel := context.WithDeadline(ctx, e.writeBy())
+		err = e.State.Update(writing, next)
 
 		cancel()
 
@@ -165,7 +165,7 @@ func (e *Engine) mayConfirm(t *target) error {
 		return err
 	}
 
-	if reason, cause := e.barrier(t, e.isLocked(t.Target)); cause == CauseLocked || cause == CauseSuspended {
+	if reason, cause := e.barrier(t, e.isLocked(t.Target)); cause == CauseLocked || cause == CauseSuspended || cause == CauseUntested {
 		return fmt.Errorf("%w while %s: end that first", ErrNothingToConfirm, reason)
 	}
 

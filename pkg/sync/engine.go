@@ -99,6 +99,8 @@ type Config struct {
 	OneShot  bool
 	Approved map[string]bool
 	Declined map[string]string
+	// PlanNewer makes every plan and writes nothing while Omni is newer than what this program was tested with.
+	PlanNewer bool
 	// DryRun makes every plan and writes nothing: the plans are in the [Status].
 	DryRun bool
 	// NoPreflight leaves out what Omni would refuse: nobody knows without an Omni.

@@ -44,7 +44,7 @@ func fleetOf(source string) string    { return "fleet of " + source }
 // Kinds is what the Snapshot of an [Engine] holds: everything that omni-syncd may
 // write, and what it reads to judge health and what Omni would refuse.
 func Kinds() []omnisnapshot.Kind {
-	var kinds []omnisnapshot.Kind
+	kinds := []omnisnapshot.Kind{omnisnapshot.ServerKind}
 
 	for _, kind := range render.Kinds() {
 		kinds = append(kinds, omnisnapshot.Kind(kind))

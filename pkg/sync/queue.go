@@ -220,8 +220,13 @@ func (e *Engine) notice(change omni.Change) {
 		}
 
 		e.board.setReady(e.Snapshot.Err() == nil)
+		e.serverKnown()
 
 		return
+	}
+
+	if change.Type == omni.ServerKind.Type {
+		e.serverKnown()
 	}
 
 	e.countBegun(change)

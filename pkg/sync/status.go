@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
@@ -32,6 +33,8 @@ const (
 type Status struct {
 	// Ready says that Omni has been read completely, so that what left Git is known.
 	Ready bool
+	// Server is the version of Omni.
+	Server omni.Server
 	// Sources and Targets are sorted by name.
 	Sources []SourceStatus
 	Targets []TargetStatus
@@ -138,8 +141,9 @@ type Changes struct {
 	Version uint64
 	// All says that this is everything, not what changed: it is the first answer, or the
 	// reader lagged so far behind that it is to begin anew.
-	All   bool
-	Ready bool
+	All    bool
+	Ready  bool
+	Server omni.Server
 	// Sources and Targets are sorted by name.
 	Sources []SourceStatus
 	Targets []TargetStatus
@@ -173,7 +177,7 @@ func (e *Engine) Changes(since uint64) (Changes, <-chan struct{}) {
 func (e *Engine) Status() (Status, <-chan struct{}) {
 	all, newer := e.Changes(0)
 
-	return Status{Ready: all.Ready, Sources: all.Sources, Targets: all.Targets}, newer
+	return Status{Ready: all.Ready, Server: all.Server, Sources: all.Sources, Targets: all.Targets}, newer
 }
 
 // WaitStatus calls observe with the current and every newer status until it returns

@@ -149,6 +149,10 @@ func (e *Engine) stillMay(t *target, change *diff.Change) error {
 		return &RetryError{Err: errors.New(why), Expected: true}
 	}
 
+	if why := e.untested(); why != "" {
+		return &RetryError{Err: errors.New(why), Expected: true}
+	}
+
 	if e.board.suspension(t.Key) != nil {
 		return &RetryError{Err: errors.New("it was suspended meanwhile"), Expected: true}
 	}

@@ -241,7 +241,9 @@ type ListClustersResponse struct {
 	// The clusters by source and name.
 	Clusters []*Cluster `protobuf:"bytes,2,rep,name=clusters,proto3" json:"clusters,omitempty"`
 	// Which replica answers, and what it may; unset if the daemon runs alone.
-	Replica       *Replica `protobuf:"bytes,3,opt,name=replica,proto3" json:"replica,omitempty"`
+	Replica *Replica `protobuf:"bytes,3,opt,name=replica,proto3" json:"replica,omitempty"`
+	// The Omni that the clusters are in.
+	Omni          *Omni `protobuf:"bytes,4,opt,name=omni,proto3" json:"omni,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -297,6 +299,69 @@ func (x *ListClustersResponse) GetReplica() *Replica {
 	return nil
 }
 
+func (x *ListClustersResponse) GetOmni() *Omni {
+	if x != nil {
+		return x.Omni
+	}
+	return nil
+}
+
+// Omni is what is known of the server.
+type Omni struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its version, like v1.9.3; "" if it is not known.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// What people should know of that version: that it is newer than what this omni-syncd was
+	// tested with, or older than what it supports; "" if nothing.
+	Note          string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Omni) Reset() {
+	*x = Omni{}
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Omni) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Omni) ProtoMessage() {}
+
+func (x *Omni) ProtoReflect() protoreflect.Message {
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Omni.ProtoReflect.Descriptor instead.
+func (*Omni) Descriptor() ([]byte, []int) {
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Omni) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Omni) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 // Replica is one of several daemons that follow the same sources.
 type Replica struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -315,7 +380,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -327,7 +392,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[5]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -340,7 +405,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{5}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Replica) GetLeads() bool {
@@ -380,7 +445,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +457,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[6]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +470,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{6}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{7}
 }
 
 // WatchStatusResponse is everything (all), or what changed since the message before.
@@ -426,13 +491,15 @@ type WatchStatusResponse struct {
 	RemovedSources []string `protobuf:"bytes,6,rep,name=removed_sources,json=removedSources,proto3" json:"removed_sources,omitempty"`
 	// Clusters that are gone.
 	RemovedClusters []*RemovedCluster `protobuf:"bytes,7,rep,name=removed_clusters,json=removedClusters,proto3" json:"removed_clusters,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The Omni that the clusters are in.
+	Omni          *Omni `protobuf:"bytes,8,opt,name=omni,proto3" json:"omni,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -444,7 +511,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[7]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -457,7 +524,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{7}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchStatusResponse) GetVersion() uint64 {
@@ -509,6 +576,13 @@ func (x *WatchStatusResponse) GetRemovedClusters() []*RemovedCluster {
 	return nil
 }
 
+func (x *WatchStatusResponse) GetOmni() *Omni {
+	if x != nil {
+		return x.Omni
+	}
+	return nil
+}
+
 // RemovedCluster names a cluster that is gone.
 type RemovedCluster struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -522,7 +596,7 @@ type RemovedCluster struct {
 
 func (x *RemovedCluster) Reset() {
 	*x = RemovedCluster{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +608,7 @@ func (x *RemovedCluster) String() string {
 func (*RemovedCluster) ProtoMessage() {}
 
 func (x *RemovedCluster) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[8]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +621,7 @@ func (x *RemovedCluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovedCluster.ProtoReflect.Descriptor instead.
 func (*RemovedCluster) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{8}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RemovedCluster) GetSource() string {
@@ -577,7 +651,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +663,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[9]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +676,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{9}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetPlanRequest) GetSource() string {
@@ -644,7 +718,7 @@ type GetPlanResponse struct {
 
 func (x *GetPlanResponse) Reset() {
 	*x = GetPlanResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +730,7 @@ func (x *GetPlanResponse) String() string {
 func (*GetPlanResponse) ProtoMessage() {}
 
 func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[10]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +743,7 @@ func (x *GetPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanResponse.ProtoReflect.Descriptor instead.
 func (*GetPlanResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{10}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetPlanResponse) GetCluster() *Cluster {
@@ -741,7 +815,7 @@ type PlanChange struct {
 
 func (x *PlanChange) Reset() {
 	*x = PlanChange{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +827,7 @@ func (x *PlanChange) String() string {
 func (*PlanChange) ProtoMessage() {}
 
 func (x *PlanChange) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[11]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +840,7 @@ func (x *PlanChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanChange.ProtoReflect.Descriptor instead.
 func (*PlanChange) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{11}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PlanChange) GetAction() string {
@@ -818,7 +892,7 @@ type Consequence struct {
 
 func (x *Consequence) Reset() {
 	*x = Consequence{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +904,7 @@ func (x *Consequence) String() string {
 func (*Consequence) ProtoMessage() {}
 
 func (x *Consequence) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[12]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +917,7 @@ func (x *Consequence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Consequence.ProtoReflect.Descriptor instead.
 func (*Consequence) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{12}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Consequence) GetSeverity() string {
@@ -875,7 +949,7 @@ type ListHistoryRequest struct {
 
 func (x *ListHistoryRequest) Reset() {
 	*x = ListHistoryRequest{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +961,7 @@ func (x *ListHistoryRequest) String() string {
 func (*ListHistoryRequest) ProtoMessage() {}
 
 func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[13]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +974,7 @@ func (x *ListHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryRequest.ProtoReflect.Descriptor instead.
 func (*ListHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{13}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListHistoryRequest) GetSource() string {
@@ -935,7 +1009,7 @@ type ListHistoryResponse struct {
 
 func (x *ListHistoryResponse) Reset() {
 	*x = ListHistoryResponse{}
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[14]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -947,7 +1021,7 @@ func (x *ListHistoryResponse) String() string {
 func (*ListHistoryResponse) ProtoMessage() {}
 
 func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_omnisyncd_v1_status_proto_msgTypes[14]
+	mi := &file_omnisyncd_v1_status_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -960,7 +1034,7 @@ func (x *ListHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHistoryResponse.ProtoReflect.Descriptor instead.
 func (*ListHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{14}
+	return file_omnisyncd_v1_status_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListHistoryResponse) GetEntries() []*HistoryEntry {
@@ -991,17 +1065,21 @@ const file_omnisyncd_v1_status_proto_rawDesc = "" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1d\n" +
 	"\acluster\x18\x02 \x01(\tH\x00R\acluster\x88\x01\x01B\n" +
 	"\n" +
-	"\b_cluster\"\x90\x01\n" +
+	"\b_cluster\"\xb8\x01\n" +
 	"\x14ListClustersResponse\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x121\n" +
 	"\bclusters\x18\x02 \x03(\v2\x15.omnisyncd.v1.ClusterR\bclusters\x12/\n" +
-	"\areplica\x18\x03 \x01(\v2\x15.omnisyncd.v1.ReplicaR\areplica\"e\n" +
+	"\areplica\x18\x03 \x01(\v2\x15.omnisyncd.v1.ReplicaR\areplica\x12&\n" +
+	"\x04omni\x18\x04 \x01(\v2\x12.omnisyncd.v1.OmniR\x04omni\"4\n" +
+	"\x04Omni\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
+	"\x04note\x18\x02 \x01(\tR\x04note\"e\n" +
 	"\aReplica\x12\x14\n" +
 	"\x05leads\x18\x01 \x01(\bR\x05leads\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x14\n" +
 	"\x05shard\x18\x03 \x01(\rR\x05shard\x12\x16\n" +
 	"\x06shards\x18\x04 \x01(\rR\x06shards\"\x14\n" +
-	"\x12WatchStatusRequest\"\xac\x02\n" +
+	"\x12WatchStatusRequest\"\xd4\x02\n" +
 	"\x13WatchStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12\x14\n" +
@@ -1009,7 +1087,8 @@ const file_omnisyncd_v1_status_proto_rawDesc = "" +
 	"\asources\x18\x04 \x03(\v2\x14.omnisyncd.v1.SourceR\asources\x121\n" +
 	"\bclusters\x18\x05 \x03(\v2\x15.omnisyncd.v1.ClusterR\bclusters\x12'\n" +
 	"\x0fremoved_sources\x18\x06 \x03(\tR\x0eremovedSources\x12G\n" +
-	"\x10removed_clusters\x18\a \x03(\v2\x1c.omnisyncd.v1.RemovedClusterR\x0fremovedClusters\"<\n" +
+	"\x10removed_clusters\x18\a \x03(\v2\x1c.omnisyncd.v1.RemovedClusterR\x0fremovedClusters\x12&\n" +
+	"\x04omni\x18\b \x01(\v2\x12.omnisyncd.v1.OmniR\x04omni\"<\n" +
 	"\x0eRemovedCluster\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"B\n" +
@@ -1059,60 +1138,63 @@ func file_omnisyncd_v1_status_proto_rawDescGZIP() []byte {
 	return file_omnisyncd_v1_status_proto_rawDescData
 }
 
-var file_omnisyncd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_omnisyncd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_omnisyncd_v1_status_proto_goTypes = []any{
 	(*ListSourcesRequest)(nil),   // 0: omnisyncd.v1.ListSourcesRequest
 	(*ListSourcesResponse)(nil),  // 1: omnisyncd.v1.ListSourcesResponse
 	(*SuspendedScope)(nil),       // 2: omnisyncd.v1.SuspendedScope
 	(*ListClustersRequest)(nil),  // 3: omnisyncd.v1.ListClustersRequest
 	(*ListClustersResponse)(nil), // 4: omnisyncd.v1.ListClustersResponse
-	(*Replica)(nil),              // 5: omnisyncd.v1.Replica
-	(*WatchStatusRequest)(nil),   // 6: omnisyncd.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),  // 7: omnisyncd.v1.WatchStatusResponse
-	(*RemovedCluster)(nil),       // 8: omnisyncd.v1.RemovedCluster
-	(*GetPlanRequest)(nil),       // 9: omnisyncd.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),      // 10: omnisyncd.v1.GetPlanResponse
-	(*PlanChange)(nil),           // 11: omnisyncd.v1.PlanChange
-	(*Consequence)(nil),          // 12: omnisyncd.v1.Consequence
-	(*ListHistoryRequest)(nil),   // 13: omnisyncd.v1.ListHistoryRequest
-	(*ListHistoryResponse)(nil),  // 14: omnisyncd.v1.ListHistoryResponse
-	(*Source)(nil),               // 15: omnisyncd.v1.Source
-	(*Suspension)(nil),           // 16: omnisyncd.v1.Suspension
-	(*Cluster)(nil),              // 17: omnisyncd.v1.Cluster
-	(*ResourceNote)(nil),         // 18: omnisyncd.v1.ResourceNote
-	(*HistoryEntry)(nil),         // 19: omnisyncd.v1.HistoryEntry
+	(*Omni)(nil),                 // 5: omnisyncd.v1.Omni
+	(*Replica)(nil),              // 6: omnisyncd.v1.Replica
+	(*WatchStatusRequest)(nil),   // 7: omnisyncd.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),  // 8: omnisyncd.v1.WatchStatusResponse
+	(*RemovedCluster)(nil),       // 9: omnisyncd.v1.RemovedCluster
+	(*GetPlanRequest)(nil),       // 10: omnisyncd.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),      // 11: omnisyncd.v1.GetPlanResponse
+	(*PlanChange)(nil),           // 12: omnisyncd.v1.PlanChange
+	(*Consequence)(nil),          // 13: omnisyncd.v1.Consequence
+	(*ListHistoryRequest)(nil),   // 14: omnisyncd.v1.ListHistoryRequest
+	(*ListHistoryResponse)(nil),  // 15: omnisyncd.v1.ListHistoryResponse
+	(*Source)(nil),               // 16: omnisyncd.v1.Source
+	(*Suspension)(nil),           // 17: omnisyncd.v1.Suspension
+	(*Cluster)(nil),              // 18: omnisyncd.v1.Cluster
+	(*ResourceNote)(nil),         // 19: omnisyncd.v1.ResourceNote
+	(*HistoryEntry)(nil),         // 20: omnisyncd.v1.HistoryEntry
 }
 var file_omnisyncd_v1_status_proto_depIdxs = []int32{
-	15, // 0: omnisyncd.v1.ListSourcesResponse.sources:type_name -> omnisyncd.v1.Source
+	16, // 0: omnisyncd.v1.ListSourcesResponse.sources:type_name -> omnisyncd.v1.Source
 	2,  // 1: omnisyncd.v1.ListSourcesResponse.suspended:type_name -> omnisyncd.v1.SuspendedScope
-	16, // 2: omnisyncd.v1.SuspendedScope.suspension:type_name -> omnisyncd.v1.Suspension
-	17, // 3: omnisyncd.v1.ListClustersResponse.clusters:type_name -> omnisyncd.v1.Cluster
-	5,  // 4: omnisyncd.v1.ListClustersResponse.replica:type_name -> omnisyncd.v1.Replica
-	15, // 5: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
-	17, // 6: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
-	8,  // 7: omnisyncd.v1.WatchStatusResponse.removed_clusters:type_name -> omnisyncd.v1.RemovedCluster
-	17, // 8: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
-	18, // 9: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
-	18, // 10: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
-	18, // 11: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
-	11, // 12: omnisyncd.v1.GetPlanResponse.changes:type_name -> omnisyncd.v1.PlanChange
-	12, // 13: omnisyncd.v1.GetPlanResponse.consequences:type_name -> omnisyncd.v1.Consequence
-	19, // 14: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
-	0,  // 15: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
-	3,  // 16: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
-	6,  // 17: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
-	9,  // 18: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
-	13, // 19: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
-	1,  // 20: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
-	4,  // 21: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
-	7,  // 22: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
-	10, // 23: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
-	14, // 24: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	17, // 2: omnisyncd.v1.SuspendedScope.suspension:type_name -> omnisyncd.v1.Suspension
+	18, // 3: omnisyncd.v1.ListClustersResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	6,  // 4: omnisyncd.v1.ListClustersResponse.replica:type_name -> omnisyncd.v1.Replica
+	5,  // 5: omnisyncd.v1.ListClustersResponse.omni:type_name -> omnisyncd.v1.Omni
+	16, // 6: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
+	18, // 7: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	9,  // 8: omnisyncd.v1.WatchStatusResponse.removed_clusters:type_name -> omnisyncd.v1.RemovedCluster
+	5,  // 9: omnisyncd.v1.WatchStatusResponse.omni:type_name -> omnisyncd.v1.Omni
+	18, // 10: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
+	19, // 11: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
+	19, // 12: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
+	19, // 13: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
+	12, // 14: omnisyncd.v1.GetPlanResponse.changes:type_name -> omnisyncd.v1.PlanChange
+	13, // 15: omnisyncd.v1.GetPlanResponse.consequences:type_name -> omnisyncd.v1.Consequence
+	20, // 16: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
+	0,  // 17: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
+	3,  // 18: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
+	7,  // 19: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
+	10, // 20: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
+	14, // 21: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
+	1,  // 22: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
+	4,  // 23: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
+	8,  // 24: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
+	11, // 25: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
+	15, // 26: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
+	22, // [22:27] is the sub-list for method output_type
+	17, // [17:22] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_omnisyncd_v1_status_proto_init() }
@@ -1129,7 +1211,7 @@ func file_omnisyncd_v1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_omnisyncd_v1_status_proto_rawDesc), len(file_omnisyncd_v1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

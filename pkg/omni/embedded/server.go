@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -47,6 +48,9 @@ type Config struct {
 	// HealthyMachines makes every machine that a template names exist, powered on. Without it such a machine is accepted, as in a
 	// real Omni, and its cluster waits for it in SCALING_UP.
 	HealthyMachines bool
+
+	// Version is the release that it says it is; [Version] if empty. Its behaviour stays that of [Version].
+	Version string
 
 	// Step is the time a controller takes for one step of a resource's life; 20ms if 0. A new cluster takes 13 steps to get all its
 	// finalizers, and some 8 to become ready.
@@ -105,7 +109,7 @@ func New(config Config) (*Server, error) {
 
 	ctx := context.Background()
 
-	if err = seed(ctx, s.st); err != nil {
+	if err = seed(ctx, s.st, cmp.Or(config.Version, Version)); err != nil {
 		return nil, err
 	}
 

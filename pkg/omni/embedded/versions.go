@@ -22,8 +22,8 @@ var (
 	newestKubernetes = map[uint64]uint64{11: 34, 12: 35, 13: 36} // minor of Talos → minor of Kubernetes
 )
 
-// omniVersion is the release whose behaviour this is.
-const omniVersion = "v1.9.3"
+// Version is the release whose behaviour this is.
+const Version = "v1.9.3"
 
 const officialExtensions = "siderolabs/"
 
@@ -34,13 +34,13 @@ var extensions = []string{
 }
 
 // seed fills the database with what an Omni knows from the start.
-func seed(ctx context.Context, st state.State) error {
+func seed(ctx context.Context, st state.State, release string) error {
 	if err := seedDefinitions(ctx, st); err != nil {
 		return err
 	}
 
 	version := system.NewSysVersion(system.SysVersionID)
-	version.TypedSpec().Value.BackendVersion = omniVersion
+	version.TypedSpec().Value.BackendVersion = release
 	version.TypedSpec().Value.InstanceName = instance
 
 	all := []resource.Resource{version}

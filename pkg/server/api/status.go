@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
+	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
@@ -60,7 +61,12 @@ func (s *statusService) ListClusters(ctx context.Context, req *connect.Request[v
 		return nil, err
 	}
 
-	return connect.NewResponse(&v1.ListClustersResponse{Ready: all.Ready, Clusters: clustersOf(found), Replica: s.replica()}), nil
+	return connect.NewResponse(&v1.ListClustersResponse{Ready: all.Ready, Clusters: clustersOf(found), Replica: s.replica(), Omni: omniOf(all.Server)}), nil
+}
+
+// omniOf says what people should know of the server.
+func omniOf(server omni.Server) *v1.Omni {
+	return &v1.Omni{Version: text(string(server)), Note: text(cmp.Or(server.Outdated(), server.Untested()))}
 }
 
 // replica says which of several replicas answers; nil for the only one.
@@ -100,20 +106,20 @@ func (s *statusService) WatchStatus(ctx context.Context, _ *connect.Request[v1.W
 	pause := time.NewTicker(watchEvery)
 	defer pause.Stop()
 
-	ready := false
+	ready, server := false, omni.Server("")
 
 	for version := uint64(0); ; {
 		changes, newer := s.Engine.Changes(version)
 		version = changes.Version
 		changes = shown.narrow(changes)
 
-		if !nothing(&changes) || changes.Ready != ready {
+		if !nothing(&changes) || changes.Ready != ready || changes.Server != server {
 			if err := stream.Send(changesOf(&changes)); err != nil {
 				return err
 			}
 		}
 
-		ready = changes.Ready
+		ready, server = changes.Ready, changes.Server
 
 		// First the pause: what changes meanwhile is one message.
 		if err := await(ctx, s.stopping, pause.C); err != nil {
@@ -166,7 +172,7 @@ func (s *statusService) awaitOrAsk(ctx context.Context, before auth.Sight, newer
 func changesOf(changes *sync.Changes) *v1.WatchStatusResponse {
 	res := &v1.WatchStatusResponse{
 		Version: changes.Version, All: changes.All, Ready: changes.Ready, Sources: sourcesOf(changes.Sources), Clusters: clustersOf(changes.Targets),
-		RemovedSources: changes.RemovedSources,
+		RemovedSources: changes.RemovedSources, Omni: omniOf(changes.Server),
 	}
 
 	for _, key := range changes.RemovedTargets {

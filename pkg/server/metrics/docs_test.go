@@ -87,7 +87,7 @@ func TestLint(t *testing.T) {
 func TestLabelNames(t *testing.T) {
 	_, text := everything(t)
 
-	known := strings.Fields("action class cluster code goversion health host kind le method procedure reason result shard shards source sync type version")
+	known := strings.Fields("action class cluster code goversion health host kind le method procedure reason result shard shards source sync tested type version")
 
 	for _, row := range rows(text) {
 		for _, name := range row.labels {

@@ -44,11 +44,14 @@ type snapshot struct {
 	err   error
 	age   time.Duration
 	stats []omni.KindStats
+
+	server omni.Server
 }
 
 func (s *snapshot) Err() error              { return s.err }
 func (s *snapshot) Age() time.Duration      { return s.age }
 func (s *snapshot) Stats() []omni.KindStats { return s.stats }
+func (s *snapshot) Server() omni.Server     { return s.server }
 
 // fleet returns a read model with that many clusters of one source.
 func fleet(clusters int) *engine {
@@ -68,7 +71,7 @@ func fleet(clusters int) *engine {
 }
 
 func current() *snapshot {
-	return &snapshot{stats: []omni.KindStats{{Kind: omni.Kind{Type: "Clusters.omni.sidero.dev"}, Resources: 3, Bootstraps: 1}}}
+	return &snapshot{server: "v1.9.3", stats: []omni.KindStats{{Kind: omni.Kind{Type: "Clusters.omni.sidero.dev"}, Resources: 3, Bootstraps: 1}}}
 }
 
 // get answers a request without a connection.

@@ -29,6 +29,7 @@ type Snapshot interface {
 	Err() error
 	Age() time.Duration
 	Stats() []omni.KindStats
+	Server() omni.Server
 }
 
 // state turns the read model into metrics when somebody scrapes.
@@ -65,6 +66,7 @@ var (
 	sourcePolled   = desc("source_last_poll_timestamp_seconds", "When the source last answered well, in seconds since 1970. A watched directory has none.", "source")
 	sourceProblems = desc("source_problems", "Problems in the files of the revision in force.", "source")
 
+	omniInfo          = desc("omni_info", "The version of Omni, and whether this omni-syncd was tested with that release, always 1.", "version", "tested")
 	snapshotReady     = desc("snapshot_ready", "Whether all of Omni was read and no watch has been down for long: without it nothing is applied.")
 	snapshotAge       = desc("snapshot_age_seconds", "How long the watch that has been down the longest is down; 0 while what is known of Omni is current.")
 	snapshotResources = desc("snapshot_resources", "Resources of Omni held in memory.", "type")
@@ -80,7 +82,7 @@ var (
 	stateDescs = []*prometheus.Desc{
 		leads, shardInfo,
 		clusterInfo, clusterCount, omitted, fleetInfo, pending, waiting, suspended, sourceUp, sourcePolled, sourceProblems,
-		snapshotReady, snapshotAge, snapshotResources, watchFailures, watchBootstraps, watchResumes, engineMoved,
+		omniInfo, snapshotReady, snapshotAge, snapshotResources, watchFailures, watchBootstraps, watchResumes, engineMoved,
 	}
 )
 
@@ -210,6 +212,10 @@ func collectCause(t *sync.TargetStatus, out chan<- prometheus.Metric) {
 }
 
 func (s *state) collectSnapshot(out chan<- prometheus.Metric) {
+	if server := s.snapshot.Server(); server != "" {
+		out <- gauge(omniInfo, 1, string(server), strconv.FormatBool(server.Untested() == "" && server.Outdated() == ""))
+	}
+
 	out <- gauge(snapshotReady, number(s.snapshot.Err() == nil))
 	out <- gauge(snapshotAge, s.snapshot.Age().Seconds())
 

@@ -34,7 +34,7 @@ func TestReadModel(t *testing.T) {
 		sync.TargetStatus{Key: sync.Key{Source: "lab", Target: "c"}, Sync: sync.Unknown, Health: "Lost"},
 		sync.TargetStatus{Key: sync.Key{Source: "lab", Target: "d"}, Sync: sync.OutOfSync, Cause: sync.CauseLeaving, Health: "Lost", Plan: &diff.Plan{Changes: []diff.Change{{Action: diff.Mark}}}})
 
-	s := &snapshot{err: errors.New("waiting"), age: 90 * time.Second, stats: []omni.KindStats{
+	s := &snapshot{err: errors.New("waiting"), age: 90 * time.Second, server: "v1.99.0", stats: []omni.KindStats{
 		{Kind: omni.Kind{Type: "Clusters.omni.sidero.dev"}, Resources: 3, Bootstraps: 1, Resumes: 4, Failures: 5},
 	}}
 
@@ -61,6 +61,7 @@ func TestReadModel(t *testing.T) {
 		`omni_syncd_source_up{source="late"} 0`,
 		`omni_syncd_source_problems{source="lab"} 2`,
 		`omni_syncd_source_last_poll_timestamp_seconds{source="fleet"} 1.7000000005e+09`,
+		`omni_syncd_omni_info{tested="false",version="v1.99.0"} 1`,
 		`omni_syncd_snapshot_ready 0`,
 		`omni_syncd_snapshot_age_seconds 90`,
 		`omni_syncd_snapshot_resources{type="Clusters.omni.sidero.dev"} 3`,

@@ -5,6 +5,9 @@
       "omni" (dict "endpoint" .Values.omni.endpoint "serviceAccountKeyFile" (printf "/etc/omni-syncd/omni/%s" .Values.omni.existingSecretKey))
       "stateDir" "/var/lib/omni-syncd"
       "metrics" (dict "listen" (printf ":%d" (int .Values.metrics.port))) }}
+{{- if ne .Values.omni.newer "apply" }}
+{{- $_ := set $owned.omni "newer" .Values.omni.newer }}
+{{- end }}
 {{- if or .Values.omni.ca.existingConfigMap .Values.omni.ca.existingSecret }}
 {{- $_ := set $owned.omni "caFile" (printf "/etc/omni-syncd/omni-ca/%s" .Values.omni.ca.key) }}
 {{- end }}

@@ -1,0 +1,88 @@
+package omni
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/blang/semver/v4"
+	"github.com/siderolabs/omni/client/pkg/omni/resources"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
+)
+
+// Tested is what this program was tried with in full, against real servers (`make e2e`).
+const (
+	OldestTested = "1.9"
+	NewestTested = "1.10"
+)
+
+// ServerKind is the kind that tells the server's version. Every service account may read it.
+var ServerKind = Kind{Namespace: resources.EphemeralNamespace, Type: system.SysVersionType}
+
+// Server is the version of an Omni, as it tells it; "" if that is not known. Omni sets it when it starts, so that a new one
+// is seen with the first watch after a reconnect.
+type Server string
+
+// Server returns the version of Omni, which is known as soon as the snapshot is ready, if that holds [ServerKind].
+func (s *Snapshot) Server() Server {
+	r, ok := s.Get(system.SysVersionType, system.SysVersionID)
+	if !ok {
+		return ""
+	}
+
+	version, ok := r.(*system.SysVersion)
+	if !ok || !versionText.MatchString(version.TypedSpec().Value.GetBackendVersion()) {
+		return ""
+	}
+
+	return Server(version.TypedSpec().Value.GetBackendVersion())
+}
+
+// versionText is what may be shown, and be a label of a metric: whoever answers may be anybody.
+var versionText = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$`)
+
+// AtLeast reports whether a server is of a minor release, like "1.10", or newer. A pre-release counts as what it leads to. A
+// version that cannot be read, that of a development build, is at least everything: it is taken for the newest.
+func (s Server) AtLeast(minor string) bool {
+	have, err := semver.ParseTolerant(string(s))
+	if err != nil {
+		return true
+	}
+
+	want, err := semver.ParseTolerant(minor)
+	if err != nil {
+		panic("not a release: " + minor)
+	}
+
+	have.Pre, have.Patch = nil, want.Patch
+
+	return have.GE(want)
+}
+
+// Untested says that a server is of a newer release than any that this program was tried with, for people; "" if it is not.
+func (s Server) Untested() string {
+	newest := semver.MustParse(NewestTested + ".0")
+	newest.Minor++
+
+	if !s.AtLeast(newest.String()) {
+		return ""
+	}
+
+	return fmt.Sprintf("Omni is %s, and this omni-syncd was tested with %s to %s", s, OldestTested, NewestTested)
+}
+
+// Outdated says that a server is older than what is supported, for people; "" if it is not.
+func (s Server) Outdated() string {
+	if s.AtLeast(OldestTested) {
+		return ""
+	}
+
+	return fmt.Sprintf("Omni is %s, and omni-syncd needs %s or newer", s, OldestTested)
+}
+
+func (s Server) String() string {
+	if s == "" {
+		return "of an unknown version"
+	}
+
+	return string(s)
+}
