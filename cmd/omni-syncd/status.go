@@ -115,9 +115,7 @@ func showClusters(cmd *cobra.Command, c *client, req *v1.ListClustersRequest, fo
 		fmt.Fprintln(cmd.ErrOrStderr(), "Omni was not read completely yet")
 	}
 
-	if note := clusters.Msg.GetOmni().GetNote(); note != "" {
-		fmt.Fprintln(cmd.ErrOrStderr(), printable(note))
-	}
+	writeOmni(cmd.ErrOrStderr(), clusters.Msg.GetOmni())
 
 	writeReplica(cmd.ErrOrStderr(), clusters.Msg.GetReplica())
 
@@ -170,6 +168,17 @@ func writeProblems(w io.Writer, src *v1.Source) {
 
 	if n := src.GetProblemsOmitted(); n > 0 {
 		fmt.Fprintf(w, "and %d more problems in source %s\n", n, src.GetName())
+	}
+}
+
+// writeOmni says what people should know of the server.
+func writeOmni(w io.Writer, o *v1.Omni) {
+	if o.GetAway() != "" {
+		fmt.Fprintf(w, "Omni has been away for %s: %s; this is how things were, and nothing is written until it is back\n", age(time.Since(o.GetAwaySinceTime().AsTime())), printable(o.GetAway()))
+	}
+
+	if o.GetNote() != "" {
+		fmt.Fprintln(w, printable(o.GetNote()))
 	}
 }
 

@@ -2,12 +2,16 @@ package omni
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // TestG2_AfterOutage has Omni come back with an older database and bookmarks that lead nowhere. Until all of it has been
@@ -188,4 +192,44 @@ func TestG8_Read(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An Omni that was away for a minute was told 26 times in the log, once for each kind, and not at all in the status.
+func TestAway(t *testing.T) {
+	seen, logs := observer.New(zapcore.InfoLevel)
+
+	inBubble(t, SnapshotConfig{Logger: zap.New(seen)}, func(b *bench) {
+		lost := time.Now().Truncate(time.Second)
+
+		b.set(func() { b.refuse = errAway })
+		b.breakStreams(errAway)
+		b.pass(awayAfter - time.Millisecond)
+
+		if away := b.snapshot.Away(); away != (Away{}) {
+			b.Errorf("a server that restarts is away: %+v", away)
+		}
+
+		b.pass(time.Minute)
+
+		if away := b.snapshot.Away(); !away.Since.Equal(lost) || away.Reason != "connection refused" {
+			b.Errorf("%+v", away)
+		}
+
+		b.set(func() { b.refuse = nil })
+		b.pass(time.Minute)
+
+		if away := b.snapshot.Away(); away != (Away{}) {
+			b.Errorf("it is back: %+v", away)
+		}
+
+		var told []string
+		for _, entry := range logs.All() {
+			told = append(told, entry.Message)
+		}
+
+		want := []string{"Omni cannot be followed; nothing is written until it is back", "Omni is followed again"}
+		if !slices.Equal(told, want) {
+			b.Errorf("the log says %q", told)
+		}
+	})
 }

@@ -117,8 +117,8 @@ func (s *Snapshot) reason() error {
 	}
 }
 
-// updateReady works out readiness and tells if it changed.
-func (s *Snapshot) updateReady() {
+// updateReady works out readiness, and tells the subscribers if it changed, or if they are to be told anyway.
+func (s *Snapshot) updateReady(tell bool) {
 	s.mu.Lock()
 
 	ready, now := true, time.Now()
@@ -135,7 +135,7 @@ func (s *Snapshot) updateReady() {
 	}
 	s.mu.Unlock()
 
-	if changed {
+	if changed || tell {
 		s.notify([]Change{{}})
 	}
 }
@@ -166,17 +166,14 @@ func (w *watcher) up(resumed bool) {
 
 	tell := s.heldBack && s.current()
 	s.heldBack = s.heldBack && !tell
+	tell = s.comeBack() || tell
 	held := len(s.index.types[w.kind.Type])
 	s.mu.Unlock()
 
-	s.updateReady()
-
-	if tell {
-		s.notify([]Change{{}})
-	}
+	s.updateReady(tell)
 
 	if wasLost {
-		s.cfg.Logger.Info("watching "+w.kind.Type+" again", zap.Bool("resumed", resumed), zap.Int("held", held))
+		s.cfg.Logger.Debug("watching "+w.kind.Type+" again", zap.Bool("resumed", resumed), zap.Int("held", held))
 	}
 }
 
@@ -191,6 +188,7 @@ func (w *watcher) down(err error) {
 		w.downSince = time.Now()
 	}
 
+	broke := err != nil && w.err == nil
 	if err != nil {
 		w.err = err
 		w.stats.Failures++
@@ -201,9 +199,13 @@ func (w *watcher) down(err error) {
 	}
 	s.mu.Unlock()
 
+	if broke {
+		time.AfterFunc(awayAfter, s.goAway)
+	}
+
 	if fresh && w.bootstrapped {
 		// Not stopped when the watch comes up: it only looks, and then there is nothing to see.
-		time.AfterFunc(s.cfg.StaleAfter, s.updateReady)
+		time.AfterFunc(s.cfg.StaleAfter, func() { s.updateReady(false) })
 	}
 }
 
@@ -213,7 +215,7 @@ func (w *watcher) stop() {
 	w.bootstrapped, w.err = false, errStopped
 	w.snapshot.mu.Unlock()
 
-	w.snapshot.updateReady()
+	w.snapshot.updateReady(false)
 }
 
 // outdated reports that the watch has been down for so long that its bookmark is worth nothing: within that time an older

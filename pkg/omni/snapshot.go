@@ -54,7 +54,8 @@ type Snapshot struct {
 	ready       bool
 	waiting     chan struct{} // closed and replaced when WaitReady should look again
 	back        chan struct{} // closed and replaced when a watch that was lost is followed again
-	heldBack    bool          // Current said no, and whoever asked is to be told
+	away        Away
+	heldBack    bool // Current said no, and whoever asked is to be told
 	subscribers map[int]func(Change)
 	subscribed  int
 }

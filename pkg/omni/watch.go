@@ -87,12 +87,7 @@ func (w *watcher) run(ctx context.Context) {
 		pause := pauseAfter(err, failures)
 
 		w.down(err)
-		log := w.snapshot.cfg.Logger.Warn
-		if failures > 0 {
-			log = w.snapshot.cfg.Logger.Debug // told once an outage
-		}
-
-		log("lost the watch on "+w.kind.Type,
+		w.snapshot.cfg.Logger.Debug("lost the watch on "+w.kind.Type,
 			zap.String("reason", Message(err)), zap.Int("failures", failures+1), zap.Duration("retry", pause))
 
 		back := w.others()

@@ -14,6 +14,7 @@ import (
 type board struct {
 	mu      sync.Mutex
 	ready   bool
+	away    omni.Away
 	server  omni.Server
 	sources map[string]sourceRecord
 	targets map[Key]record
@@ -71,7 +72,7 @@ func (b *board) read(since uint64) (Changes, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	changes := Changes{Version: b.version, Ready: b.ready, Server: b.server, All: since == 0 || since < b.forgotten || since > b.version}
+	changes := Changes{Version: b.version, Ready: b.ready, Away: b.away, Server: b.server, All: since == 0 || since < b.forgotten || since > b.version}
 	if changes.All {
 		since = 0
 	}
@@ -130,11 +131,11 @@ func (b *board) bury(key Key, source bool) {
 	}
 }
 
-func (b *board) setReady(ready bool) {
+func (b *board) setReady(ready bool, away omni.Away) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	b.ready = ready
+	b.ready, b.away = ready, away
 	b.changed()
 }
 

@@ -17,6 +17,8 @@ type RetryError struct {
 	Expected bool
 	// Remedy is set if Omni denied it for who asks: what people can do about that. It heals when they do.
 	Remedy string
+	// said is what Omni said, whatever it was about; "" if it was not Omni.
+	said string
 }
 
 func (e *RetryError) Error() string { return e.Err.Error() }
@@ -56,14 +58,14 @@ func classified(err error, verb, resource string) error {
 	}
 
 	if omni.Denied(err) {
-		return &RetryError{Err: fmt.Errorf("this service account may not %s %s: %s; %s", verb, resource, said, omni.Remedy(err)), Remedy: omni.Remedy(err)}
+		return &RetryError{Err: fmt.Errorf("this service account may not %s %s: %s; %s", verb, resource, said, omni.Remedy(err)), Remedy: omni.Remedy(err), said: said}
 	}
 
 	if omni.Conflict(err) {
-		return &RetryError{Err: fmt.Errorf("%s %s: somebody else changed it meanwhile: %s", verb, resource, said)}
+		return &RetryError{Err: fmt.Errorf("%s %s: somebody else changed it meanwhile: %s", verb, resource, said), said: said}
 	}
 
-	return &RetryError{Err: fmt.Errorf("%s %s: %s", verb, resource, said)}
+	return &RetryError{Err: fmt.Errorf("%s %s: %s", verb, resource, said), said: said}
 }
 
 // joined makes one error of those of a phase. One that time heals decides, since the
@@ -88,8 +90,48 @@ func joined(errs []error) error {
 	}
 
 	if retried {
-		return &RetryError{Err: errors.Join(errs...), Expected: expected, Remedy: remedy}
+		return &RetryError{Err: errors.Join(folded(errs)...), Expected: expected, Remedy: remedy}
 	}
 
 	return &StalledError{errors.Join(errs...)}
+}
+
+// folded keeps one of those errors that say the same of many resources: of an Omni that is away all writes of a phase say it.
+func folded(errs []error) []error {
+	var kept []error
+
+	more := map[string]int{}
+	saidBefore := func(err error) (said string, seen bool) {
+		var retry *RetryError
+		if !errors.As(err, &retry) || retry.said == "" {
+			return "", false
+		}
+
+		_, seen = more[retry.said]
+
+		return retry.said, seen
+	}
+
+	for _, err := range errs {
+		said, seen := saidBefore(err)
+		if seen {
+			more[said]++
+
+			continue
+		}
+
+		if said != "" {
+			more[said] = 0
+		}
+
+		kept = append(kept, err)
+	}
+
+	for i, err := range kept {
+		if said, _ := saidBefore(err); more[said] > 0 {
+			kept[i] = fmt.Errorf("%w (and %d more like it)", err, more[said])
+		}
+	}
+
+	return kept
 }

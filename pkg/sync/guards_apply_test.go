@@ -155,6 +155,21 @@ func TestJoined(t *testing.T) {
 	}
 }
 
+// An Omni that went away was told 38 times in one cell of `status`.
+func TestJoinedSaysItOnce(t *testing.T) {
+	away := func(resource string) error {
+		return classified(status.Error(codes.Unavailable, "connection refused"), "create", resource)
+	}
+	errs := []error{away("ConfigPatch a"), away("ConfigPatch b"), &StalledError{errors.New("no")}, classified(status.Error(codes.Internal, "no space left"), "create", "ConfigPatch c"), away("ConfigPatch d")}
+
+	const want = "create ConfigPatch a: connection refused (and 2 more like it)\nno\ncreate ConfigPatch c: no space left"
+
+	var retry *RetryError
+	if err := joined(errs); err.Error() != want || !errors.As(err, &retry) {
+		t.Errorf("%v, want %q", err, want)
+	}
+}
+
 // G12: an entry of the history holds so many operations, and counts the rest.
 func TestG12_JournalEntry(t *testing.T) {
 	var entries recorder

@@ -219,7 +219,7 @@ func (e *Engine) notice(change omni.Change) {
 			e.queueSource(src)
 		}
 
-		e.board.setReady(e.Snapshot.Err() == nil)
+		e.board.setReady(e.Snapshot.Err() == nil, e.Snapshot.Away())
 		e.serverKnown()
 
 		return

@@ -33,6 +33,8 @@ const (
 type Status struct {
 	// Ready says that Omni has been read completely, so that what left Git is known.
 	Ready bool
+	// Away says since when Omni has not been followed; the zero value if it is.
+	Away omni.Away
 	// Server is the version of Omni.
 	Server omni.Server
 	// Sources and Targets are sorted by name.
@@ -143,6 +145,7 @@ type Changes struct {
 	// reader lagged so far behind that it is to begin anew.
 	All    bool
 	Ready  bool
+	Away   omni.Away
 	Server omni.Server
 	// Sources and Targets are sorted by name.
 	Sources []SourceStatus
@@ -177,7 +180,7 @@ func (e *Engine) Changes(since uint64) (Changes, <-chan struct{}) {
 func (e *Engine) Status() (Status, <-chan struct{}) {
 	all, newer := e.Changes(0)
 
-	return Status{Ready: all.Ready, Server: all.Server, Sources: all.Sources, Targets: all.Targets}, newer
+	return Status{Ready: all.Ready, Away: all.Away, Server: all.Server, Sources: all.Sources, Targets: all.Targets}, newer
 }
 
 // WaitStatus calls observe with the current and every newer status until it returns

@@ -9,6 +9,7 @@ package omnisyncdv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -313,7 +314,12 @@ type Omni struct {
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// What people should know of that version: that it is newer than what this omni-syncd was
 	// tested with, or older than what it supports; "" if nothing.
-	Note          string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	// Why it cannot be followed now; "" if it is. What is told of clusters is from before, and
+	// nothing is written until it is back.
+	Away string `protobuf:"bytes,3,opt,name=away,proto3" json:"away,omitempty"`
+	// Since when; unset if it is followed.
+	AwaySinceTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=away_since_time,json=awaySinceTime,proto3" json:"away_since_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -360,6 +366,20 @@ func (x *Omni) GetNote() string {
 		return x.Note
 	}
 	return ""
+}
+
+func (x *Omni) GetAway() string {
+	if x != nil {
+		return x.Away
+	}
+	return ""
+}
+
+func (x *Omni) GetAwaySinceTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AwaySinceTime
+	}
+	return nil
 }
 
 // Replica is one of several daemons that follow the same sources.
@@ -1048,7 +1068,7 @@ var File_omnisyncd_v1_status_proto protoreflect.FileDescriptor
 
 const file_omnisyncd_v1_status_proto_rawDesc = "" +
 	"\n" +
-	"\x19omnisyncd/v1/status.proto\x12\fomnisyncd.v1\x1a\x18omnisyncd/v1/types.proto\"\x14\n" +
+	"\x19omnisyncd/v1/status.proto\x12\fomnisyncd.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18omnisyncd/v1/types.proto\"\x14\n" +
 	"\x12ListSourcesRequest\"\x81\x01\n" +
 	"\x13ListSourcesResponse\x12.\n" +
 	"\asources\x18\x01 \x03(\v2\x14.omnisyncd.v1.SourceR\asources\x12:\n" +
@@ -1070,10 +1090,12 @@ const file_omnisyncd_v1_status_proto_rawDesc = "" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x121\n" +
 	"\bclusters\x18\x02 \x03(\v2\x15.omnisyncd.v1.ClusterR\bclusters\x12/\n" +
 	"\areplica\x18\x03 \x01(\v2\x15.omnisyncd.v1.ReplicaR\areplica\x12&\n" +
-	"\x04omni\x18\x04 \x01(\v2\x12.omnisyncd.v1.OmniR\x04omni\"4\n" +
+	"\x04omni\x18\x04 \x01(\v2\x12.omnisyncd.v1.OmniR\x04omni\"\x8c\x01\n" +
 	"\x04Omni\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
-	"\x04note\x18\x02 \x01(\tR\x04note\"e\n" +
+	"\x04note\x18\x02 \x01(\tR\x04note\x12\x12\n" +
+	"\x04away\x18\x03 \x01(\tR\x04away\x12B\n" +
+	"\x0faway_since_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\rawaySinceTime\"e\n" +
 	"\aReplica\x12\x14\n" +
 	"\x05leads\x18\x01 \x01(\bR\x05leads\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x14\n" +
@@ -1140,27 +1162,28 @@ func file_omnisyncd_v1_status_proto_rawDescGZIP() []byte {
 
 var file_omnisyncd_v1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_omnisyncd_v1_status_proto_goTypes = []any{
-	(*ListSourcesRequest)(nil),   // 0: omnisyncd.v1.ListSourcesRequest
-	(*ListSourcesResponse)(nil),  // 1: omnisyncd.v1.ListSourcesResponse
-	(*SuspendedScope)(nil),       // 2: omnisyncd.v1.SuspendedScope
-	(*ListClustersRequest)(nil),  // 3: omnisyncd.v1.ListClustersRequest
-	(*ListClustersResponse)(nil), // 4: omnisyncd.v1.ListClustersResponse
-	(*Omni)(nil),                 // 5: omnisyncd.v1.Omni
-	(*Replica)(nil),              // 6: omnisyncd.v1.Replica
-	(*WatchStatusRequest)(nil),   // 7: omnisyncd.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),  // 8: omnisyncd.v1.WatchStatusResponse
-	(*RemovedCluster)(nil),       // 9: omnisyncd.v1.RemovedCluster
-	(*GetPlanRequest)(nil),       // 10: omnisyncd.v1.GetPlanRequest
-	(*GetPlanResponse)(nil),      // 11: omnisyncd.v1.GetPlanResponse
-	(*PlanChange)(nil),           // 12: omnisyncd.v1.PlanChange
-	(*Consequence)(nil),          // 13: omnisyncd.v1.Consequence
-	(*ListHistoryRequest)(nil),   // 14: omnisyncd.v1.ListHistoryRequest
-	(*ListHistoryResponse)(nil),  // 15: omnisyncd.v1.ListHistoryResponse
-	(*Source)(nil),               // 16: omnisyncd.v1.Source
-	(*Suspension)(nil),           // 17: omnisyncd.v1.Suspension
-	(*Cluster)(nil),              // 18: omnisyncd.v1.Cluster
-	(*ResourceNote)(nil),         // 19: omnisyncd.v1.ResourceNote
-	(*HistoryEntry)(nil),         // 20: omnisyncd.v1.HistoryEntry
+	(*ListSourcesRequest)(nil),    // 0: omnisyncd.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),   // 1: omnisyncd.v1.ListSourcesResponse
+	(*SuspendedScope)(nil),        // 2: omnisyncd.v1.SuspendedScope
+	(*ListClustersRequest)(nil),   // 3: omnisyncd.v1.ListClustersRequest
+	(*ListClustersResponse)(nil),  // 4: omnisyncd.v1.ListClustersResponse
+	(*Omni)(nil),                  // 5: omnisyncd.v1.Omni
+	(*Replica)(nil),               // 6: omnisyncd.v1.Replica
+	(*WatchStatusRequest)(nil),    // 7: omnisyncd.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),   // 8: omnisyncd.v1.WatchStatusResponse
+	(*RemovedCluster)(nil),        // 9: omnisyncd.v1.RemovedCluster
+	(*GetPlanRequest)(nil),        // 10: omnisyncd.v1.GetPlanRequest
+	(*GetPlanResponse)(nil),       // 11: omnisyncd.v1.GetPlanResponse
+	(*PlanChange)(nil),            // 12: omnisyncd.v1.PlanChange
+	(*Consequence)(nil),           // 13: omnisyncd.v1.Consequence
+	(*ListHistoryRequest)(nil),    // 14: omnisyncd.v1.ListHistoryRequest
+	(*ListHistoryResponse)(nil),   // 15: omnisyncd.v1.ListHistoryResponse
+	(*Source)(nil),                // 16: omnisyncd.v1.Source
+	(*Suspension)(nil),            // 17: omnisyncd.v1.Suspension
+	(*Cluster)(nil),               // 18: omnisyncd.v1.Cluster
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*ResourceNote)(nil),          // 20: omnisyncd.v1.ResourceNote
+	(*HistoryEntry)(nil),          // 21: omnisyncd.v1.HistoryEntry
 }
 var file_omnisyncd_v1_status_proto_depIdxs = []int32{
 	16, // 0: omnisyncd.v1.ListSourcesResponse.sources:type_name -> omnisyncd.v1.Source
@@ -1169,32 +1192,33 @@ var file_omnisyncd_v1_status_proto_depIdxs = []int32{
 	18, // 3: omnisyncd.v1.ListClustersResponse.clusters:type_name -> omnisyncd.v1.Cluster
 	6,  // 4: omnisyncd.v1.ListClustersResponse.replica:type_name -> omnisyncd.v1.Replica
 	5,  // 5: omnisyncd.v1.ListClustersResponse.omni:type_name -> omnisyncd.v1.Omni
-	16, // 6: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
-	18, // 7: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
-	9,  // 8: omnisyncd.v1.WatchStatusResponse.removed_clusters:type_name -> omnisyncd.v1.RemovedCluster
-	5,  // 9: omnisyncd.v1.WatchStatusResponse.omni:type_name -> omnisyncd.v1.Omni
-	18, // 10: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
-	19, // 11: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
-	19, // 12: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
-	19, // 13: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
-	12, // 14: omnisyncd.v1.GetPlanResponse.changes:type_name -> omnisyncd.v1.PlanChange
-	13, // 15: omnisyncd.v1.GetPlanResponse.consequences:type_name -> omnisyncd.v1.Consequence
-	20, // 16: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
-	0,  // 17: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
-	3,  // 18: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
-	7,  // 19: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
-	10, // 20: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
-	14, // 21: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
-	1,  // 22: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
-	4,  // 23: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
-	8,  // 24: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
-	11, // 25: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
-	15, // 26: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
-	22, // [22:27] is the sub-list for method output_type
-	17, // [17:22] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	19, // 6: omnisyncd.v1.Omni.away_since_time:type_name -> google.protobuf.Timestamp
+	16, // 7: omnisyncd.v1.WatchStatusResponse.sources:type_name -> omnisyncd.v1.Source
+	18, // 8: omnisyncd.v1.WatchStatusResponse.clusters:type_name -> omnisyncd.v1.Cluster
+	9,  // 9: omnisyncd.v1.WatchStatusResponse.removed_clusters:type_name -> omnisyncd.v1.RemovedCluster
+	5,  // 10: omnisyncd.v1.WatchStatusResponse.omni:type_name -> omnisyncd.v1.Omni
+	18, // 11: omnisyncd.v1.GetPlanResponse.cluster:type_name -> omnisyncd.v1.Cluster
+	20, // 12: omnisyncd.v1.GetPlanResponse.waiting:type_name -> omnisyncd.v1.ResourceNote
+	20, // 13: omnisyncd.v1.GetPlanResponse.conflicts:type_name -> omnisyncd.v1.ResourceNote
+	20, // 14: omnisyncd.v1.GetPlanResponse.foreign:type_name -> omnisyncd.v1.ResourceNote
+	12, // 15: omnisyncd.v1.GetPlanResponse.changes:type_name -> omnisyncd.v1.PlanChange
+	13, // 16: omnisyncd.v1.GetPlanResponse.consequences:type_name -> omnisyncd.v1.Consequence
+	21, // 17: omnisyncd.v1.ListHistoryResponse.entries:type_name -> omnisyncd.v1.HistoryEntry
+	0,  // 18: omnisyncd.v1.StatusService.ListSources:input_type -> omnisyncd.v1.ListSourcesRequest
+	3,  // 19: omnisyncd.v1.StatusService.ListClusters:input_type -> omnisyncd.v1.ListClustersRequest
+	7,  // 20: omnisyncd.v1.StatusService.WatchStatus:input_type -> omnisyncd.v1.WatchStatusRequest
+	10, // 21: omnisyncd.v1.StatusService.GetPlan:input_type -> omnisyncd.v1.GetPlanRequest
+	14, // 22: omnisyncd.v1.StatusService.ListHistory:input_type -> omnisyncd.v1.ListHistoryRequest
+	1,  // 23: omnisyncd.v1.StatusService.ListSources:output_type -> omnisyncd.v1.ListSourcesResponse
+	4,  // 24: omnisyncd.v1.StatusService.ListClusters:output_type -> omnisyncd.v1.ListClustersResponse
+	8,  // 25: omnisyncd.v1.StatusService.WatchStatus:output_type -> omnisyncd.v1.WatchStatusResponse
+	11, // 26: omnisyncd.v1.StatusService.GetPlan:output_type -> omnisyncd.v1.GetPlanResponse
+	15, // 27: omnisyncd.v1.StatusService.ListHistory:output_type -> omnisyncd.v1.ListHistoryResponse
+	23, // [23:28] is the sub-list for method output_type
+	18, // [18:23] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_omnisyncd_v1_status_proto_init() }

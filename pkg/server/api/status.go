@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
@@ -61,12 +62,18 @@ func (s *statusService) ListClusters(ctx context.Context, req *connect.Request[v
 		return nil, err
 	}
 
-	return connect.NewResponse(&v1.ListClustersResponse{Ready: all.Ready, Clusters: clustersOf(found), Replica: s.replica(), Omni: omniOf(all.Server)}), nil
+	return connect.NewResponse(&v1.ListClustersResponse{Ready: all.Ready, Clusters: clustersOf(found), Replica: s.replica(), Omni: omniOf(all.Server, all.Away)}), nil
 }
 
 // omniOf says what people should know of the server.
-func omniOf(server omni.Server) *v1.Omni {
-	return &v1.Omni{Version: text(string(server)), Note: text(cmp.Or(server.Outdated(), server.Untested()))}
+func omniOf(server omni.Server, away omni.Away) *v1.Omni {
+	o := &v1.Omni{Version: text(string(server)), Note: text(cmp.Or(server.Outdated(), server.Untested()))}
+
+	if away != (omni.Away{}) {
+		o.Away, o.AwaySinceTime = text(away.Reason), timestamppb.New(away.Since)
+	}
+
+	return o
 }
 
 // replica says which of several replicas answers; nil for the only one.
@@ -106,20 +113,20 @@ func (s *statusService) WatchStatus(ctx context.Context, _ *connect.Request[v1.W
 	pause := time.NewTicker(watchEvery)
 	defer pause.Stop()
 
-	ready, server := false, omni.Server("")
+	ready, server, away := false, omni.Server(""), omni.Away{}
 
 	for version := uint64(0); ; {
 		changes, newer := s.Engine.Changes(version)
 		version = changes.Version
 		changes = shown.narrow(changes)
 
-		if !nothing(&changes) || changes.Ready != ready || changes.Server != server {
+		if !nothing(&changes) || changes.Ready != ready || changes.Server != server || changes.Away != away {
 			if err := stream.Send(changesOf(&changes)); err != nil {
 				return err
 			}
 		}
 
-		ready, server = changes.Ready, changes.Server
+		ready, server, away = changes.Ready, changes.Server, changes.Away
 
 		// First the pause: what changes meanwhile is one message.
 		if err := await(ctx, s.stopping, pause.C); err != nil {
@@ -172,7 +179,7 @@ func (s *statusService) awaitOrAsk(ctx context.Context, before auth.Sight, newer
 func changesOf(changes *sync.Changes) *v1.WatchStatusResponse {
 	res := &v1.WatchStatusResponse{
 		Version: changes.Version, All: changes.All, Ready: changes.Ready, Sources: sourcesOf(changes.Sources), Clusters: clustersOf(changes.Targets),
-		RemovedSources: changes.RemovedSources, Omni: omniOf(changes.Server),
+		RemovedSources: changes.RemovedSources, Omni: omniOf(changes.Server, changes.Away),
 	}
 
 	for _, key := range changes.RemovedTargets {
