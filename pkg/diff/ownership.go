@@ -150,6 +150,11 @@ func merge(to *resource.Metadata, live resource.Resource, fleet bool) {
 	unlock := hasAnnotation(live, MarkLocked) && !locked
 
 	to.Annotations().Do(func(annotations kvutils.TempKV) {
+		// What somebody else locked stays locked when Git says so for a while, and then no more.
+		if hasAnnotation(live, omni.MachineLocked) && !hasAnnotation(live, MarkLocked) {
+			annotations.Delete(MarkLocked)
+		}
+
 		keepMissing(annotations, from.Annotations().Raw(), func(key string) bool {
 			switch {
 			case key == MarkConfirmed: // of a guard; used up once nothing is left to do

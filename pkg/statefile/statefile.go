@@ -26,6 +26,11 @@ var ErrNotRegular = errors.New("it is not a regular file")
 func Open(path string, flag int) (*os.File, error) {
 	info, err := os.Stat(path)
 
+	// A link to what is not there is no file that was never written.
+	if _, there := os.Lstat(path); errors.Is(err, fs.ErrNotExist) && there == nil {
+		return nil, fmt.Errorf("%s: a link that leads nowhere: %w", path, ErrNotRegular)
+	}
+
 	switch {
 	case err != nil:
 		return nil, err

@@ -103,8 +103,6 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 
 		return &StalledError{fmt.Errorf("%s%s is not ours: %s%s", where, diff.Name(conflict.Resource), conflict.Reason, andMore(len(plan.Conflicts)))}
 	case len(plan.Changes) == 0 && !leaves(plan):
-		e.board.guards(t.Key, "", disturbances{})
-
 		return nil
 	}
 

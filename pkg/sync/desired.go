@@ -151,7 +151,9 @@ type target struct {
 	// fates are what was decided in this pass about what left Git, and countdown is for the first of it that goes.
 	fates     map[ref]diff.Fate
 	countdown Countdown
-	live      []resource.Resource
+	// guarded says that the pass came as far as the guards, whose time begins again if not.
+	guarded bool
+	live    []resource.Resource
 	// looked is what the first look of the pass that went wrong found (Engine.look).
 	looked error
 }

@@ -61,3 +61,26 @@ func TestG8_MachineLockedByPersonLeavesWhenUnlocked(t *testing.T) {
 	within(t, d, "the unlocked machine leaves", func(s sync.Status) bool { return s.Settled() && s.Synced() })
 	expect(t, "machines", []string{machine(1), machine(2)}, live(t, o, omnires.MachineSetNodeType))
 }
+
+// G8: a commit that locked a machine which a person had locked, and a second one that took that back, unlocked it: the
+// lock was taken for Git's.
+func TestG8_LockOfAPersonIsNotGits(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{})
+	d := daemon.Start(t, o, noRelist)
+	d.Apply(t, withWorkers(nil, 2, 3))
+
+	node := omnires.NewMachineSetNode(machine(3), omnires.NewMachineSet("a-workers")).Metadata()
+	edit(t, o, node, func(r resource.Resource) { r.Metadata().Annotations().Set(omnires.MachineLocked, "") })
+
+	d.Apply(t, withWorkers(map[int]bool{3: true}, 2, 3))
+	d.Apply(t, withWorkers(nil, 2, 3))
+
+	r, err := o.State().Get(t.Context(), node)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if _, locked := r.Metadata().Annotations().Get(omnires.MachineLocked); !locked {
+		t.Error("a person's lock was taken away")
+	}
+}

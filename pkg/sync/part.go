@@ -34,6 +34,10 @@ func (e *Engine) reaches(r resource.Resource) []reach {
 		all = append(all, reach{cluster, true})
 	}
 
+	if r.Metadata().Type() == omni.EtcdManualBackupType { // its ID is that of a cluster
+		all = append(all, reach{r.Metadata().ID(), true})
+	}
+
 	of := func(typ resource.Type, id resource.ID, part bool) {
 		if member, ok := e.Snapshot.Get(typ, id); ok && clusterLabel(member) != "" {
 			all = append(all, reach{clusterLabel(member), part})

@@ -17,25 +17,24 @@ import (
 // a confirmation. Both confirmations are bound to exactly what goes.
 func (e *Engine) protect(t *target, plan *diff.Plan) (reason string, cause Cause) {
 	if plan.Removed || t.Target == "" {
-		e.board.guards(t.Key, "", disturbances{})
-
 		return "", "" // what goes as a whole is guarded as such
 	}
 
 	controlPlane := leavingMembers(plan, t.live)
 	lost := controlPlane.planned > 0 && controlPlane.losesQuorum()
-	going := e.goingSlowly(t, plan)
+	going, machines := e.goingSlowly(t, plan)
 
 	digest := ""
 
 	switch {
 	case lost:
-		digest = digestOf("cluster "+t.Target, slices.Concat(controlPlane.names, going))
+		digest = digestOf("cluster "+t.Target, slices.Concat(controlPlane.names, going, machines))
 	case len(going) > 0:
-		digest = digestOf("cluster "+t.Target, going)
+		digest = digestOf("cluster "+t.Target, slices.Concat(going, machines))
 	}
 
 	since := e.board.guards(t.Key, digest, e.disturbances())
+	t.guarded = true
 	confirmed := digest != "" && e.guardConfirmed(t, digest)
 
 	switch left := t.src.DeleteAfter - time.Since(since); {
@@ -61,9 +60,9 @@ func (e *Engine) protect(t *target, plan *diff.Plan) (reason string, cause Cause
 	}
 }
 
-// goingSlowly names what a plan takes out of a cluster that is more than a change of every day.
-func (e *Engine) goingSlowly(t *target, plan *diff.Plan) []string {
-	var going []string
+// goingSlowly names what a plan takes out of a cluster that is more than a change of every day, and, if there are that
+// many, the machines: others in their place are something else.
+func (e *Engine) goingSlowly(t *target, plan *diff.Plan) (going, machines []string) {
 
 	for i := range plan.Changes {
 		change := &plan.Changes[i]
@@ -76,11 +75,62 @@ func (e *Engine) goingSlowly(t *target, plan *diff.Plan) []string {
 		}
 	}
 
-	if n := machinesLeaving(plan, t.live); t.src.MaxDeleteMachines > 0 && n > t.src.MaxDeleteMachines {
-		going = append(going, fmt.Sprintf("%d machines (maxDeleteMachines allows %d at once)", n, t.src.MaxDeleteMachines))
+	// What left lately counts, or it would be taken away in small steps.
+	n, machines := machinesLeaving(plan, t.live)
+	lately := e.board.machinesTaken(t.Key, e.DeleteWindow)
+
+	switch limit := t.src.MaxDeleteMachines; {
+	case limit <= 0 || n == 0 || n+lately <= limit:
+		return going, nil
+	case lately > 0:
+		return append(going, fmt.Sprintf("%d machines (%d left within %s, maxDeleteMachines allows %d)", n, lately, shortDuration(e.DeleteWindow), limit)), machines
+	default:
+		return append(going, fmt.Sprintf("%d machines (maxDeleteMachines allows %d at once)", n, limit)), machines
+	}
+}
+
+// takes returns how many machines a change that was written takes out of a cluster that stays.
+func takes(change *diff.Change) int {
+	switch {
+	case change.Action == diff.Destroy && change.Metadata().Type() == omni.MachineSetNodeType && change.Old.Metadata().Phase() == resource.PhaseRunning:
+		return 1
+	case change.Action == diff.Update && change.Metadata().Type() == omni.MachineSetType:
+		before, after := classSize(change.Old), classSize(change.New)
+		if before > 0 && after >= 0 {
+			return max(before-after, 0)
+		}
 	}
 
-	return going
+	return 0
+}
+
+// classSize returns how many machines of a class a machine set has by what it says; -1 if it says no number.
+func classSize(r resource.Resource) int {
+	set, ok := r.(*omni.MachineSet)
+	if !ok || !limited(allocation(set)) {
+		return -1
+	}
+
+	return int(allocation(set).GetMachineCount())
+}
+
+// took notes that so many machines leave a cluster from now on.
+func (b *board) took(key Key, machines int) {
+	if machines > 0 {
+		b.update(key, func(r *record) {
+			r.taken = append(r.taken, slices.Repeat([]time.Time{time.Now()}, machines)...)
+		})
+	}
+}
+
+// machinesTaken counts the machines that left a cluster lately.
+func (b *board) machinesTaken(key Key, window time.Duration) (n int) {
+	b.update(key, func(r *record) {
+		r.taken = slices.DeleteFunc(r.taken, func(at time.Time) bool { return time.Since(at) >= window })
+		n = len(r.taken)
+	})
+
+	return n
 }
 
 // takesAway reports whether changes may take machines out of a cluster. What comes before such a phase is not held up.

@@ -75,6 +75,10 @@ func (e *Engine) process(ctx context.Context, key Key, reconcile func(*target) e
 
 	e.Meter.Reconciled(key, resultOf(err), time.Since(began))
 
+	if !t.guarded {
+		e.board.guards(key, "", disturbances{})
+	}
+
 	var (
 		retry    *RetryError
 		stalled  *StalledError

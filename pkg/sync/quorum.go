@@ -46,17 +46,22 @@ func leavingMembers(plan *diff.Plan, live []resource.Resource) departure {
 	return all
 }
 
-// machinesLeaving counts the machines that leave a cluster by a plan, control plane and workers
+// machinesLeaving counts and names the machines that leave a cluster by a plan, control plane and workers
 // together. All machines of a cluster that is destroyed do. What is being torn down already does
 // not count.
-func machinesLeaving(plan *diff.Plan, live []resource.Resource) int {
-	n := 0
-
+func machinesLeaving(plan *diff.Plan, live []resource.Resource) (n int, names []string) {
 	for _, m := range memberships(plan, live) {
-		n += m.departure().planned
+		d := m.departure()
+		n += d.planned
+
+		for _, name := range d.names {
+			if !slices.Contains(m.going, name) {
+				names = append(names, name)
+			}
+		}
 	}
 
-	return n
+	return n, names
 }
 
 // losesQuorum reports whether etcd loses its quorum, which is n/2+1 of n members, if so many leave

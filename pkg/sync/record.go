@@ -48,6 +48,8 @@ type record struct {
 	guard     string
 	guarded   time.Time
 	guardedAt disturbances
+	// taken is when machines of the cluster left that stays, one each, within DeleteWindow.
+	taken []time.Time
 	// warned is set once people were told that a teardown takes long.
 	warned bool
 	// follows is set while the target is Synced, at rest and at the head of its source: it is

@@ -96,6 +96,7 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	}
 
 	e.board.progress(t.Key)
+	e.board.took(t.Key, takes(change))
 	e.wasAllowed(t.Key)
 
 	if change.Action == diff.Mark {
