@@ -4,12 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 
+	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/format/gitignore"
 	"github.com/go-git/go-git/v5/plumbing/object"
+	"github.com/go-git/go-git/v5/storage/filesystem"
 )
 
 // Checkout is the working tree of a repository that a directory lies in.
@@ -68,46 +69,6 @@ func (c Checkout) Head() (string, error) {
 	return head.Hash.String(), nil
 }
 
-// Dirty says what makes the directory differ from the commit that is checked out; "" if nothing does. Ignored files do not
-// count.
-func (c Checkout) Dirty() (string, error) {
-	repository, _, err := c.open()
-	if err != nil {
-		return "", err
-	}
-
-	tree, err := repository.Worktree()
-	if err != nil {
-		return "", fmt.Errorf("the working tree at %s: %w", c.root, err)
-	}
-
-	// What git ignores for everybody on this machine is ignored here, too.
-	for _, load := range []func() ([]gitignore.Pattern, error){
-		func() ([]gitignore.Pattern, error) { return gitignore.LoadSystemPatterns(tree.Filesystem) },
-		func() ([]gitignore.Pattern, error) { return gitignore.LoadGlobalPatterns(tree.Filesystem) },
-	} {
-		if patterns, err := load(); err == nil {
-			tree.Excludes = append(tree.Excludes, patterns...)
-		}
-	}
-
-	status, err := tree.Status()
-	if err != nil {
-		return "", fmt.Errorf("the working tree at %s: %w", c.root, err)
-	}
-
-	for file, state := range status {
-		inside, err := filepath.Rel(filepath.FromSlash(c.Folder), filepath.FromSlash(file))
-		if state.Worktree == git.Unmodified && state.Staging == git.Unmodified || c.Folder != "" && (err != nil || !filepath.IsLocal(inside)) {
-			continue
-		}
-
-		return file, nil
-	}
-
-	return "", nil
-}
-
 // Follows reports whether the commit that is checked out has another one in its history. known is false if nobody can
 // tell: the clone is shallow, or its history is very long.
 func (c Checkout) Follows(commit string) (yes, known bool) {
@@ -145,8 +106,32 @@ func (c Checkout) Follows(commit string) (yes, known bool) {
 // maxHistory is how many commits are looked at.
 const maxHistory = 200_000
 
+// storage is that of a repository, as far as a checkout is read.
+type storage struct{ *filesystem.Storage }
+
+// Config leaves out what go-git refuses to open a repository for, as extensions.worktreeConfig, which every sparse checkout
+// has: what would change how objects are read, openLocal refuses. It leaves out submodules, too: go-git makes a repository
+// of one that is not there yet.
+func (s storage) Config() (*config.Config, error) {
+	cfg, err := s.Storage.Config()
+	if err != nil {
+		return nil, err
+	}
+
+	cfg.Raw.RemoveSection("extensions")
+
+	cfg.Submodules = map[string]*config.Submodule{}
+
+	return cfg, nil
+}
+
 func (c Checkout) open() (*git.Repository, *object.Commit, error) {
-	repository, err := git.PlainOpenWithOptions(c.root, &git.PlainOpenOptions{EnableDotGitCommonDir: true})
+	objects, err := openLocal(c.root)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the repository at %s: %w", c.root, err)
+	}
+
+	repository, err := git.Open(storage{objects}, osfs.New(c.root))
 	if err != nil {
 		return nil, nil, fmt.Errorf("the repository at %s: %w", c.root, err)
 	}

@@ -38,9 +38,14 @@ type scan struct {
 	newest  time.Time              // the last change of anything
 	size    int64                  // of all files that will be read
 	counts  map[string]int         // of things below each of the root's entries, for messages
+
+	checkouts []string   // folders with a .git
+	indexes   []gitIndex // of the working tree around the directory, and of those in it
 }
 
-func (s *scan) same(other *scan) bool { return other != nil && slices.Equal(s.found, other.found) }
+func (s *scan) same(other *scan) bool {
+	return other != nil && slices.Equal(s.found, other.found) && slices.Equal(s.indexes, other.indexes)
+}
 
 // scanDir walks a directory. Left out are .git (Git's own), whatever starts with ".."
 // (the folders that Kubernetes swaps behind the links it shows). A device, pipe or socket
@@ -55,6 +60,7 @@ func scanDir(root *os.Root) (*scan, error) {
 	}
 
 	slices.SortFunc(s.found, func(a, b found) int { return cmp.Compare(a.path, b.path) })
+	s.statIndexes(root.Name())
 
 	return s, nil
 }
@@ -82,6 +88,10 @@ func (s *scan) walk(root *os.Root, dir string, depth int) error {
 		entries, err := folder.ReadDir(1000)
 
 		for _, e := range entries {
+			if e.Name() == ".git" {
+				s.checkouts = append(s.checkouts, dir)
+			}
+
 			if e.Name() == ".git" || strings.HasPrefix(e.Name(), "..") {
 				continue
 			}
@@ -262,6 +272,7 @@ func (s *scan) load(root *os.Root) (*tree, error) {
 		parent.nodes = append(parent.nodes, n)
 	}
 
+	s.addAbsent(top)
 	top.seal()
 
 	return &tree{root: top, content: memory{}}, nil
@@ -276,6 +287,10 @@ func (n *node) seal() {
 	problem := ""
 	if n.problem != nil {
 		problem = n.problem.Error()
+	}
+
+	if n.doubt != nil {
+		problem += "\x00" + n.doubt.text
 	}
 
 	parts := []string{n.mode.String(), problem, string(n.data)}

@@ -1,13 +1,16 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/go-git/go-billy/v5"
 	"github.com/go-git/go-billy/v5/osfs"
@@ -165,23 +168,8 @@ func gitDirs(path string) (dir, common string, err error) {
 		return "", "", errors.New("this is a file: give the folder of the repository")
 	}
 
-	dir = filepath.Join(path, ".git")
-
-	switch info, err := os.Lstat(dir); {
-	case err == nil && info.Mode().IsRegular():
-		target, err := readLine(dir)
-		if err != nil {
-			return "", "", err
-		}
-
-		target, ok := strings.CutPrefix(target, "gitdir: ")
-		if !ok {
-			return "", "", errors.New("the file .git does not name a repository")
-		}
-
-		dir = join(path, target)
-	case err != nil:
-		dir = path
+	if dir, err = ownDir(path); err != nil {
+		return "", "", err
 	}
 
 	if target, err := readLine(filepath.Join(dir, "commondir")); err == nil {
@@ -198,12 +186,41 @@ func gitDirs(path string) (dir, common string, err error) {
 	return dir, common, nil
 }
 
+// ownDir returns the folder that .git is or names; path itself if there is no .git. It need not be a repository.
+func ownDir(path string) (string, error) {
+	dir := filepath.Join(path, ".git")
+
+	switch info, err := os.Lstat(dir); {
+	case err == nil && info.Mode().IsRegular():
+		line, err := readLine(dir)
+		if err != nil {
+			return "", err
+		}
+
+		target, ok := strings.CutPrefix(line, "gitdir: ")
+		if !ok {
+			return "", errors.New("the file .git does not name a repository")
+		}
+
+		return join(path, target), nil
+	case err != nil:
+		return path, nil
+	}
+
+	return dir, nil
+}
+
+// readLine reads the first line of a file. It does not wait for a writer if that is a pipe.
 func readLine(name string) (string, error) {
-	file, err := os.Open(name)
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", err
 	}
 	defer file.Close()
+
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", cmp.Or(err, error(&fs.PathError{Op: "read", Path: name, Err: fs.ErrInvalid}))
+	}
 
 	data, err := io.ReadAll(io.LimitReader(file, 4096))
 	line, _, _ := strings.Cut(string(data), "\n")

@@ -191,3 +191,21 @@ sub: cannot read this folder: permission denied; correct that, or leave it out w
 		}
 	})
 }
+
+// G2: nobody waits for who writes to a pipe in place of what Git reads.
+func TestG2_PipesInGit(t *testing.T) {
+	for name, want := range map[string]string{"index": "it is not a file", "HEAD": "", "commondir": ""} {
+		dir := t.TempDir()
+		writeFiles(t, dir, map[string]string{"a.yaml": smallCluster("a")})
+		runGit(t, dir, "init", "--quiet", "x")
+		remove(t, dir+"/x/.git/"+name)
+		fifo(t, dir+"/x/.git/"+name)
+		writeFiles(t, dir, map[string]string{"x/b.yaml": smallCluster("b")})
+
+		inTime(t, func() {
+			if names, problems := clustersIn(t, dir, template.Scope{}); names != "a b" || !strings.Contains(problems, want) {
+				t.Errorf("%s: %s; %s", name, names, problems)
+			}
+		})
+	}
+}

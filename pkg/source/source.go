@@ -42,6 +42,9 @@ type Revision struct {
 	// It has a method Moving() bool, which is true if a directory was read before it came
 	// to rest: what is missing then may be on its way. When it rests, it is a new revision
 	// with the same ID.
+	//
+	// What Git leaves out of the checkout that a directory lies in is listed, and opening it says why. Of a folder that may
+	// be incomplete fs.ReadDir returns the entries and an error that has a method Uncertain() string.
 	FS fs.FS
 	// Author is "Jane <jane@example.com>", or "".
 	Author string

@@ -25,6 +25,7 @@ type node struct {
 	size    int64         // of a file in memory
 	sum     string        // stands for all there is in memory, here and below
 	problem error         // why this cannot be opened, although it is listed
+	doubt   *uncertain    // why nobody can tell whether this folder is complete; nil if it is
 
 	mu     sync.Mutex
 	loaded bool
@@ -102,6 +103,10 @@ func (t *tree) ReadDir(name string) ([]fs.DirEntry, error) {
 	entries, err := t.entriesOf(n, name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+
+	if n.doubt != nil {
+		return entries, &fs.PathError{Op: "readdir", Path: name, Err: n.doubt}
 	}
 
 	return entries, nil

@@ -110,6 +110,7 @@ type finder struct {
 	entries  int // files and folders seen so far
 	links    int // symbolic links on the way to the folder that is being read
 	seen     *seen
+	doubts   []string // why nobody can tell whether everything is there
 
 	before     kept                      // what another revision held
 	fresh      []change                  // files that were read, and what came of them before
@@ -139,6 +140,21 @@ func (f *finder) unreadable(name, format string, args ...any) {
 	}
 
 	f.problem(name, "%s", why)
+}
+
+// unlisted notes a folder that cannot be listed, or of which nobody can tell whether it is complete. The latter is said
+// once: it is mostly about a whole tree of folders.
+func (f *finder) unlisted(dir string, err error) {
+	if uncertain := (interface{ Uncertain() string })(nil); errors.As(err, &uncertain) {
+		if why := uncertain.Uncertain(); !slices.Contains(f.doubts, why) {
+			f.doubts = append(f.doubts, why)
+			f.problem("", "%s", why)
+		}
+
+		return
+	}
+
+	f.unreadable(dir, "cannot read this folder: %s", reason(err))
 }
 
 func (f *finder) walkRoot() {
@@ -179,7 +195,7 @@ func (f *finder) walk(dir string, parents []fs.FileInfo, before *part) *part {
 	entries, err := fs.ReadDir(f.fsys, dir) // sorted by name
 	if err != nil {
 		f.seen.failed(err)
-		f.unreadable(dir, "cannot read this folder: %s", reason(err))
+		f.unlisted(dir, err)
 	}
 
 	var (
