@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	gosync "sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,6 +25,7 @@ type origin interface {
 	Fetch(ctx context.Context) (source.Revision, error)
 	Watch(ctx context.Context, fn func(source.Revision, error)) error
 	Poke()
+	Follows(head, commit string) (yes, known bool)
 }
 
 // origins opens what sources read from, each once: sources of one repository share its
@@ -158,7 +158,7 @@ func (o *origins) sources(cfg *config.Config, once bool) ([]sync.SourceConfig, e
 		}
 
 		engineSource := sync.SourceConfig{
-			Name: src.Name, Source: from, Scope: scopeOf(src),
+			Name: src.Name, Source: from, Scope: scopeOf(src), Follows: from.Follows,
 			Origin: src.Origin, Prune: src.Prune, DeletionsPaused: cfg.Deletions == config.Paused, DeleteAfter: time.Duration(*src.DeleteAfter),
 			MaxDelete: *src.MaxDelete, MaxDeleteResources: *src.MaxDeleteResources, MaxDeleteMachines: *src.MaxDeleteMachines,
 			PruneForeign: src.Foreign == config.Prune, Allow: sync.Allow(src.Allow),
@@ -168,7 +168,11 @@ func (o *origins) sources(cfg *config.Config, once bool) ([]sync.SourceConfig, e
 		}
 		if once {
 			engineSource.Source = sync.Once(from.Fetch)
-			engineSource.Follows = historyOf(from, src)
+		}
+
+		// What left Git is asked about; a one-shot keeps what it cannot tell of.
+		if git, ok := from.(*source.Git); ok && (src.Prune || once) {
+			git.KeepHistory()
 		}
 
 		sources = append(sources, engineSource)
@@ -176,49 +180,6 @@ func (o *origins) sources(cfg *config.Config, once bool) ([]sync.SourceConfig, e
 
 	return sources, errors.Join(errs...)
 }
-
-// historyOf returns a function that tells whether what a one-shot reads has a commit in its history. Without it the re-run
-// of an old pipeline would delete what came since.
-func historyOf(from origin, src *config.Source) func(commit string) (yes, known bool) {
-	ask := func(commit string) (yes, known bool) {
-		checkout, ok := source.CheckoutOf(src.Dir.Path)
-		if !ok {
-			return false, false
-		}
-
-		return checkout.Follows(commit)
-	}
-
-	if git, ok := from.(*source.Git); ok {
-		ask = func(commit string) (yes, known bool) {
-			ctx, cancel := context.WithTimeout(context.Background(), historyTimeout)
-			defer cancel()
-
-			return git.Follows(ctx, commit)
-		}
-	}
-
-	var (
-		mu       gosync.Mutex
-		answered = map[string][2]bool{}
-	)
-
-	return func(commit string) (yes, known bool) {
-		mu.Lock()
-		defer mu.Unlock()
-
-		answer, ok := answered[commit]
-		if !ok {
-			answer[0], answer[1] = ask(commit)
-			answered[commit] = answer
-		}
-
-		return answer[0], answer[1]
-	}
-}
-
-// historyTimeout bounds how long a Git server may take to tell.
-const historyTimeout = time.Minute
 
 // keep closes the repositories that a configuration has no use for any more, and looks at
 // the others as often as it says.

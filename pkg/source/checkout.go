@@ -1,14 +1,11 @@
 package source
 
 import (
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/config"
-	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 )
@@ -69,43 +66,6 @@ func (c Checkout) Head() (string, error) {
 	return head.Hash.String(), nil
 }
 
-// Follows reports whether the commit that is checked out has another one in its history. known is false if nobody can
-// tell: the clone is shallow, or its history is very long.
-func (c Checkout) Follows(commit string) (yes, known bool) {
-	if !plumbing.IsHash(commit) {
-		return false, false
-	}
-
-	repository, head, err := c.open()
-	if err != nil {
-		return false, false
-	}
-
-	wanted, n := plumbing.NewHash(commit), 0
-	err = object.NewCommitPreorderIter(head, nil, nil).ForEach(func(each *object.Commit) error {
-		if n++; each.Hash == wanted {
-			yes = true
-
-			return io.EOF
-		} else if n > maxHistory {
-			return errors.New("too far")
-		}
-
-		return nil
-	})
-
-	if yes {
-		return true, true
-	}
-
-	cut, shallowErr := repository.Storer.Shallow()
-
-	return false, err == nil && shallowErr == nil && len(cut) == 0
-}
-
-// maxHistory is how many commits are looked at.
-const maxHistory = 200_000
-
 // storage is that of a repository, as far as a checkout is read.
 type storage struct{ *filesystem.Storage }
 
@@ -139,4 +99,14 @@ func (c Checkout) open() (*git.Repository, *object.Commit, error) {
 	head, err := commitAt(repository, "HEAD")
 
 	return repository, head, err
+}
+
+// checkoutObjects opens the objects of the repository that a directory is checked out from.
+func checkoutObjects(dir string) (objectReader, error) {
+	root, _, err := workingTree(dir)
+	if err != nil {
+		return nil, err
+	}
+
+	return localRemote{root}.objects()
 }

@@ -50,6 +50,7 @@ type Dir struct {
 	// notify makes the watcher, network tells what a folder is on; replaced in tests.
 	notify  func() (*fsnotify.Watcher, error)
 	network func(folder string) string
+	history *history // of the checkout around it
 
 	turn    turn // guards what follows
 	scan    *scan
@@ -83,7 +84,7 @@ func NewDir(cfg DirConfig) *Dir {
 		path = abs
 	}
 
-	return &Dir{cfg: cfg, path: path, poke: newBell(), notify: fsnotify.NewWatcher, network: network, turn: newTurn()}
+	return &Dir{cfg: cfg, path: path, poke: newBell(), notify: fsnotify.NewWatcher, network: network, turn: newTurn(), history: newHistory(func() (objectReader, error) { return checkoutObjects(path) })}
 }
 
 // Poke makes Watch look now, as Git.Poke does.
@@ -258,9 +259,15 @@ func (d *Dir) locate(before string) {
 	d.last.Commit, _ = checkout.Head() // a repository without a commit has none
 
 	if before != "" && d.last.Commit != before {
-		yes, known := checkout.Follows(before)
+		yes, known := d.Follows(d.last.Commit, before)
 		d.last.Forced = known && !yes
 	}
+}
+
+// Follows reports whether one commit of the checkout that the directory lies in, mostly that of a revision, has another in
+// its history. known is false if nobody can tell: the clone is shallow, or its history is very long.
+func (d *Dir) Follows(head, commit string) (yes, known bool) {
+	return d.history.followsText(head, commit)
 }
 
 // moving reports whether the files of a directory had not come to rest.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -17,7 +17,7 @@ import (
 // Git follows a ref of a repository. It is safe for concurrent use.
 //
 // A look costs one request for the server's list of refs. Only when the ref moved are
-// objects fetched, without history and only those that are missing.
+// objects fetched, without history (but see KeepHistory) and only those that are missing.
 type Git struct {
 	cfg    GitConfig
 	shown  string // the URL for messages
@@ -27,6 +27,9 @@ type Git struct {
 	err    error         // the configuration is wrong
 	poke   bell
 	hub    hub
+	// history tells what the commits build on, and curious that it must know.
+	history *history
+	curious atomic.Bool
 
 	turn   turn // guards what follows
 	temp   string
@@ -37,6 +40,8 @@ type Git struct {
 	found  picked // what last was made of
 	commit plumbing.Hash
 	closed bool
+
+	lessons lessons
 }
 
 // NewGit returns a Git that has done nothing yet. What is wrong with the
@@ -54,7 +59,7 @@ func NewGit(cfg GitConfig) *Git {
 		cfg.Logger = zap.NewNop()
 	}
 
-	g := &Git{cfg: cfg, shown: Redact(cfg.URL), poke: newBell(), turn: newTurn(), cap: backoffCapRemote}
+	g := &Git{cfg: cfg, shown: Redact(cfg.URL), poke: newBell(), turn: newTurn(), cap: backoffCapRemote, history: newHistory(nil)}
 	g.cfg.Logger = cfg.Logger.With(zap.String("repository", g.shown))
 
 	if err := g.check(); err != nil {
@@ -104,7 +109,8 @@ func (g *Git) check() error {
 		g.host = where.ssh.host
 		g.remote = &sshRemote{addr: *where.ssh, login: g.cfg.Login, proxy: via, files: files}
 	default:
-		g.remote, g.cap = localRemote{where.path}, backoffCapLocal
+		local := localRemote{where.path}
+		g.remote, g.cap, g.history = local, backoffCapLocal, newHistory(local.objects)
 	}
 
 	return nil
@@ -203,6 +209,10 @@ func (g *Git) fetch(ctx context.Context) (Revision, error) {
 	}
 
 	if g.last.FS != nil && found == g.found && g.of == g.store {
+		if of := g.history.parentsKnown(g.commit); len(of) > 0 {
+			g.learn(ctx, view, g.commit, of) // KeepHistory may be newer, and a server may not have answered
+		}
+
 		return g.last, nil
 	}
 
@@ -221,7 +231,9 @@ func (g *Git) fetch(ctx context.Context) (Revision, error) {
 		}
 	}
 
-	rev.Forced = g.forced(ctx, view, found, head)
+	g.learn(ctx, view, head.Hash, head.ParentHashes)
+
+	rev.Forced = g.forced(found, head)
 
 	g.announce(rev)
 	g.remember(found)
@@ -310,45 +322,19 @@ func whole(obj plumbing.EncodedObject) ([]byte, error) {
 }
 
 // forced tells whether what is followed was moved to a commit that does not build on the
-// last one.
-func (g *Git) forced(ctx context.Context, view *view, found picked, head *object.Commit) bool {
+// last one, by whatever name.
+func (g *Git) forced(found picked, head *object.Commit) bool {
 	switch {
-	case g.last.ID == "" || g.commit == head.Hash || found.ref != g.found.ref || view == nil:
+	case g.last.ID == "" || g.commit == head.Hash:
 		return false
-	case found.ref.IsTag():
+	case found.ref == g.found.ref && found.ref.IsTag():
 		return true // a tag is not meant to move
 	}
 
-	if slices.Contains(head.ParentHashes, g.commit) {
-		return false
-	}
+	yes, known := g.history.follows(head.Hash, g.commit)
 
-	yes, known := view.follows(ctx, g.commit, found.object)
-
-	return known && !yes
-}
-
-// Follows asks whether the last revision has a commit in its history. known is false if nobody can tell.
-func (g *Git) Follows(ctx context.Context, commit string) (yes, known bool) {
-	if !plumbing.IsHash(commit) || g.turn.take(ctx) != nil {
-		return false, false
-	}
-	defer g.turn.done()
-
-	switch wanted := plumbing.NewHash(commit); {
-	case g.commit.IsZero() || g.closed:
-		return false, false
-	case g.commit == wanted:
-		return true, true
-	default:
-		view, err := g.remote.look(ctx)
-		if err != nil {
-			return false, false
-		}
-		defer view.done()
-
-		return view.follows(ctx, wanted, g.commit)
-	}
+	// A server that told everything in between did not name the last one: the history before does not matter.
+	return !yes && (known || g.lessons.all)
 }
 
 // announce notes what changed. Whoever takes the revision tells people about it; only a

@@ -47,6 +47,10 @@ func (g *Git) open() error {
 
 	g.store = st
 
+	if g.cfg.StateDir != "" && g.history.open == nil {
+		g.history.load(g.cfg.StateDir)
+	}
+
 	return nil
 }
 
@@ -141,14 +145,11 @@ func (g *Git) downloadCommit(ctx context.Context, view *view, commit plumbing.Ha
 		return nil
 	}
 
-	const (
-		near, far = 100, 10_000
-		most      = 100 // branches and tags
-	)
+	const most = 100 // branches and tags
 
 	tips := view.tips(most)
 
-	for _, depth := range []int{near, far} {
+	for _, depth := range []int{100, far} {
 		pack, err := view.deep(ctx, tips, depth)
 		if err != nil {
 			return err

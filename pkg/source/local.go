@@ -16,8 +16,6 @@ import (
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/cache"
-	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/plumbing/storer"
 	"github.com/go-git/go-git/v5/storage/filesystem"
 	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
 )
@@ -64,41 +62,18 @@ func (r localRemote) look(context.Context) (*view, error) {
 
 		return commitPack(ctx, localObjects{from}, object, into)
 	}
-	v.follows = func(ctx context.Context, from, to plumbing.Hash) (yes, known bool) {
-		return r.follows(ctx, from, to)
-	}
 
 	return v, nil
 }
 
-// follows walks back from a commit, as far as is cheap.
-func (r localRemote) follows(ctx context.Context, from, to plumbing.Hash) (yes, known bool) {
+// objects opens what the history is read from.
+func (r localRemote) objects() (objectReader, error) {
 	objects, err := openLocal(r.path)
 	if err != nil {
-		return false, false
+		return nil, err
 	}
 
-	commit, err := object.GetCommit(objects, to)
-	if err != nil {
-		return false, false
-	}
-
-	const far = 10_000
-
-	n := 0
-	err = object.NewCommitPreorderIter(commit, nil, nil).ForEach(func(c *object.Commit) error {
-		if yes = c.Hash == from; yes {
-			return storer.ErrStop
-		}
-
-		if n++; n > far {
-			return errors.New("too far")
-		}
-
-		return ctx.Err()
-	})
-
-	return yes, err == nil
+	return localObjects{objects}, nil
 }
 
 // localObjects reads the objects of another repository. One goroutine at a time.

@@ -189,7 +189,7 @@ func TestRefsMove(t *testing.T) {
 			fetch(t, g)
 			r.setRef("refs/tags/v1.0.1", one)
 
-			if rev := fetch(t, g); rev.ID != "v1.0.1@sha1:"+one.String() || rev.Forced {
+			if rev := fetch(t, g); rev.ID != "v1.0.1@sha1:"+one.String() || !rev.Forced { // a higher version on an older commit
 				t.Errorf("got %+v", rev)
 			}
 

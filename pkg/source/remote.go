@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -39,9 +38,10 @@ type view struct {
 	// deep returns all there is of that many commits back from each of the objects. It
 	// is nil where byID makes it needless.
 	deep func(ctx context.Context, objects []plumbing.Hash, depth int) (io.ReadCloser, error)
-	// follows tells whether the commit "to" has "from" in its history; known is false
-	// when that cannot be told cheaply.
-	follows func(ctx context.Context, from, to plumbing.Hash) (yes, known bool)
+	// history returns the parents of the commits that lead to one, up to that many back, without
+	// what the commit "have" builds on. It is nil if the server cannot leave the files out, and
+	// where the history is at hand.
+	history func(ctx context.Context, head, have plumbing.Hash, depth int) (map[plumbing.Hash][]plumbing.Hash, error)
 	// close ends the connection, if there is one. It may be nil.
 	close func()
 }
@@ -154,8 +154,11 @@ func newView(advert *packp.AdvRefs, ask asker) *view {
 	v.deep = func(ctx context.Context, objects []plumbing.Hash, depth int) (io.ReadCloser, error) {
 		return upload(ctx, ask, packRequest(advert, depth, objects...))
 	}
-	v.follows = func(ctx context.Context, from, to plumbing.Hash) (yes, known bool) {
-		return follows(ctx, ask, advert, from, to)
+
+	if advert.Capabilities.Supports(capability.Filter) {
+		v.history = func(ctx context.Context, head, have plumbing.Hash, depth int) (map[plumbing.Hash][]plumbing.Hash, error) {
+			return commitsOf(ctx, ask, advert, head, have, depth)
+		}
 	}
 
 	return v
@@ -226,41 +229,6 @@ func upload(ctx context.Context, ask asker, req *packp.UploadPackRequest) (io.Re
 		io.Reader
 		io.Closer
 	}{pack, answer}, nil
-}
-
-// follows asks for the commits, and nothing else, that lead to a commit. Servers that
-// cannot leave the files out of an answer are not asked.
-func follows(ctx context.Context, ask asker, advert *packp.AdvRefs, from, to plumbing.Hash) (yes, known bool) {
-	if !advert.Capabilities.Supports(capability.Filter) {
-		return false, false
-	}
-
-	const (
-		far  = 1000 // nobody pushes more commits than that at once
-		size = 8 << 20
-	)
-
-	req := packRequest(advert, far, to)
-	req.Filter = packp.FilterTreeDepth(0)
-	req.Capabilities.Set(capability.Filter) //nolint:errcheck // takes no argument
-
-	pack, err := upload(ctx, ask, req)
-	if err != nil {
-		return false, false
-	}
-	defer pack.Close()
-
-	file, index, _, err := spoolPack(ctx, "", pack, nothing{}, limits{size: size})
-	if err != nil {
-		return false, false
-	}
-
-	defer os.Remove(file.Name())
-	defer file.Close()
-
-	yes, err = index.Contains(from)
-
-	return yes, err == nil
 }
 
 // unbounded is more than anybody sends.

@@ -62,8 +62,8 @@ type Revision struct {
 	// in; "" for any other directory. Folder is the root of FS inside the repository, "" if that is its root.
 	Repository, Folder string
 	// Forced says that the ref was moved to a commit that does not have the revision
-	// before this one in its history, or that a tag was moved. It is false if that is not
-	// known, as for the first revision of a process.
+	// before this one in its history, by whatever name, or that a tag was moved. It is false if
+	// that is not known, as for the first revision of a process.
 	Forced bool
 }
 

@@ -55,6 +55,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		commit:   revision.Commit,
 		folder:   revision.Folder,
 		rewound:  revision.Forced,
+		astray:   revision.Forced || previous.astray,
 		targets:  read.targets,
 		broken:   brokenTargets(read.set, read.targets, read.problems),
 	}

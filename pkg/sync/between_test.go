@@ -123,7 +123,7 @@ func TestBetween_Guards(t *testing.T) {
 // A source of the command line knows its history, and what the bases render to carries no commit: every deletion was
 // shown as kept, since nobody could tell whether "an unknown commit" was in that history.
 func TestBetween_History(t *testing.T) {
-	src := sync.SourceConfig{Name: daemon.Source, Prune: true, MaxDelete: 1, Follows: func(string) (yes, known bool) { return false, false }}
+	src := sync.SourceConfig{Name: daemon.Source, Prune: true, MaxDelete: 1, Follows: func(string, string) (yes, known bool) { return false, false }}
 
 	review, err := sync.Between(t.Context(), []sync.Step{{Source: src, Base: fleet("1.34.3", "a", "b"), Head: fleet("1.34.3", "a")}})
 	if err != nil {

@@ -47,9 +47,10 @@ type SourceConfig struct {
 	MaxDelete, MaxDeleteResources int
 	// MaxDeleteMachines is how many machines may leave one cluster at once. More wait for DeleteAfter.
 	MaxDeleteMachines int
-	// Follows, if not nil, reports whether what is read has a commit in its history; known is false if nobody can tell.
-	// Then nothing is deleted whose last commit is not in it.
-	Follows func(commit string) (yes, known bool)
+	// Follows, if not nil, reports whether the commit of a revision has another one in its history; known is false if
+	// nobody can tell. Nothing is deleted whose last commit is known not to be in it. It is asked again and again, so it
+	// must be cheap.
+	Follows func(head, commit string) (yes, known bool)
 	// PruneForeign destroys what others made in a cluster and no template describes.
 	PruneForeign bool
 	// Policy holds for all clusters of the source; a template can only tighten it (G13).

@@ -141,11 +141,23 @@ func TestG11_Keeps(t *testing.T) {
 			r.Metadata().Annotations().Set(AnnotationDeletion, "orphan")
 			put(e, r)
 		}, diff.StepRelease, "", ""},
-		"the history is another one": {func(_ *Engine, seen *target) { seen.src.Follows = func(string) (bool, bool) { return false, true } }, diff.StepMark, diff.Kept, "not in the history"},
-		"the history is unknown":     {func(_ *Engine, seen *target) { seen.src.Follows = func(string) (bool, bool) { return false, false } }, diff.StepMark, diff.Leaving, ""},
-		"after a forced push":        {func(_ *Engine, seen *target) { seen.from.rewound = true }, diff.StepMark, diff.Kept, "forced push"},
-		"one-shot, not agreed to":    {func(e *Engine, _ *target) { e.OneShot = true }, diff.StepKeep, "", "nobody agreed"},
-		"one-shot, agreed to":        {func(e *Engine, _ *target) { e.OneShot, e.Approved = true, map[string]bool{"Cluster a": true} }, diff.StepMark, diff.Destroying, ""},
+		"the history is another one": {func(_ *Engine, seen *target) {
+			seen.src.Follows = func(string, string) (bool, bool) { return false, true }
+		}, diff.StepMark, diff.Kept, "not in the history"},
+		"the history is unknown": {func(_ *Engine, seen *target) {
+			seen.src.Follows = func(string, string) (bool, bool) { return false, false }
+		}, diff.StepMark, diff.Leaving, ""},
+		"forced in a revision before, and unknown": {func(_ *Engine, seen *target) {
+			seen.from.astray = true
+			seen.src.Follows = func(string, string) (bool, bool) { return false, false }
+		}, diff.StepMark, diff.Kept, "nobody can tell"},
+		"forced in a revision before, and newer by now": {func(_ *Engine, seen *target) {
+			seen.from.astray, seen.from.commit = true, "head"
+			seen.src.Follows = func(head, _ string) (bool, bool) { return head == "head", true }
+		}, diff.StepMark, diff.Leaving, ""},
+		"after a forced push":     {func(_ *Engine, seen *target) { seen.from.rewound = true }, diff.StepMark, diff.Kept, "forced push"},
+		"one-shot, not agreed to": {func(e *Engine, _ *target) { e.OneShot = true }, diff.StepKeep, "", "nobody agreed"},
+		"one-shot, agreed to":     {func(e *Engine, _ *target) { e.OneShot, e.Approved = true, map[string]bool{"Cluster a": true} }, diff.StepMark, diff.Destroying, ""},
 		"one-shot, agreed to and from elsewhere": {func(e *Engine, seen *target) {
 			e.OneShot, e.Approved = true, map[string]bool{"Cluster a": true}
 			seen.from.place.Path = "x"

@@ -274,13 +274,10 @@ func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
 		return keptPlace, fmt.Sprintf("it came from %s, and this source now reads %s", origin.Place, t.from.place)
 	case t.from.rewound:
 		return keptPast, "it is not in a revision that does not have the one before in its history (was there a forced push?)"
-	case t.src.Follows != nil:
-		switch yes, known := t.src.Follows(origin.Commit); {
-		case !known && e.OneShot:
-			return keptPast, fmt.Sprintf("nobody can tell whether its last commit %s is in the history of what is read (is the clone shallow?)", short(origin.Commit))
-		case known && !yes:
-			return keptPast, fmt.Sprintf("its last commit %s is not in the history of what is read: that is older, or another branch", short(origin.Commit))
-		}
+	}
+
+	if why := e.older(t, origin.Commit); why != "" {
+		return keptPast, why
 	}
 
 	if !t.src.Prune { // last: what is another's is not ours to release either
@@ -288,6 +285,28 @@ func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
 	}
 
 	return "", ""
+}
+
+// older says why what is read is older than a resource that it lacks, or another line of history, by the commit that is
+// stamped on the resource; "" if it is newer, or if a daemon cannot know. It says the same after a restart.
+func (e *Engine) older(t *target, commit string) string {
+	var yes, known bool
+	if t.src.Follows != nil {
+		yes, known = t.src.Follows(t.from.commit, commit)
+	}
+
+	switch {
+	case yes:
+		return ""
+	case known:
+		return fmt.Sprintf("its last commit %s is not in the history of what is read: that is older, or another branch", short(commit))
+	case t.from.astray:
+		return fmt.Sprintf("nobody can tell whether its last commit %s is in the history of what is read, which was moved (was there a forced push?)", short(commit))
+	case e.OneShot && t.src.Follows != nil:
+		return fmt.Sprintf("nobody can tell whether its last commit %s is in the history of what is read (is the clone shallow?)", short(commit))
+	default:
+		return ""
+	}
 }
 
 // uncertain says why nobody can tell whether a resource left Git, or why that may be an accident; "" if it left (G2).

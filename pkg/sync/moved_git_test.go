@@ -3,9 +3,6 @@ package sync_test
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 	"testing/fstest"
@@ -21,31 +18,16 @@ import (
 // One commit moves a template between two sources that share a clone. The old one took it
 // first and deleted the cluster, since it still saw the last revision of the other.
 func TestG11_MoveInOneCommitOfASharedClone(t *testing.T) {
-	dir := t.TempDir()
-	git := func(args ...string) {
-		t.Helper()
-		cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=x", "-c", "user.email=x@x"}, args...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v %s", args, err, out)
-		}
-	}
-	put := func(name string, data []byte) {
-		p := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, data, 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	git("init", "-q", "-b", "main")
-	put("one/a.yaml", cluster("a", "1.34.3", machine(1)).Data)
-	put("one/b.yaml", cluster("b", "1.34.3", machine(2)).Data)
+	r := newGitRepo(t)
+	r.put("one/a.yaml", cluster("a", "1.34.3", machine(1)).Data)
+	r.put("one/b.yaml", cluster("b", "1.34.3", machine(2)).Data)
 	for i := range 30 {
-		put(fmt.Sprintf("two/z%d.yaml", i), cluster(fmt.Sprintf("z%d", i), "1.34.3", machine(100+i)).Data)
+		r.put(fmt.Sprintf("two/z%d.yaml", i), cluster(fmt.Sprintf("z%d", i), "1.34.3", machine(100+i)).Data)
 	}
-	git("add", ".")
-	git("commit", "-q", "-m", "1")
+	r.commit("1")
 
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
-	g := source.NewGit(source.GitConfig{URL: dir})
+	g := source.NewGit(source.GitConfig{URL: r.dir})
 	defer g.Close() //nolint:errcheck // temporary files
 	d := daemon.Start(t, o, func(c *sync.Config, _ *omni.SnapshotConfig) {
 		c.Sources = []sync.SourceConfig{
@@ -55,8 +37,8 @@ func TestG11_MoveInOneCommitOfASharedClone(t *testing.T) {
 	})
 	within(t, d, "both", func(s sync.Status) bool { return s.Settled() && s.Synced() && len(s.Targets) == 32 })
 	before := o.Calls()
-	git("mv", "one/a.yaml", "two/a.yaml")
-	git("commit", "-q", "-m", "move")
+	r.git("mv", "one/a.yaml", "two/a.yaml")
+	r.commit("move")
 	g.Poke()
 	within(t, d, "moved", func(s sync.Status) bool {
 		return s.Settled() && s.Synced() && slices.ContainsFunc(s.Targets, func(x sync.TargetStatus) bool { return x.Source == "two" && x.Target == "a" })
