@@ -41,6 +41,8 @@ const (
 	stepsToHealth  = 5
 	stepsToLeave   = 2 // from a ClusterMachine's teardown to its end
 	stepsToUpgrade = 4
+
+	stepsToConfigure = 3 // until a changed configuration is on every machine of a set
 )
 
 // reconcile does what can be done now for the cluster.

@@ -120,7 +120,11 @@ func (v *view) leave(ctx context.Context, machine *omni.ClusterMachine) error {
 	}
 
 	if status := v.machine(md.ID()); status != nil && !status.TypedSpec().Value.GetConnected() {
-		return nil // its status changes when it comes back
+		return v.leavingStatus(ctx, md.ID(), false) // its status changes when it comes back
+	}
+
+	if err := v.leavingStatus(ctx, md.ID(), true); err != nil {
+		return err
 	}
 
 	if !v.after(changed(machine), stepsToLeave) {
