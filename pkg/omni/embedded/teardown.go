@@ -65,6 +65,11 @@ func (v *view) teardownCluster(ctx context.Context) error {
 		return err
 	}
 
+	// The status goes before the cluster that it is about.
+	if status, ok := v.all[ref{omni.ClusterStatusType, v.name}]; ok {
+		return v.destroyOwned(ctx, status)
+	}
+
 	return ignoreMissing(v.st.Destroy(ctx, v.cluster.Metadata()))
 }
 
