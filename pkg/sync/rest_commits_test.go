@@ -116,8 +116,8 @@ func startWaiting(t *testing.T, seed uint64) *waiting {
 		h := fnv.New64a()
 		fmt.Fprint(h, seed, typ, time.Now().UnixNano())
 
-		most := writeLag
-		if strings.Contains(typ, "Status") || typ == omnires.ClusterMachineType {
+		most := writeLag // the upgrade statuses of a new cluster are late, too: they wait for its bootstrap
+		if typ == omnires.ClusterMachineType || strings.Contains(typ, "Status") && typ != omnires.ClusterBootstrapStatusType {
 			most = statusLag
 		}
 
