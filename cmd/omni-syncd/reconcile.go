@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -27,8 +29,9 @@ func newReconcile() *cobra.Command {
 refused is sent again, and a cluster whose policy is manual is written to until it is
 Synced. Guards, locks and suspension hold as ever.
 
-With --wait it waits until nothing more happens by itself, prints how things stand, and
-exits 0 if everything that was asked for is Synced (or gone, if it left Git), else 1.`,
+With --wait it waits until nothing more happens by itself: everything is written, and Omni
+has done it, such as an upgrade. Then it prints how things stand, and exits 0 if everything
+that was asked for is Synced and Healthy (or gone, if it left Git), else 1.`,
 		Example: `  omni-syncd reconcile production --wait
   omni-syncd reconcile --source fleet`,
 		Args:              cobra.MaximumNArgs(1),
@@ -73,11 +76,14 @@ exits 0 if everything that was asked for is Synced (or gone, if it left Git), el
 				return err
 			}
 
-			if !status.Synced() {
+			switch {
+			case !status.Synced():
 				return fmt.Errorf("not everything is synced: %s", unsynced(status))
+			case !healthy(status):
+				return fmt.Errorf("not everything is healthy: %s", unhealthy(status))
+			default:
+				return nil
 			}
-
-			return nil
 		},
 	}
 
@@ -106,5 +112,18 @@ func notDone(cmd *cobra.Command, c *client, req *v1.ReconcileRequest, timeout ti
 		return err
 	}
 
-	return fmt.Errorf("not done after %s, and the daemon works on: %s", timeout, unsettled(sync.Status{Targets: status.Targets}))
+	return fmt.Errorf("not done after %s, and the daemon works on: %s", timeout, cmp.Or(unsettled(sync.Status{Targets: status.Targets}), unhealthy(status)))
+}
+
+// unhealthy names the clusters that are not healthy, and says why.
+func unhealthy(status sync.Status) string {
+	var parts []string
+
+	for i := range status.Targets {
+		if t := &status.Targets[i]; t.Target != "" && t.Health != sync.Healthy {
+			parts = append(parts, targetName(t)+": "+cmp.Or(t.HealthReason, string(t.Health)))
+		}
+	}
+
+	return strings.Join(parts, "; ")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/siderolabs/go-api-signature/pkg/pgp"
 	"github.com/siderolabs/go-api-signature/pkg/serviceaccount"
+	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"github.com/siderolabs/omni/client/pkg/template/operations"
@@ -74,6 +75,8 @@ func cmdCommit(ts *testscript.TestScript, _ bool, args []string) {
 //	omni annotate KIND ID KEY=VALUE...    the same for annotations
 //	omni destroy KIND ID                  tears it down
 //	omni patch ID CLUSTER DATA            makes a config patch
+//	omni upgraded CLUSTER VERSION         checks that Kubernetes is at this version now; it waits for nothing
+//	omni power MACHINE on|off             switches a machine of the embedded Omni
 func cmdOmni(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: omni VERB KIND ID [ARG...]")
@@ -84,7 +87,22 @@ func cmdOmni(ts *testscript.TestScript, neg bool, args []string) {
 
 	st := storyOf(ts).conn.State()
 
-	if args[0] == "patch" {
+	switch args[0] {
+	case "power":
+		ts.Check(storyOf(ts).server.SetMachinePower(ctx, args[1], args[2] == "on"))
+
+		return
+	case "upgraded":
+		r, err := st.Get(ctx, omnires.NewKubernetesUpgradeStatus(args[1]).Metadata())
+		ts.Check(err)
+
+		spec := r.(*omnires.KubernetesUpgradeStatus).TypedSpec().Value //nolint:forcetypeassert // a type has one Go type
+		if spec.GetPhase() != specs.KubernetesUpgradeStatusSpec_Done || spec.GetLastUpgradeVersion() != args[2] {
+			ts.Fatalf("%s is not upgraded to %s: %v", args[1], args[2], spec)
+		}
+
+		return
+	case "patch":
 		patch := omnires.NewConfigPatch(args[1])
 		patch.Metadata().Labels().Set(omnires.LabelCluster, args[2])
 		ts.Check(patch.TypedSpec().Value.SetUncompressedData([]byte(args[3])))

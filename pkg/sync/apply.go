@@ -244,7 +244,7 @@ func (e *Engine) awaited(t *target, plan *diff.Plan) error {
 			cause = CauseElsewhere
 		}
 
-		return &WaitError{Blocked: blocked, Cause: cause, Reason: fmt.Sprintf("%s: %s%s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)), e.takesLong(t, !blocked))}
+		return &WaitError{Blocked: blocked, Cause: cause, Reason: fmt.Sprintf("%s: %s%s%s%s", diff.Name(waiting.Resource), waiting.Reason, andMore(len(plan.Waiting)), e.takesLong(t, !blocked), e.heldBy(waiting.Resource))}
 	case len(plan.Left) > 0:
 		e.takesLong(t, false)
 

@@ -27,64 +27,6 @@ func newTestBoard(sources ...string) *board {
 	return b
 }
 
-// Omni's readiness flaps: it goes true, false and true again while a cluster comes up.
-// One good look is never called Healthy, and one bad look does not take it back.
-func TestObserve_Debounces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, key := newTestBoard("s"), Key{"s", "a"}
-
-		look := func(health Health, want Health) time.Duration {
-			t.Helper()
-
-			left := b.observe(key, health, "because", time.Time{}, settle)
-			if got := b.get(key).Health; got != want {
-				t.Fatalf("after a look at %s: %s, want %s", health, got, want)
-			}
-
-			return left
-		}
-
-		look(Progressing, Progressing)
-
-		for range 3 { // flapping
-			look(Healthy, Progressing)
-			time.Sleep(time.Second)
-			look(Progressing, Progressing)
-			time.Sleep(time.Second)
-		}
-
-		if left := look(Healthy, Progressing); left != settle {
-			t.Fatalf("the next look is due in %s, want %s", left, settle)
-		}
-
-		time.Sleep(settle)
-		look(Healthy, Healthy)
-		look(Progressing, Healthy)
-		time.Sleep(settle - time.Nanosecond)
-		look(Progressing, Healthy)
-		time.Sleep(time.Nanosecond)
-		look(Progressing, Progressing)
-		look(Missing, Missing) // there is nothing to flap
-	})
-}
-
-// What Omni has said for long needs no second look: a daemon that starts says at once
-// which clusters are healthy.
-func TestObserve_Stable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newTestBoard("s")
-
-		if left := b.observe(Key{"s", "old"}, Healthy, "", time.Now().Add(-time.Hour), settle); left != 0 || b.get(Key{"s", "old"}).Health != Healthy {
-			t.Errorf("ready for an hour: %s, look again in %s", b.get(Key{"s", "old"}).Health, left)
-		}
-
-		// Omni's clock is ahead: its word counts for nothing, ours does.
-		if left := b.observe(Key{"s", "new"}, Healthy, "", time.Now().Add(time.Hour), settle); left != settle || b.get(Key{"s", "new"}).Health != Progressing {
-			t.Errorf("ready in an hour: %s, look again in %s", b.get(Key{"s", "new"}).Health, left)
-		}
-	})
-}
-
 func TestTearing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, key := newTestBoard("s"), Key{"s", "a"}

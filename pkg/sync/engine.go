@@ -87,8 +87,8 @@ type Config struct {
 	// TeardownWarnAfter is how long a teardown may take before people are warned; it is
 	// never cut off. Default 15 m.
 	TeardownWarnAfter time.Duration
-	// HealthSettle is how long a change of health has to last before it counts: Omni's
-	// readiness flaps. Default 5 s.
+	// HealthSettle is for how long nothing about a cluster may have moved before it counts as
+	// healthy: Omni's readiness flaps. Default 5 s.
 	HealthSettle time.Duration
 	// DeleteWindow is how long a deletion counts. Default 1 h.
 	DeleteWindow time.Duration
@@ -133,7 +133,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.RetryMax, time.Minute)
 	setDefault(&c.Grace, 2*time.Second)
 	setDefault(&c.TeardownWarnAfter, 15*time.Minute)
-	setDefault(&c.HealthSettle, 5*time.Second)
+	setDefault(&c.HealthSettle, defaultSettle)
 	setDefault(&c.DeleteWindow, time.Hour)
 
 	if c.Meter == nil {

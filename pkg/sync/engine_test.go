@@ -292,7 +292,7 @@ func TestHealth(t *testing.T) {
 	}
 
 	d.Until(t, func(s sync.Status) bool {
-		return healthOf(s, "a") == sync.Degraded && reason(s, "2 of 3 control plane machines ready: "+machine(2)+" is unreachable")
+		return healthOf(s, "a") == sync.Degraded && reason(s, "2 of 3 control plane machines ready: "+machine(2)+" is off")
 	})
 
 	if err := o.SetMachinePower(t.Context(), machine(2), true); err != nil {

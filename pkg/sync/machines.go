@@ -2,6 +2,8 @@ package sync
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -12,65 +14,79 @@ import (
 // shownMachines is how many machines a reason names.
 const shownMachines = 3
 
-// machines returns what the machines of a cluster lack; "" if nothing. What Omni is at
-// work on is Progressing; what came to rest and is not ready is Degraded.
-func (e *Engine) machines(cluster string) (health Health, why string) {
-	var reasons []string
+// lacks tells what the machines of a cluster lack. What Omni is at work on is Progressing;
+// what came to rest and is not ready is Degraded.
+func (v *vitals) lacks() checkup {
+	var (
+		found   checkup
+		reasons []string
+	)
 
-	machines := map[string][]*omni.ClusterMachineStatus{} // by machine set
-	conditions := map[string]string{}                     // of control planes
-
-	live := e.Snapshot.Cluster(cluster)
-	for _, r := range live {
-		switch r := r.(type) {
-		case *omni.ClusterMachineStatus:
-			set, _ := r.Metadata().Labels().Get(omni.LabelMachineSet)
-			machines[set] = append(machines[set], r)
-		case *omni.ControlPlaneStatus:
-			conditions[r.Metadata().ID()] = condition(r)
-		}
-	}
-
-	for _, r := range live {
-		set, ok := r.(*omni.MachineSetStatus)
-		if !ok || set.Metadata().Phase() == resource.PhaseTearingDown {
+	for _, set := range v.setStatuses {
+		if set.Metadata().Phase() == resource.PhaseTearingDown {
 			continue
 		}
 
-		worst, reason := lack(set, role(set.Metadata(), cluster), machines[set.Metadata().ID()], conditions[set.Metadata().ID()])
-		if reason != "" {
-			reasons = append(reasons, reason)
+		c := v.lack(set)
+		if c.why != "" {
+			reasons = append(reasons, c.why)
 		}
 
-		if health != Degraded {
-			health = worst
+		switch {
+		case found.health == "", c.health == Degraded:
+			found = c
+		case found.health == Progressing && c.health == Progressing && c.rest == "": // the other one is at work
+			found = c
 		}
 	}
 
-	return health, strings.Join(reasons, "; ")
+	found.why = strings.Join(reasons, "; ")
+
+	return found
 }
 
-// lack returns what one machine set lacks.
-func lack(set *omni.MachineSetStatus, role string, machines []*omni.ClusterMachineStatus, condition string) (health Health, why string) {
-	spec := set.TypedSpec().Value
+// lack tells what one machine set lacks.
+func (v *vitals) lack(set *omni.MachineSetStatus) checkup {
+	spec, id, role := set.TypedSpec().Value, set.Metadata().ID(), role(set.Metadata(), v.name)
 	healthy, requested := spec.GetMachines().GetHealthy(), spec.GetMachines().GetRequested()
+	machines, unknown := v.machines[id], v.unknown(id)
 
 	switch {
 	// A set without machines is Failed for a moment while it is being made.
 	case spec.GetPhase() == specs.MachineSetPhase_Failed && spec.GetMachines().GetTotal() > 0:
-		return Degraded, fmt.Sprintf("%s: %s", role, spec.GetError())
+		return degraded(role + ": " + spec.GetError())
 	case healthy < requested:
-		health, why = Progressing, fmt.Sprintf("%d of %d %s machines ready%s", healthy, requested, role, troubles(machines))
-		if spec.GetPhase() == specs.MachineSetPhase_Running && unreachable(machines) {
-			health = Degraded
-		}
+		why := fmt.Sprintf("%d of %d %s machines ready%s", healthy, requested, role, troubles(machines, unknown))
 
-		return health, why
-	case condition != "" && spec.GetPhase() == specs.MachineSetPhase_Running:
-		return Degraded, role + ": " + condition
+		switch {
+		case spec.GetPhase() == specs.MachineSetPhase_Running && unreachable(machines):
+			return degraded(why)
+		case healthy+uint32(len(unknown)) >= requested: //nolint:gosec // so many machines there are not
+			c := stuck(why)
+			c.patient = true // one that has just been named may come in a moment
+
+			return c
+		default:
+			return working(why)
+		}
+	case v.conditions[id] != "" && spec.GetPhase() == specs.MachineSetPhase_Running:
+		return degraded(role + ": " + v.conditions[id])
 	default:
-		return "", ""
+		return checkup{}
 	}
+}
+
+// unknown returns the machines of a machine set that Omni has never seen.
+func (v *vitals) unknown(set resource.ID) []resource.ID {
+	var ids []resource.ID
+
+	for _, id := range slices.Sorted(maps.Keys(v.nodes)) {
+		if of, _ := v.nodes[id].Metadata().Labels().Get(omni.LabelMachineSet); of == set && !v.known[id] {
+			ids = append(ids, id)
+		}
+	}
+
+	return ids
 }
 
 // role calls a machine set what people call it.
@@ -87,7 +103,7 @@ func role(md *resource.Metadata, cluster string) string {
 }
 
 // troubles says which machines are not ready, and why.
-func troubles(machines []*omni.ClusterMachineStatus) string {
+func troubles(machines []*omni.ClusterMachineStatus, unknown []resource.ID) string {
 	var list []string
 
 	for _, m := range machines {
@@ -96,6 +112,15 @@ func troubles(machines []*omni.ClusterMachineStatus) string {
 		}
 	}
 
+	for _, id := range unknown {
+		list = append(list, id+" is not known to Omni")
+	}
+
+	return some(list)
+}
+
+// some names a few of a list and counts the rest.
+func some(list []string) string {
 	if len(list) == 0 {
 		return ""
 	}
@@ -108,6 +133,51 @@ func troubles(machines []*omni.ClusterMachineStatus) string {
 	return text
 }
 
+// stillThere names the machines that a teardown waits for, those first that are away: it
+// waits for as long as they are.
+func stillThere(machines []*omni.ClusterMachineStatus) string {
+	var away, rest []string
+
+	for _, m := range machines {
+		switch {
+		case m.TypedSpec().Value.GetStage() == specs.ClusterMachineStatusSpec_POWERED_OFF:
+			away = append(away, nameOf(m)+" (off)")
+		case !connected(m):
+			away = append(away, nameOf(m)+" (unreachable)")
+		default:
+			rest = append(rest, nameOf(m))
+		}
+	}
+
+	if list := some(append(away, rest...)); list != "" {
+		return "; machines still there" + list
+	}
+
+	return ""
+}
+
+// heldBy names the machines that the teardown of a cluster, a machine set or a machine
+// waits for: the finalizers name only controllers.
+func (e *Engine) heldBy(r resource.Resource) string {
+	md := r.Metadata()
+	if md.Phase() != resource.PhaseTearingDown {
+		return ""
+	}
+
+	switch md.Type() {
+	case omni.ClusterType:
+		return stillThere(e.vitals(md.ID()).allMachines())
+	case omni.MachineSetType:
+		return stillThere(e.vitals(clusterLabel(r)).machines[md.ID()])
+	case omni.MachineSetNodeType:
+		if m, ok := e.Snapshot.Get(omni.ClusterMachineStatusType, md.ID()); ok {
+			return stillThere([]*omni.ClusterMachineStatus{m.(*omni.ClusterMachineStatus)}) //nolint:forcetypeassert // a type has one Go type
+		}
+	}
+
+	return ""
+}
+
 // trouble says why a machine is not ready; "" if it is. Omni's own text about a
 // configuration that was refused is left out: it may quote the configuration.
 func trouble(m *omni.ClusterMachineStatus) string {
@@ -116,6 +186,8 @@ func trouble(m *omni.ClusterMachineStatus) string {
 	switch {
 	case spec.GetIsRemoved():
 		return "was removed from Omni"
+	case spec.GetStage() == specs.ClusterMachineStatusSpec_POWERED_OFF:
+		return "is off"
 	case !connected(m):
 		return "is unreachable"
 	case spec.GetConfigApplyStatus() == specs.ConfigApplyStatus_FAILED:

@@ -33,10 +33,12 @@ type record struct {
 	// finishingSince is since when.
 	finishing      string
 	finishingSince time.Time
-	// seen is the health at the last look, and seenSince is since when it is that. It
-	// becomes the target's Health when it lasts.
-	seen      Health
-	seenSince time.Time
+	// seen is the last look at the health, and movedAt is when something about it last
+	// changed, or when something was written that Omni has to act on.
+	seen    checkup
+	movedAt time.Time
+	// awaits is the checkup.config that a written configuration has yet to change; 0 if none.
+	awaits uint64
 	// reopened counts how often something changed that the target may have waited for. A
 	// pass that began before the last time settles nothing.
 	reopened uint64
@@ -88,36 +90,6 @@ func (b *board) planned(t *target, plan *diff.Plan) {
 	b.update(t.Key, func(r *record) {
 		r.Plan, r.Path, r.Revision, r.Leaving = plan, t.path(), t.from.revision, t.countdown
 	})
-}
-
-// observe takes a look at the health of a target. Omni's readiness flaps, so a new health
-// counts once it has lasted for settle; stable is since when Omni knows it to last. It
-// returns how long the look has to last still; 0 if the target has that health now.
-func (b *board) observe(key Key, health Health, why string, stable time.Time, settle time.Duration) (left time.Duration) {
-	b.update(key, func(r *record) {
-		now := time.Now()
-
-		if r.seen != health {
-			r.seen, r.seenSince = health, now
-		}
-
-		since := r.seenSince
-		if !stable.IsZero() && stable.Before(since) {
-			since = stable
-		}
-
-		switch left = settle - now.Sub(since); {
-		case r.Health == health || left <= 0 || health == Missing || health == "":
-			r.Health, r.HealthReason, left = health, why, 0
-		case r.Health != HealthUnknown && r.Health != Missing: // what it was is the best guess
-		case health == Healthy:
-			r.Health, r.HealthReason = Progressing, "ready for a moment; it counts when that lasts"
-		default:
-			r.Health, r.HealthReason, left = health, why, 0
-		}
-	})
-
-	return left
 }
 
 // tearing notes whether a teardown is under way, and returns since when. first is set at

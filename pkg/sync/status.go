@@ -74,7 +74,10 @@ type TargetStatus struct {
 	HealthReason string
 	// HealthSince is when Health last changed.
 	HealthSince time.Time
-	Operation   Operation
+	// AtRest says that Omni has come to rest with it: what was written is done, as far as it
+	// can be, and Omni's statuses have not moved for a while. Fleet resources always are.
+	AtRest    bool
+	Operation Operation
 	// Message says why the target is not Synced, or what is being done.
 	Message string
 	// Cause is Message in one word, if it is a reason for not being Synced that has one.

@@ -11,7 +11,8 @@ import (
 // counts the others. Nothing is compared with Git: Sync is Unknown. The snapshot has to hold
 // [Kinds].
 func Survey(snapshot *omnisnapshot.Snapshot) (marked []TargetStatus, others int) {
-	judge := &Engine{Config: Config{Snapshot: snapshot}} // health reads the snapshot and nothing else
+	judge := &Engine{Config: Config{Snapshot: snapshot}} // checkup reads the snapshot and nothing else
+	seen := newBoard()
 
 	for _, cluster := range snapshot.List(omni.ClusterType) {
 		source, name := diff.SourceOf(cluster), cluster.Metadata().ID()
@@ -22,7 +23,11 @@ func Survey(snapshot *omnisnapshot.Snapshot) (marked []TargetStatus, others int)
 		}
 
 		t := TargetStatus{Key: Key{source, name}, Sync: Unknown}
-		t.Health, t.HealthReason, _ = judge.health(name)
+
+		seen.updateSource(source, func(*SourceStatus) {})
+		seen.observe(t.Key, judge.checkup(name), defaultSettle)
+		now := seen.get(t.Key)
+		t.Health, t.HealthReason = now.Health, now.HealthReason
 
 		if _, locked := cluster.Metadata().Annotations().Get(omni.ClusterLocked); locked {
 			t.Message = "the cluster is locked in Omni"

@@ -78,6 +78,8 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 		return err
 	}
 
+	acting := e.acting(t, change)
+
 	err := e.send(ctx, change)
 	if found := e.refused(ctx, t, change, err); found != nil {
 		err = found
@@ -98,6 +100,7 @@ func (e *Engine) write(ctx context.Context, t *target, change *diff.Change) erro
 	e.board.progress(t.Key)
 	e.board.took(t.Key, takes(change))
 	e.wasAllowed(t.Key)
+	acting.done(e.board)
 
 	if change.Action == diff.Mark {
 		e.logFor(t).Debug("marked", zap.String("resource", diff.Name(change)), zap.String("change", describe(change)))

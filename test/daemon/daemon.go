@@ -177,7 +177,7 @@ func Describe(s sync.Status) string {
 
 	for i := range s.Targets {
 		t := &s.Targets[i]
-		text += fmt.Sprintf("target %q: %s %s %s, settled %v: %s\n", t.Target, t.Sync, t.Health, t.Operation, t.Settled, t.Message)
+		text += fmt.Sprintf("target %q: %s %s (%s) %s, settled %v, at rest %v: %s\n", t.Target, t.Sync, t.Health, t.HealthReason, t.Operation, t.Settled, t.AtRest, t.Message)
 	}
 
 	return text

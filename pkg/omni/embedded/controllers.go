@@ -103,7 +103,15 @@ func (c *controllers) run(ctx context.Context) error {
 	events := make(chan []state.Event)
 
 	for kind := range watchedKinds() {
-		if err := c.st.WatchKindAggregated(ctx, kind.metadata(), events, state.WithBootstrapContents(true)); err != nil {
+		seen := events
+
+		if c.config.Lag != nil {
+			seen = make(chan []state.Event)
+
+			group.Go(func() error { return c.delay(ctx, kind.typ, seen, events) })
+		}
+
+		if err := c.st.WatchKindAggregated(ctx, kind.metadata(), seen, state.WithBootstrapContents(true)); err != nil {
 			c.queue.ShutDown()
 
 			return fmt.Errorf("watch %s: %w", kind.typ, err)

@@ -32,7 +32,8 @@
 //     InstallationMediaConfig and NodeForceDestroyRequest, and the bounds of IDs, labels and annotations.
 //   - Locks of clusters and machines.
 //   - The life of a cluster: finalizers that take it from version 1 to 14, system patches with an owner, initial configurations and
-//     machine class nodes without one, statuses on the way up, upgrades, machines that join, leave and are switched off.
+//     machine class nodes without one, statuses on the way up, upgrades, changed configurations (Reconfiguring), machines that join,
+//     leave and are switched off. Config.Lag has the statuses follow later, each with its own delay.
 //   - Teardown: the cascade in Omni's order, held by machines that are off and by finalizers a test sets through State; what was torn
 //     down is destroyed by the server. A machine set and a machine take along the patches and extensions that have their label. A
 //     machine set that left its class cannot end, as in Omni, until someone takes off the finalizer MachineSetNodeController.
@@ -43,8 +44,8 @@
 // # What is not
 //
 //   - No Talos, no Kubernetes, no etcd: machines are nothing but a MachineStatus, a kubeconfig leads nowhere.
-//   - Readiness does not flap while a cluster comes up, and Reconfiguring does not occur: a configuration applies at once. All machines
-//     of a Talos upgrade change at once. Locked machines do not wait with it.
+//   - Readiness does not flap while a cluster comes up. All machines of a set get a changed configuration at once, and all machines of
+//     a Talos upgrade change at once. Locked machines do not wait with it.
 //   - A cluster without a ready control plane is never ready; a real Omni says so for a moment when only empty workers exist.
 //   - Some types that Omni makes of its own are missing (ClusterMachineConfig, Link, LoadBalancerStatus, ...), and so are KernelArgs and
 //     MachineLabels that it derives from a machine. MachineLabels that a user writes do label the machine.

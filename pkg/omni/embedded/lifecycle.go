@@ -41,6 +41,8 @@ const (
 	stepsToHealth  = 5
 	stepsToLeave   = 2 // from a ClusterMachine's teardown to its end
 	stepsToUpgrade = 4
+
+	stepsToConfigure = 3 // until a changed configuration is on every machine of a set
 )
 
 // reconcile does what can be done now for the cluster.
@@ -49,7 +51,11 @@ func (v *view) reconcile(ctx context.Context) error {
 	case v.cluster == nil:
 		return v.sweep(ctx)
 	case v.cluster.Metadata().Phase() == resource.PhaseTearingDown:
-		return errors.Join(v.teardownCluster(ctx), v.clusterStatus(ctx))
+		if err := v.teardownCluster(ctx); err != nil || len(v.sets) == 0 {
+			return err
+		}
+
+		return v.clusterStatus(ctx)
 	default:
 		return errors.Join(
 			v.hold(ctx, v.cluster, clusterFinalizers),

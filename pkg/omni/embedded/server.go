@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/api/v1alpha1"
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/cosi-project/runtime/pkg/state/protobuf/server"
 	"github.com/siderolabs/omni/client/api/omni/management"
@@ -55,6 +56,9 @@ type Config struct {
 	// Step is the time a controller takes for one step of a resource's life; 20ms if 0. A new cluster takes 13 steps to get all its
 	// finalizers, and some 8 to become ready.
 	Step time.Duration
+	// Lag, if not nil, is how much later than it happens the controllers see a change of a resource of this type, so that statuses
+	// follow a write with a delay, each with its own. It is asked for every change, one type at a time.
+	Lag func(resource.Type) time.Duration
 	// NoControllers leaves the resources alone: no finalizers, by-products, statuses or cascades, and nothing torn down is destroyed.
 	NoControllers bool
 
@@ -156,7 +160,7 @@ func (s *Server) Faults() *Faults { return &s.faults }
 // Run serves until the context ends and returns nil then, with all connections cut and all goroutines gone. It runs at most once.
 func (s *Server) Run(ctx context.Context) error {
 	if !s.running.CompareAndSwap(false, true) {
-		return errors.New("the embedded Omni runs already")
+		return errRunning
 	}
 
 	for {
@@ -179,6 +183,18 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// RunControllers runs the controllers and nothing else, in the place of Run, until the context ends: nothing is served, State is the
+// only way in. A test in a synctest bubble needs that: its clock stands still while a goroutine waits for the network.
+func (s *Server) RunControllers(ctx context.Context) error {
+	if !s.running.CompareAndSwap(false, true) {
+		return errRunning
+	}
+
+	return errors.Join(s.listener.Close(), runControllers(ctx, s))
+}
+
+var errRunning = errors.New("the embedded Omni runs already")
 
 // serve serves one incarnation, until the context ends (nil) or a restart is asked for.
 func (s *Server) serve(ctx context.Context) (*restart, error) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 )
@@ -39,6 +41,28 @@ func (v *view) machineStatus(ctx context.Context, s *setView, machine *omni.Clus
 		res.TypedSpec().Value.ConfigUpToDate = stage == specs.ClusterMachineStatusSpec_RUNNING
 		res.TypedSpec().Value.ConfigApplyStatus = specs.ConfigApplyStatus_APPLIED
 	})
+}
+
+// leavingStatus tells of a machine that leaves its cluster, for as long as it has a status there.
+func (v *view) leavingStatus(ctx context.Context, id resource.ID, connected bool) error {
+	status, ok := get[*omni.ClusterMachineStatus](v, omni.ClusterMachineStatusType, id)
+	if !ok || status.TypedSpec().Value.GetStage() == specs.ClusterMachineStatusSpec_DESTROYING && hasLabel(status, omni.MachineStatusLabelConnected) == connected {
+		return nil
+	}
+
+	_, err := safe.StateUpdateWithConflicts(ctx, v.st, status.Metadata(), func(res *omni.ClusterMachineStatus) error {
+		res.TypedSpec().Value.Ready, res.TypedSpec().Value.Stage = false, specs.ClusterMachineStatusSpec_DESTROYING
+
+		if connected {
+			res.Metadata().Labels().Set(omni.MachineStatusLabelConnected, "")
+		} else {
+			res.Metadata().Labels().Delete(omni.MachineStatusLabelConnected)
+		}
+
+		return nil
+	}, state.WithUpdateOwner(ownerClusterMachine))
+
+	return ignoreMissing(err)
 }
 
 // count counts a machine set's machines, and those that run.
@@ -87,7 +111,17 @@ func (v *view) setStatus(ctx context.Context, s *setView) error {
 	phase, problem := specs.MachineSetPhase_Running, ""
 
 	before, known := get[*omni.MachineSetStatus](v, omni.MachineSetStatusType, s.id())
-	ran := known && before.TypedSpec().Value.GetPhase() == specs.MachineSetPhase_Running &&
+	was, hash, wanted := specs.MachineSetPhase_Unknown, "", v.configHash(s)
+
+	if known {
+		was, hash = before.TypedSpec().Value.GetPhase(), before.TypedSpec().Value.GetConfigHash()
+	}
+
+	if hash == "" || machines.GetTotal() == 0 {
+		hash = wanted // machines join with the configuration that there is
+	}
+
+	ran := (was == specs.MachineSetPhase_Running || was == specs.MachineSetPhase_Reconfiguring) &&
 		before.TypedSpec().Value.GetMachines().GetTotal() == machines.GetTotal()
 
 	switch {
@@ -109,6 +143,11 @@ func (v *view) setStatus(ctx context.Context, s *setView) error {
 		phase, problem = specs.MachineSetPhase_Failed, "a control plane needs at least one machine"
 	case v.talosUpgrading():
 		phase = specs.MachineSetPhase_Upgrading
+	case hash == wanted:
+	case was == specs.MachineSetPhase_Reconfiguring && v.after(changed(before), stepsToConfigure):
+		hash = wanted
+	default:
+		phase = specs.MachineSetPhase_Reconfiguring
 	}
 
 	ready := phase == specs.MachineSetPhase_Running && machines.GetHealthy() == machines.GetTotal()
@@ -120,6 +159,7 @@ func (v *view) setStatus(ctx context.Context, s *setView) error {
 		res.TypedSpec().Value.Ready = ready
 		res.TypedSpec().Value.Error = problem
 		res.TypedSpec().Value.Machines = machines
+		res.TypedSpec().Value.ConfigHash = hash
 		res.TypedSpec().Value.MachineAllocation = omni.GetMachineAllocation(s.MachineSet)
 	})}
 
@@ -187,7 +227,7 @@ func (v *view) clusterStatus(ctx context.Context) error {
 		spec.Phase = specs.ClusterStatusSpec_SCALING_UP
 	case phases[specs.MachineSetPhase_ScalingDown] || phases[specs.MachineSetPhase_Destroying]:
 		spec.Phase = specs.ClusterStatusSpec_SCALING_DOWN
-	case phases[specs.MachineSetPhase_Running] || phases[specs.MachineSetPhase_Upgrading]:
+	case phases[specs.MachineSetPhase_Running] || phases[specs.MachineSetPhase_Upgrading] || phases[specs.MachineSetPhase_Reconfiguring]:
 		spec.Phase = specs.ClusterStatusSpec_RUNNING
 	}
 

@@ -65,6 +65,11 @@ func (v *view) teardownCluster(ctx context.Context) error {
 		return err
 	}
 
+	// The status goes before the cluster that it is about.
+	if status, ok := v.all[ref{omni.ClusterStatusType, v.name}]; ok {
+		return v.destroyOwned(ctx, status)
+	}
+
 	return ignoreMissing(v.st.Destroy(ctx, v.cluster.Metadata()))
 }
 
@@ -120,7 +125,11 @@ func (v *view) leave(ctx context.Context, machine *omni.ClusterMachine) error {
 	}
 
 	if status := v.machine(md.ID()); status != nil && !status.TypedSpec().Value.GetConnected() {
-		return nil // its status changes when it comes back
+		return v.leavingStatus(ctx, md.ID(), false) // its status changes when it comes back
+	}
+
+	if err := v.leavingStatus(ctx, md.ID(), true); err != nil {
+		return err
 	}
 
 	if !v.after(changed(machine), stepsToLeave) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,7 +134,8 @@ func unfinished(err error, what string) error {
 	}
 }
 
-// settled returns how targets stand: now, or once nothing more happens with them by itself.
+// settled returns how targets stand: now, or once nothing more happens with them by itself,
+// neither here nor in Omni.
 func (o *operatorService) settled(ctx context.Context, wanted map[sync.Key]bool, wait bool) ([]sync.TargetStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
@@ -153,8 +155,8 @@ func (o *operatorService) settled(ctx context.Context, wanted map[sync.Key]bool,
 			if t := &all.Targets[i]; wanted[t.Key] {
 				there = append(there, *t)
 
-				if !t.Settled {
-					busy = append(busy, fmt.Sprintf("%s (%s)", describe(t.Key), text(t.Message)))
+				if !t.Over() {
+					busy = append(busy, fmt.Sprintf("%s (%s)", describe(t.Key), text(cmp.Or(t.Message, t.HealthReason))))
 				}
 			}
 		}
