@@ -41,13 +41,19 @@ func equalPatch(a, b proto.Message) bool {
 	patchA, okA := a.(*specs.ConfigPatchSpec)
 	patchB, okB := b.(*specs.ConfigPatchSpec)
 
-	if !okA || !okB || !samePatch([]byte(patchA.Data), []byte(patchB.Data)) {
+	if !okA || !okB {
 		return false
 	}
 
-	patchA.Data = patchB.Data // both are copies
+	textA, errA := textOf(patchA)
+	textB, errB := textOf(patchB)
 
-	return cosiproto.ProtoEqual(patchA, patchB)
+	if errA != nil || errB != nil || !samePatch(textA, textB) {
+		return false
+	}
+
+	// Both are copies: what else they hold is compared with one text.
+	return patchA.SetUncompressedData(textB, specs.WithConfigCompressionOption(uncompressed())) == nil && cosiproto.ProtoEqual(patchA, patchB)
 }
 
 // unpacked is a copy of a spec with its data stored plain. It is false for a spec that never holds compressed data, and

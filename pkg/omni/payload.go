@@ -22,9 +22,18 @@ func Payload(r resource.Resource) ([]byte, error) {
 		return nil, nil
 	}
 
-	buffer, err := compressor.GetUncompressedData(specs.WithConfigCompressionOption(uncompressed()))
+	text, err := textOf(compressor)
 	if err != nil {
 		return nil, fmt.Errorf("unpacking %s: %w", r.Metadata(), err)
+	}
+
+	return text, nil
+}
+
+func textOf(compressor specs.FieldCompressor[specs.Buffer, []byte]) ([]byte, error) {
+	buffer, err := compressor.GetUncompressedData(specs.WithConfigCompressionOption(uncompressed()))
+	if err != nil {
+		return nil, err
 	}
 
 	defer buffer.Free()
