@@ -229,7 +229,7 @@ access:
   serviceAccounts: {maxTTL: 1h, users: [argocd], groups: [deployers]}
   secrets: {for: argocd, labels: {environment: lab}, serviceAccount: {user: argocd, groups: [deployers], ttl: 1h}}
 sources:
-  - {name: fleet, git: {url: %s, branch: main}, path: clusters, interval: 1s, prune: true}
+  - {name: fleet, git: {url: %s, branch: main}, path: clusters, interval: 1s, prune: true, deleteAfter: 1s}
 `, c.path("state"), c.account.Kubeconfig(t), c.path("fleet")))
 
 	c.commit("one")

@@ -56,6 +56,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		folder:   revision.Folder,
 		rewound:  revision.Forced,
 		astray:   revision.Forced || previous.astray,
+		opaque:   read.set.Opaque,
 		targets:  read.targets,
 		broken:   brokenTargets(read.set, read.targets, read.problems),
 	}

@@ -32,7 +32,9 @@ type desired struct {
 	// rewound says that the revision does not have the one before in its history: what is missing in it may be newer.
 	// astray says so of this revision or of one before it.
 	rewound, astray bool
-	targets         targets
+	// opaque are files that nobody can read.
+	opaque  []string
+	targets targets
 	// broken holds the targets of the revision that cannot be used, and why.
 	broken map[string]error
 	// fleetPending is set while the fleet resources of the revision were not tried yet:

@@ -331,6 +331,10 @@ func (e *Engine) uncertain(t *target, r resource.Resource, confirmed bool) strin
 		return file + " is still there, but does not describe it any more; remove the file to delete it"
 	}
 
+	if became := e.mayHaveBecome(t, r); became != "" {
+		return became
+	}
+
 	switch kind := diff.Kind(r.Metadata().Type()); {
 	case t.Target != "" && !t.src.Allow.Cluster(t.Target):
 		return "the source may not have a cluster of this name (`allow.clusters`)"
@@ -366,6 +370,18 @@ func (e *Engine) leftBehind(t *target, r resource.Resource) string {
 	}
 
 	return origin.File
+}
+
+// mayHaveBecome says what the file of a resource may have become; "" if it was removed. A file that is renamed and cut off,
+// or encrypted, in one commit looks like one that was removed, and another that is about something else.
+func (e *Engine) mayHaveBecome(t *target, r resource.Resource) string {
+	origin, ok := diff.OriginOf(r)
+	if !ok || origin.File == "" || len(t.from.opaque) == 0 || t.from.describes(origin.File) {
+		return ""
+	}
+
+	return fmt.Sprintf("%s is gone, and %s%s, which is no YAML that anybody can read, may be what became of it: correct that, remove it, or `exclude` it",
+		origin.File, t.from.fileOf(t.from.opaque[0]), andMore(len(t.from.opaque)))
 }
 
 // departure returns a new mark.

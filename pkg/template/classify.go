@@ -44,6 +44,8 @@ func (f *finder) parseFile(name string) {
 	if text, encoding := fromUTF16(data); encoding != "" {
 		if what := looksLike(text); what != "" {
 			f.suspect(RuleSyntax, Position{File: name}, "this looks like %s, but its text is in %s: save it as UTF-8", what, encoding)
+		} else {
+			f.file.opaque = name
 		}
 
 		return
@@ -51,6 +53,10 @@ func (f *finder) parseFile(name string) {
 
 	// What could not be ours in any form is not parsed at all: most YAML in a repository.
 	if !bytes.Contains(data, []byte("kind")) && !bytes.Contains(data, []byte("metadata")) && !bytes.Contains(data, []byte("kubernetes")) {
+		if isOpaque(data) {
+			f.file.opaque = name
+		}
+
 		return
 	}
 
@@ -61,6 +67,8 @@ func (f *finder) parseFile(name string) {
 		if what := looksLike(data); what != "" {
 			line, column, message := syntaxError(data, err)
 			f.suspect(RuleSyntax, Position{File: name, Line: line, Column: column}, "this looks like %s, but it is not valid YAML: %s", what, message)
+		} else if unparsed(data) {
+			f.file.opaque = name
 		}
 
 		return
@@ -83,6 +91,10 @@ func (f *finder) classify(name string, data []byte, docs []*yaml.Node) {
 	suspected := false
 
 	for i, doc := range docs {
+		if doc.Kind == yaml.SequenceNode && slices.ContainsFunc(doc.Content, isCluster) {
+			f.file.opaque = name // its documents were indented, or it is about something else
+		}
+
 		if !isMapping(doc) || field(doc, "apiVersion") != nil {
 			continue
 		}
@@ -153,7 +165,7 @@ func parse(data []byte) (docs []*yaml.Node, err error) {
 
 var (
 	documentSeparator = regexp.MustCompile(`(?m)^---(\s|$)`)
-	templateKind      = regexp.MustCompile(`(?m)(^|[{,][ \t]*)kind[ \t]*:[ \t]*["']?(Cluster|ControlPlane|Workers|Machine)["']?[ \t\r]*([,}#].*)?$`)
+	templateKind      = regexp.MustCompile(`(?m)(^|[{,][ \t]*)["']?kind["']?[ \t]*:[ \t]*["']?(Cluster|ControlPlane|Workers|Machine)["']?[ \t\r]*([,}#].*)?$`)
 	kubernetesObject  = regexp.MustCompile(`(?m)^apiVersion[ \t]*:`)
 	manifestMetadata  = regexp.MustCompile(`(?m)(^|[{,][ \t]*)metadata[ \t]*:`)
 	manifestType      = regexp.MustCompile(`(?m)(^[ \t]+|[{,][ \t]*)type[ \t]*:[ \t]*["']?[A-Za-z0-9]+\.([a-z0-9-]+\.)*sidero\.dev["']?[ \t\r]*([,}#].*)?$`)

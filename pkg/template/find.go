@@ -19,6 +19,9 @@ import (
 type Set struct {
 	Templates []*Template // sorted by path
 	Manifests []*Manifest // sorted by path, then by place in the file
+	// Opaque are the files that nobody can read, sorted by path: any of them may be what became of a file that is not there
+	// any more.
+	Opaque []string
 
 	seen *seen // what it was made from, for SameIn
 	kept kept  // for Next
@@ -67,6 +70,7 @@ func (f *finder) collect() {
 
 	if all.odd {
 		f.collectOdd(all)
+		slices.Sort(f.set.Opaque)
 	}
 }
 
@@ -91,6 +95,10 @@ func (f *finder) collectOdd(all *part) {
 
 		// A file that a template refers to holds whatever the cluster needs. That it looks like a broken template means
 		// nothing.
+		if file.opaque != "" && !referred[file.opaque] {
+			f.set.Opaque = append(f.set.Opaque, file.opaque)
+		}
+
 		for _, suspect := range file.suspects {
 			if !referred[suspect.File] {
 				f.problems = append(f.problems, suspect)

@@ -21,8 +21,9 @@ type part struct {
 
 	templates  []*Template
 	manifests  []*Manifest
-	odd        bool             // there are problems or suspects
+	odd        bool             // there are problems or suspects, or files that nobody can read
 	suspects   Problems         // of a file that looks like a broken template, unless a template refers to it
+	opaque     string           // of a file that nobody can read: its path
 	references []*keptReference // of a file: what its templates refer to, each once
 
 	parts []*part // of a folder, sorted by name
@@ -90,7 +91,7 @@ func (f *finder) readFile(name string, listed fs.DirEntry, before *part) *part {
 
 	f.parseFile(name)
 
-	f.file.odd = len(f.file.suspects) > 0 ||
+	f.file.odd = len(f.file.suspects) > 0 || f.file.opaque != "" ||
 		slices.ContainsFunc(f.file.templates, func(t *Template) bool { return len(t.Problems) > 0 }) ||
 		slices.ContainsFunc(f.file.manifests, func(m *Manifest) bool { return len(m.Problems) > 0 })
 	f.fresh = append(f.fresh, change{before, f.file})
