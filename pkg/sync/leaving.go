@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -335,6 +332,10 @@ func (e *Engine) uncertain(t *target, r resource.Resource, confirmed bool) strin
 		return became
 	}
 
+	if became := e.folderBecame(t, r); became != "" {
+		return became
+	}
+
 	switch kind := diff.Kind(r.Metadata().Type()); {
 	case t.Target != "" && !t.src.Allow.Cluster(t.Target):
 		return "the source may not have a cluster of this name (`allow.clusters`)"
@@ -350,38 +351,6 @@ func (e *Engine) released(t *target, r resource.Resource, policy Policy) bool {
 	to, _ := r.Metadata().Annotations().Get(diff.AnnotationHandover)
 
 	return !policy.Protected && (policy.Orphan || to != "" && to != t.Source && t.Target != "")
-}
-
-// leftBehind returns the file that a resource came from if the revision still has it and nothing in it is described any
-// more: emptied, half saved, in another encoding, a misspelt kind. That is an accident until somebody removes the file. A
-// file that describes other things by now was changed on purpose, and one that this source does not read any more is none
-// of its business.
-func (e *Engine) leftBehind(t *target, r resource.Resource) string {
-	origin, ok := diff.OriginOf(r)
-	elsewhere := origin.Known() && t.from.place.Known() && !origin.Place.Equal(t.from.place)
-
-	if !ok || origin.File == "" || elsewhere || t.from.describes(origin.File) {
-		return ""
-	}
-
-	name := strings.TrimPrefix(strings.TrimPrefix(origin.File, t.from.folder), "/")
-	if _, err := fs.Stat(t.from.files, name); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
-		return ""
-	}
-
-	return origin.File
-}
-
-// mayHaveBecome says what the file of a resource may have become; "" if it was removed. A file that is renamed and cut off,
-// or encrypted, in one commit looks like one that was removed, and another that is about something else.
-func (e *Engine) mayHaveBecome(t *target, r resource.Resource) string {
-	origin, ok := diff.OriginOf(r)
-	if !ok || origin.File == "" || len(t.from.opaque) == 0 || t.from.describes(origin.File) {
-		return ""
-	}
-
-	return fmt.Sprintf("%s is gone, and %s%s, which is no YAML that anybody can read, may be what became of it: correct that, remove it, or `exclude` it",
-		origin.File, t.from.fileOf(t.from.opaque[0]), andMore(len(t.from.opaque)))
 }
 
 // departure returns a new mark.
