@@ -162,7 +162,7 @@ func TestNothingIsForgotten(t *testing.T) {
 
 	// What only matters while somebody looks for something; docs/metrics.md explains it.
 	beside := strings.Fields(`omni_syncd_api_requests_in_flight omni_syncd_clusters_omitted omni_syncd_config_last_reload_success_timestamp_seconds
-		omni_syncd_omni_requests_in_flight omni_syncd_queue_adds_total omni_syncd_queue_retries_total omni_syncd_queue_unfinished_work_seconds
+		omni_syncd_omni_info omni_syncd_omni_requests_in_flight omni_syncd_queue_adds_total omni_syncd_queue_retries_total omni_syncd_queue_unfinished_work_seconds
 		omni_syncd_queue_work_duration_seconds omni_syncd_snapshot_bootstraps_total omni_syncd_snapshot_resumes_total omni_syncd_suspended`)
 
 	for name := range listed(t) {
