@@ -99,7 +99,7 @@ func (e *Engine) checkup(cluster string) checkup {
 		}
 	}
 
-	found.trace, found.config, found.updated = v.trace.Sum64(), v.config(), v.updated
+	found.trace, found.config, found.updated = v.trace, v.config(), v.updated
 
 	return found
 }

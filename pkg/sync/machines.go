@@ -81,7 +81,7 @@ func (v *vitals) unknown(set resource.ID) []resource.ID {
 	var ids []resource.ID
 
 	for _, id := range slices.Sorted(maps.Keys(v.nodes)) {
-		if of, _ := v.nodes[id].Metadata().Labels().Get(omni.LabelMachineSet); of == set && !v.known[id] {
+		if of, _ := v.nodes[id].Metadata().Labels().Get(omni.LabelMachineSet); of == set && !v.knows(id) {
 			ids = append(ids, id)
 		}
 	}

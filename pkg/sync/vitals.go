@@ -2,8 +2,8 @@ package sync
 
 import (
 	"fmt"
-	"hash"
 	"hash/fnv"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"time"
@@ -26,9 +26,9 @@ type vitals struct {
 	setStatuses []*omni.MachineSetStatus
 	machines    map[resource.ID][]*omni.ClusterMachineStatus // by machine set
 	conditions  map[resource.ID]string                       // of control planes, by machine set
-	known       map[resource.ID]bool                         // machines that Omni knows
+	knows       func(machine resource.ID) bool               // Omni has seen it
 
-	trace   hash.Hash64
+	trace   uint64
 	updated time.Time
 }
 
@@ -54,19 +54,34 @@ func (u *talosUpgrade) lastVersion() string {
 	return u.TypedSpec().Value.GetLastUpgradeVersion()
 }
 
+// traceSeed is one for this process: what it hashes is compared in memory only.
+var traceSeed = maphash.MakeSeed()
+
 // vitals collects what a cluster's health is read from, in one look at the snapshot.
 func (e *Engine) vitals(cluster string) *vitals {
 	v := &vitals{
-		name: cluster, trace: fnv.New64a(),
+		name: cluster,
 		sets: map[resource.ID]*omni.MachineSet{}, nodes: map[resource.ID]*omni.MachineSetNode{},
-		machines: map[resource.ID][]*omni.ClusterMachineStatus{}, conditions: map[resource.ID]string{}, known: map[resource.ID]bool{},
+		machines: map[resource.ID][]*omni.ClusterMachineStatus{}, conditions: map[resource.ID]string{},
+		knows: func(machine resource.ID) bool {
+			_, ok := e.Snapshot.Get(omni.MachineStatusType, machine)
+
+			return ok
+		},
 	}
+
+	// Of every machine: it must not ask for memory.
+	var trace maphash.Hash
+
+	trace.SetSeed(traceSeed)
 
 	for _, r := range e.Snapshot.Cluster(cluster) {
 		md := r.Metadata()
 
 		if slices.Contains(statusKinds, md.Type()) {
-			fmt.Fprintf(v.trace, "%s %s %s ", md.Type(), md.ID(), md.Version())
+			_, _ = trace.WriteString(md.Type())
+			_, _ = trace.WriteString(md.ID())
+			maphash.WriteComparable(&trace, md.Version().Value())
 		}
 
 		if md.Type() != omni.MachineStatusType && md.Updated().After(v.updated) { // a machine changes for reasons of its own
@@ -98,9 +113,7 @@ func (e *Engine) vitals(cluster string) *vitals {
 		}
 	}
 
-	for id := range v.nodes {
-		_, v.known[id] = e.Snapshot.Get(omni.MachineStatusType, id)
-	}
+	v.trace = trace.Sum64()
 
 	return v
 }

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	v1 "github.com/omni-syncd/omni-syncd/api/omnisyncd/v1"
-	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/server/auth"
 	"github.com/omni-syncd/omni-syncd/pkg/sync"
 )
@@ -62,14 +61,14 @@ func (s *statusService) ListClusters(ctx context.Context, req *connect.Request[v
 		return nil, err
 	}
 
-	return connect.NewResponse(&v1.ListClustersResponse{Ready: all.Ready, Clusters: clustersOf(found), Replica: s.replica(), Omni: omniOf(all.Server, all.Away)}), nil
+	return connect.NewResponse(&v1.ListClustersResponse{Ready: all.Ready, Clusters: clustersOf(found), Replica: s.replica(), Omni: omniOf(&all)}), nil
 }
 
 // omniOf says what people should know of the server.
-func omniOf(server omni.Server, away omni.Away) *v1.Omni {
-	o := &v1.Omni{Version: text(string(server)), Note: text(cmp.Or(server.Outdated(), server.Untested()))}
+func omniOf(now *sync.Changes) *v1.Omni {
+	o := &v1.Omni{Version: text(string(now.Server)), Note: text(cmp.Or(now.Server.Outdated(), now.Server.Untested()))}
 
-	if away != (omni.Away{}) {
+	if away := now.Away; !away.Since.IsZero() {
 		o.Away, o.AwaySinceTime = text(away.Reason), timestamppb.New(away.Since)
 	}
 
@@ -113,20 +112,20 @@ func (s *statusService) WatchStatus(ctx context.Context, _ *connect.Request[v1.W
 	pause := time.NewTicker(watchEvery)
 	defer pause.Stop()
 
-	ready, server, away := false, omni.Server(""), omni.Away{}
+	var before sync.Changes
 
 	for version := uint64(0); ; {
 		changes, newer := s.Engine.Changes(version)
 		version = changes.Version
 		changes = shown.narrow(changes)
 
-		if !nothing(&changes) || changes.Ready != ready || changes.Server != server || changes.Away != away {
+		if !nothing(&changes) || changes.Ready != before.Ready || changes.Server != before.Server || changes.Away != before.Away {
 			if err := stream.Send(changesOf(&changes)); err != nil {
 				return err
 			}
 		}
 
-		ready, server, away = changes.Ready, changes.Server, changes.Away
+		before = sync.Changes{Ready: changes.Ready, Server: changes.Server, Away: changes.Away}
 
 		// First the pause: what changes meanwhile is one message.
 		if err := await(ctx, s.stopping, pause.C); err != nil {
@@ -179,7 +178,7 @@ func (s *statusService) awaitOrAsk(ctx context.Context, before auth.Sight, newer
 func changesOf(changes *sync.Changes) *v1.WatchStatusResponse {
 	res := &v1.WatchStatusResponse{
 		Version: changes.Version, All: changes.All, Ready: changes.Ready, Sources: sourcesOf(changes.Sources), Clusters: clustersOf(changes.Targets),
-		RemovedSources: changes.RemovedSources, Omni: omniOf(changes.Server, changes.Away),
+		RemovedSources: changes.RemovedSources, Omni: omniOf(changes),
 	}
 
 	for _, key := range changes.RemovedTargets {
