@@ -107,6 +107,10 @@ func (c *computation) marked(desired resource.Resource) *resource.Metadata {
 func (c *computation) originOf(desired resource.Resource) Origin {
 	origin := Origin{Place: c.Place, File: c.fileOf(desired), Commit: c.Commit}
 	if have, ok := c.live[refOf(desired)]; ok {
+		if stamped, _ := OriginOf(have); c.Lost != nil && stamped.Commit != "" && stamped.Commit != c.Commit && c.Lost(stamped.Commit) {
+			return origin
+		}
+
 		return origin.stampOver(have)
 	}
 

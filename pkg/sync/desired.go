@@ -165,6 +165,7 @@ func (e *Engine) input(t *target, live []resource.Resource) diff.Input {
 	in := diff.Input{
 		Source: t.Source, Target: t.Target, Live: live, Removed: t.desired == nil,
 		Place: t.from.place, Commit: t.from.commit, MayTake: func(r resource.Resource) bool { return e.mayTake(t, r) },
+		Lost:      func(commit string) bool { return e.lost(t, commit) },
 		KeepParts: t.policy.KeepParts, PruneForeign: t.src.PruneForeign,
 		Fate: func(r resource.Resource) diff.Fate { return e.fate(t, r) },
 	}

@@ -284,6 +284,18 @@ func (e *Engine) keeps(t *target, r resource.Resource) (cause, why string) {
 	return "", ""
 }
 
+// lost reports whether a commit is known not to be in the history of what is read. A one-shot may be an old pipeline that
+// runs once more, and loses nothing.
+func (e *Engine) lost(t *target, commit string) bool {
+	if t.src.Follows == nil || t.from.commit == "" || e.OneShot {
+		return false
+	}
+
+	yes, known := t.src.Follows(t.from.commit, commit)
+
+	return known && !yes
+}
+
 // older says why what is read is older than a resource that it lacks, or another line of history, by the commit that is
 // stamped on the resource; "" if it is newer, or if a daemon cannot know. It says the same after a restart.
 func (e *Engine) older(t *target, commit string) string {

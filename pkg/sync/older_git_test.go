@@ -7,9 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
+	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/source"
@@ -233,4 +235,36 @@ func TestG11_OlderCheckout(t *testing.T) {
 	r.git("rm", "-q", "b.yaml")
 	r.commit("rm b")
 	expect(t, "removed", "gone", look())
+}
+
+// After the history was rewritten nothing could be deleted any more: every resource carried a commit of the old line. What
+// the new line describes is stamped anew, and leaves it as any other.
+func TestG11_RewrittenHistory(t *testing.T) {
+	r := newGitRepo(t)
+	r.put("a.yaml", cluster("a", "1.34.3", machine(1)).Data)
+	r.put("b.yaml", cluster("b", "1.34.3", machine(2)).Data)
+	r.commit("1")
+
+	g := source.NewGit(source.GitConfig{URL: r.dir, Ref: source.Ref{Branch: "main"}, Interval: 20 * time.Millisecond})
+	g.KeepHistory()
+	t.Cleanup(func() { g.Close() }) //nolint:errcheck // temporary files
+
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
+	d := follow(t, o, g)
+	expect(t, "at first", "described", at(t, o, d, r.git("rev-parse", "HEAD")))
+
+	r.git("commit", "-q", "--amend", "-m", "1, again")
+
+	rewritten := r.git("rev-parse", "HEAD")
+	expect(t, "rewritten", "described", at(t, o, d, rewritten))
+
+	watchFor(t, o, omnires.NewCluster("b").Metadata(), "its new commit", func(live resource.Resource) bool {
+		origin, _ := diff.OriginOf(live)
+
+		return origin.Commit == rewritten
+	})
+
+	r.git("rm", "-q", "b.yaml")
+	r.commit("rm b")
+	expect(t, "removed", "gone", at(t, o, d, r.git("rev-parse", "HEAD")))
 }
