@@ -18,7 +18,10 @@ type board struct {
 	server  omni.Server
 	sources map[string]sourceRecord
 	targets map[Key]record
-	newer   chan struct{}
+	// draft is the record that update works on. It is here and not made anew each time, because every pass updates its
+	// target several times.
+	draft record
+	newer chan struct{}
 	// suspensions are those by request.
 	suspensions suspensions
 
@@ -209,13 +212,16 @@ func (b *board) update(key Key, fn func(*record)) bool {
 		return false
 	}
 
-	r, ok := b.targets[key]
-	if r = src.at(r); !ok {
+	before, ok := b.targets[key]
+	b.draft = src.at(before)
+
+	r := &b.draft
+	if !ok {
 		r.TargetStatus = TargetStatus{Key: key, Sync: Unknown, Health: HealthUnknown}
 	}
 
-	old := r
-	fn(&r)
+	old := *r
+	fn(r)
 	r.Suspension = b.suspensions.ofTarget(key)
 
 	news := old.Sync != r.Sync || old.Operation != r.Operation || old.Message != r.Message || old.Revision != r.Revision
@@ -237,7 +243,7 @@ func (b *board) update(key Key, fn func(*record)) bool {
 		src.restless[key.Target] = true
 	}
 
-	b.targets[key] = r
+	b.targets[key] = *r
 
 	return news
 }

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -107,10 +108,10 @@ func (e *Engine) checkup(cluster string) checkup {
 // existence says what there is to say of a cluster that is not there, or not for long.
 func (v *vitals) existence() checkup {
 	switch {
-	case v.cluster == nil && len(v.setStatuses) == 0:
+	case v.cluster == nil && v.none():
 		return checkup{health: Missing, why: "it does not exist in Omni", rest: Missing}
 	case v.cluster == nil, v.cluster.Metadata().Phase() == resource.PhaseTearingDown, diff.DepartureOf(v.cluster).State == diff.Destroying:
-		return working("it is being destroyed" + stillThere(v.allMachines()))
+		return working("it is being destroyed" + stillThere(slices.Collect(v.machines())))
 	default:
 		return checkup{}
 	}
@@ -217,7 +218,7 @@ func (v *vitals) readiness() checkup {
 		return working("Omni calls it " + words(spec.GetPhase().String()) + ", not ready")
 	}
 
-	for _, set := range v.setStatuses {
+	for set := range v.setStatuses() {
 		if status := set.TypedSpec().Value; !status.GetReady() {
 			return working(role(set.Metadata(), v.name) + ": " + words(status.GetPhase().String()) + ", not ready")
 		}

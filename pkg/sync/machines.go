@@ -2,7 +2,6 @@ package sync
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -22,7 +21,7 @@ func (v *vitals) lacks() checkup {
 		reasons []string
 	)
 
-	for _, set := range v.setStatuses {
+	for set := range v.setStatuses() {
 		if set.Metadata().Phase() == resource.PhaseTearingDown {
 			continue
 		}
@@ -49,13 +48,13 @@ func (v *vitals) lacks() checkup {
 func (v *vitals) lack(set *omni.MachineSetStatus) checkup {
 	spec, id, role := set.TypedSpec().Value, set.Metadata().ID(), role(set.Metadata(), v.name)
 	healthy, requested := spec.GetMachines().GetHealthy(), spec.GetMachines().GetRequested()
-	machines, unknown := v.machines[id], v.unknown(id)
 
 	switch {
 	// A set without machines is Failed for a moment while it is being made.
 	case spec.GetPhase() == specs.MachineSetPhase_Failed && spec.GetMachines().GetTotal() > 0:
 		return degraded(role + ": " + spec.GetError())
 	case healthy < requested:
+		machines, unknown := v.machinesOf(id), v.unknown(id)
 		why := fmt.Sprintf("%d of %d %s machines ready%s", healthy, requested, role, troubles(machines, unknown))
 
 		switch {
@@ -69,8 +68,8 @@ func (v *vitals) lack(set *omni.MachineSetStatus) checkup {
 		default:
 			return working(why)
 		}
-	case v.conditions[id] != "" && spec.GetPhase() == specs.MachineSetPhase_Running:
-		return degraded(role + ": " + v.conditions[id])
+	case v.unmet(id) != "" && spec.GetPhase() == specs.MachineSetPhase_Running:
+		return degraded(role + ": " + v.unmet(id))
 	default:
 		return checkup{}
 	}
@@ -80,8 +79,8 @@ func (v *vitals) lack(set *omni.MachineSetStatus) checkup {
 func (v *vitals) unknown(set resource.ID) []resource.ID {
 	var ids []resource.ID
 
-	for _, id := range slices.Sorted(maps.Keys(v.nodes)) {
-		if of, _ := v.nodes[id].Metadata().Labels().Get(omni.LabelMachineSet); of == set && !v.knows(id) {
+	for id := range v.listed(set) {
+		if _, ok := v.snapshot.Get(omni.MachineStatusType, id); !ok {
 			ids = append(ids, id)
 		}
 	}
@@ -166,9 +165,9 @@ func (e *Engine) heldBy(r resource.Resource) string {
 
 	switch md.Type() {
 	case omni.ClusterType:
-		return stillThere(e.vitals(md.ID()).allMachines())
+		return stillThere(slices.Collect(e.vitals(md.ID()).machines()))
 	case omni.MachineSetType:
-		return stillThere(e.vitals(clusterLabel(r)).machines[md.ID()])
+		return stillThere(e.vitals(clusterLabel(r)).machinesOf(md.ID()))
 	case omni.MachineSetNodeType:
 		if m, ok := e.Snapshot.Get(omni.ClusterMachineStatusType, md.ID()); ok {
 			return stillThere([]*omni.ClusterMachineStatus{m.(*omni.ClusterMachineStatus)}) //nolint:forcetypeassert // a type has one Go type

@@ -1,32 +1,31 @@
 package sync
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"hash/maphash"
-	"maps"
+	"iter"
 	"slices"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
-// vitals are the resources of a cluster that its health is read from.
+// vitals are the resources of a cluster that its health is read from, as they are at one moment. They are looked up where
+// they are: a health is read in every pass, of every machine.
 type vitals struct {
 	name       string
-	cluster    *omni.Cluster // nil: it does not exist
+	live       []resource.Resource // all of the cluster, sorted by type and ID; shared
+	cluster    *omni.Cluster       // nil: it does not exist
 	status     *omni.ClusterStatus
 	kubernetes *kubernetesUpgrade
 	talos      *talosUpgrade
-
-	sets        map[resource.ID]*omni.MachineSet
-	nodes       map[resource.ID]*omni.MachineSetNode // by machine, without those that are on their way out
-	setStatuses []*omni.MachineSetStatus
-	machines    map[resource.ID][]*omni.ClusterMachineStatus // by machine set
-	conditions  map[resource.ID]string                       // of control planes, by machine set
-	knows       func(machine resource.ID) bool               // Omni has seen it
+	snapshot   *livestate.Snapshot
 
 	trace   uint64
 	updated time.Time
@@ -59,23 +58,13 @@ var traceSeed = maphash.MakeSeed()
 
 // vitals collects what a cluster's health is read from, in one look at the snapshot.
 func (e *Engine) vitals(cluster string) *vitals {
-	v := &vitals{
-		name: cluster,
-		sets: map[resource.ID]*omni.MachineSet{}, nodes: map[resource.ID]*omni.MachineSetNode{},
-		machines: map[resource.ID][]*omni.ClusterMachineStatus{}, conditions: map[resource.ID]string{},
-		knows: func(machine resource.ID) bool {
-			_, ok := e.Snapshot.Get(omni.MachineStatusType, machine)
+	v := &vitals{name: cluster, live: e.Snapshot.Cluster(cluster), snapshot: e.Snapshot}
 
-			return ok
-		},
-	}
-
-	// Of every machine: it must not ask for memory.
 	var trace maphash.Hash
 
 	trace.SetSeed(traceSeed)
 
-	for _, r := range e.Snapshot.Cluster(cluster) {
+	for _, r := range v.live {
 		md := r.Metadata()
 
 		if slices.Contains(statusKinds, md.Type()) {
@@ -97,19 +86,6 @@ func (e *Engine) vitals(cluster string) *vitals {
 			v.kubernetes = &kubernetesUpgrade{r}
 		case *omni.TalosUpgradeStatus:
 			v.talos = &talosUpgrade{r}
-		case *omni.MachineSet:
-			v.sets[md.ID()] = r
-		case *omni.MachineSetNode:
-			if md.Phase() == resource.PhaseRunning {
-				v.nodes[md.ID()] = r
-			}
-		case *omni.MachineSetStatus:
-			v.setStatuses = append(v.setStatuses, r)
-		case *omni.ControlPlaneStatus:
-			v.conditions[md.ID()] = condition(r)
-		case *omni.ClusterMachineStatus:
-			set, _ := md.Labels().Get(omni.LabelMachineSet)
-			v.machines[set] = append(v.machines[set], r)
 		}
 	}
 
@@ -118,13 +94,101 @@ func (e *Engine) vitals(cluster string) *vitals {
 	return v
 }
 
+// each goes over the resources of one Go type, which is that of one type of Omni's, in the order of their IDs.
+func each[T resource.Resource](v *vitals, typ resource.Type) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		from, _ := slices.BinarySearchFunc(v.live, typ, func(r resource.Resource, typ resource.Type) int {
+			return cmp.Compare(r.Metadata().Type(), typ)
+		})
+
+		for _, r := range v.live[from:] {
+			if t, ok := r.(T); !ok || !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+// find returns the resource of a type and ID that is of the cluster; nil if there is none.
+func (v *vitals) find(typ resource.Type, id resource.ID) resource.Resource {
+	i, ok := slices.BinarySearchFunc(v.live, ref{typ, id}, func(r resource.Resource, wanted ref) int {
+		return cmp.Or(cmp.Compare(r.Metadata().Type(), wanted.typ), cmp.Compare(r.Metadata().ID(), wanted.id))
+	})
+	if !ok {
+		return nil
+	}
+
+	return v.live[i]
+}
+
+func (v *vitals) sets() iter.Seq[*omni.MachineSet] {
+	return each[*omni.MachineSet](v, omni.MachineSetType)
+}
+
+func (v *vitals) setStatuses() iter.Seq[*omni.MachineSetStatus] {
+	return each[*omni.MachineSetStatus](v, omni.MachineSetStatusType)
+}
+
+func (v *vitals) machines() iter.Seq[*omni.ClusterMachineStatus] {
+	return each[*omni.ClusterMachineStatus](v, omni.ClusterMachineStatusType)
+}
+
+// none reports whether Omni tells of no machine set.
+func (v *vitals) none() bool {
+	for range v.setStatuses() {
+		return false
+	}
+
+	return true
+}
+
+// machinesOf returns the machines of a machine set.
+func (v *vitals) machinesOf(set resource.ID) []*omni.ClusterMachineStatus {
+	var machines []*omni.ClusterMachineStatus
+
+	for m := range v.machines() {
+		if of, _ := m.Metadata().Labels().Get(omni.LabelMachineSet); of == set {
+			machines = append(machines, m)
+		}
+	}
+
+	return machines
+}
+
+// listed returns the machines that a machine set lists, without those that are on their way out.
+func (v *vitals) listed(set resource.ID) iter.Seq[resource.ID] {
+	return func(yield func(resource.ID) bool) {
+		for node := range each[*omni.MachineSetNode](v, omni.MachineSetNodeType) {
+			if of, _ := node.Metadata().Labels().Get(omni.LabelMachineSet); of == set && node.Metadata().Phase() == resource.PhaseRunning && !yield(node.Metadata().ID()) {
+				return
+			}
+		}
+	}
+}
+
+// stays reports whether a machine is listed and not on its way out.
+func (v *vitals) stays(machine resource.ID) bool {
+	node := v.find(omni.MachineSetNodeType, machine)
+
+	return node != nil && node.Metadata().Phase() == resource.PhaseRunning
+}
+
+// unmet returns the first condition of a control plane that is not met; "" for other machine sets.
+func (v *vitals) unmet(set resource.ID) string {
+	if status, ok := v.find(omni.ControlPlaneStatusType, set).(*omni.ControlPlaneStatus); ok {
+		return condition(status)
+	}
+
+	return ""
+}
+
 // config identifies what shows that Omni takes in a changed configuration: a machine set
 // tells the hash of the configurations that its machines have, and that it is at work on
 // them; extensions show in the Talos upgrade.
 func (v *vitals) config() uint64 {
 	h := fnv.New64a()
 
-	for _, set := range v.setStatuses {
+	for set := range v.setStatuses() {
 		spec := set.TypedSpec().Value
 		fmt.Fprintf(h, "%s %s %s %d ", set.Metadata().ID(), spec.GetConfigHash(), spec.GetPhase(), spec.GetLockedUpdates())
 	}
@@ -139,22 +203,23 @@ func (v *vitals) config() uint64 {
 // showsConfig reports whether a changed configuration shows at all: machines have one, and
 // this Omni tells its hash.
 func (v *vitals) showsConfig() bool {
-	return slices.ContainsFunc(v.setStatuses, func(set *omni.MachineSetStatus) bool {
-		return set.TypedSpec().Value.GetConfigHash() != "" && set.TypedSpec().Value.GetMachines().GetTotal() > 0
-	})
+	for set := range v.setStatuses() {
+		if set.TypedSpec().Value.GetConfigHash() != "" && set.TypedSpec().Value.GetMachines().GetTotal() > 0 {
+			return true
+		}
+	}
+
+	return false
 }
 
 // membership tells of machines that Omni's statuses have yet to count in or out.
 func (v *vitals) membership() checkup {
-	told := map[resource.ID]bool{}
-
-	for _, status := range v.setStatuses {
+	for status := range v.setStatuses() {
 		id := status.Metadata().ID()
-		told[id] = true
 
-		set := v.sets[id]
-		if set == nil || set.Metadata().Phase() == resource.PhaseTearingDown {
-			return working(role(status.Metadata(), v.name) + " is being destroyed" + stillThere(v.machines[id]))
+		set, ok := v.find(omni.MachineSetType, id).(*omni.MachineSet)
+		if !ok || set.Metadata().Phase() == resource.PhaseTearingDown {
+			return working(role(status.Metadata(), v.name) + " is being destroyed" + stillThere(v.machinesOf(id)))
 		}
 
 		if wanted := v.wanted(set); status.TypedSpec().Value.GetMachines().GetRequested() != wanted {
@@ -162,13 +227,21 @@ func (v *vitals) membership() checkup {
 		}
 	}
 
-	for _, id := range slices.Sorted(maps.Keys(v.sets)) {
-		if !told[id] {
-			return working(role(v.sets[id].Metadata(), v.name) + ": Omni says nothing about it yet")
+	for set := range v.sets() {
+		if v.find(omni.MachineSetStatusType, set.Metadata().ID()) == nil {
+			return working(role(set.Metadata(), v.name) + ": Omni says nothing about it yet")
 		}
 	}
 
-	if leaving := slices.DeleteFunc(v.allMachines(), func(m *omni.ClusterMachineStatus) bool { return v.nodes[m.Metadata().ID()] != nil }); len(leaving) > 0 {
+	var leaving []*omni.ClusterMachineStatus
+
+	for m := range v.machines() {
+		if !v.stays(m.Metadata().ID()) {
+			leaving = append(leaving, m)
+		}
+	}
+
+	if len(leaving) > 0 {
 		return working("machines are leaving" + stillThere(leaving))
 	}
 
@@ -183,10 +256,8 @@ func (v *vitals) wanted(set *omni.MachineSet) uint32 {
 
 	n := uint32(0)
 
-	for _, node := range v.nodes {
-		if id, _ := node.Metadata().Labels().Get(omni.LabelMachineSet); id == set.Metadata().ID() {
-			n++
-		}
+	for range v.listed(set.Metadata().ID()) {
+		n++
 	}
 
 	return n
@@ -196,7 +267,7 @@ func (v *vitals) wanted(set *omni.MachineSet) uint32 {
 func (v *vitals) sumsUp() bool {
 	var requested, total, fit uint32
 
-	for _, set := range v.setStatuses {
+	for set := range v.setStatuses() {
 		machines := set.TypedSpec().Value.GetMachines()
 		requested, total, fit = requested+machines.GetRequested(), total+machines.GetTotal(), fit+machines.GetHealthy()
 	}
@@ -204,14 +275,4 @@ func (v *vitals) sumsUp() bool {
 	counted := v.status.TypedSpec().Value.GetMachines()
 
 	return counted.GetRequested() == requested && counted.GetTotal() == total && counted.GetHealthy() == fit
-}
-
-func (v *vitals) allMachines() []*omni.ClusterMachineStatus {
-	var all []*omni.ClusterMachineStatus
-
-	for _, set := range slices.Sorted(maps.Keys(v.machines)) {
-		all = append(all, v.machines[set]...)
-	}
-
-	return all
 }

@@ -108,7 +108,7 @@ func TestCosts(t *testing.T) {
 		atMost(t, "RPCs of a commit elsewhere", c.elsewhere.RPCs, 0)
 		atMost(t, "RPCs of one template, whose write to the Cluster carries the version it was planned from", c.one.RPCs, 1)
 		atMost(t, "RPCs of a full comparison", c.full.RPCs, 0)
-		atMost(t, "bytes of memory of a full comparison, for a resource", int(c.full.Alloc)/c.resources, 1300)
+		atMost(t, "bytes of memory of a full comparison, for a resource", int(c.full.Alloc)/c.resources, 1200)
 		atMost(t, "bytes of memory of rendering, for a resource", int(c.render.Alloc)/c.resources, 90_000)
 	}
 
