@@ -33,9 +33,9 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "omni-syncd %s (omni/client %s, %s, %s/%s)\ntested with Omni %s to %s\n",
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "omni-syncd %s (omni/client %s, %s, %s/%s)\ntested with Omni %s\n",
 				versionString(), dependency("github.com/siderolabs/omni/client"), runtime.Version(), runtime.GOOS, runtime.GOARCH,
-				omni.OldestTested, omni.NewestTested)
+				omni.Tested())
 
 			return err
 		},

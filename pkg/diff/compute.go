@@ -22,11 +22,10 @@ type Input struct {
 	// root of the repository (nil: none is noted). They are noted on clusters and fleet resources.
 	Place  Place
 	Commit string
-	// Lost, if not nil, reports whether a commit is known not to be in the history of Commit. What Git still describes and
-	// carries one is stamped anew: the history was rewritten, or it is an older one, and from now on this is where it comes
-	// from.
+	File   func(*resource.Metadata) string
+	// Lost, if not nil, reports whether a commit is known not to be in the history of Commit. A resource that Git describes
+	// and that is stamped with such a commit is stamped with Commit: the history was rewritten, or an older one is read.
 	Lost func(commit string) bool
-	File func(*resource.Metadata) string
 	// Desired are the resources that Git describes.
 	Desired []resource.Resource
 	// Removed says that the target is no longer in Git; Desired is empty then. It is

@@ -3,8 +3,6 @@ package diff_test
 import (
 	"flag"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -432,71 +430,5 @@ func TestCompressedEqualsPlain(t *testing.T) {
 	plan := diff.Compute(diff.Input{Source: self, Target: "one", Desired: resources{plain}, Live: resources{with(packed, ours)}})
 	if !plan.Empty() {
 		t.Errorf("a difference: %v", summarize(plan))
-	}
-}
-
-func TestWriteText(t *testing.T) {
-	plan := diff.Compute(diff.Input{
-		Source: self, Target: "one",
-		Desired: resources{
-			cluster("1.35.0"), patch("200-a", "machine:\n  network:\n    hostname: b\n"), machineSet("one-workers"),
-		},
-		Live: resources{
-			cluster("1.34.3", ours, served, note(omni.ClusterLocked, "")),
-			patch("200-a", "machine:\n  network:\n    hostname: a\n", ours, served),
-			patch("500-ui", "a: 1", served), machineSet("one-old", ours, served), node("one-old", ours, served),
-		},
-	})
-
-	for name, opts := range map[string]diff.TextOptions{
-		"plan.txt":       {Path: "clusters/one.yaml"},
-		"plan-lines.txt": {Path: "clusters/one.yaml", Lines: true},
-		"plan-color.txt": {Lines: true, Color: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var got strings.Builder
-			if err := diff.WriteText(&got, plan, opts); err != nil {
-				t.Fatal(err)
-			}
-
-			golden(t, name, got.String())
-		})
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-
-	path := filepath.Join("testdata", name)
-
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v; make it with: go test ./pkg/diff -update", err)
-	}
-
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
-	}
-}
-
-func TestKind(t *testing.T) {
-	for typ, want := range map[resource.Type]string{
-		omni.ClusterType: "Cluster", omni.MachineSetNodeType: "MachineSetNode", omni.ConfigPatchType: "ConfigPatch",
-		omni.MachineClassType: "MachineClass", omni.KernelArgsType: "KernelArgs", omni.KubernetesManifestGroupType: "KubernetesManifestGroup",
-		omni.ExtensionsConfigurationType: "ExtensionsConfiguration",
-	} {
-		if got := diff.Kind(typ); got != want {
-			t.Errorf("%s is called %s, want %s", typ, got, want)
-		}
 	}
 }

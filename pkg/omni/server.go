@@ -9,11 +9,21 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
 )
 
-// Tested is what this program was tried with in full, against real servers (`make e2e`).
+// The releases that `make e2e` was run against, on real servers, from the oldest, which is the first that is supported, to
+// the newest.
 const (
 	OldestTested = "1.9"
-	NewestTested = "1.10"
+	NewestTested = "1.9"
 )
+
+// Tested is the range of releases that this program was tested with, for people.
+func Tested() string {
+	if OldestTested == NewestTested {
+		return OldestTested
+	}
+
+	return OldestTested + " to " + NewestTested
+}
 
 // ServerKind is the kind that tells the server's version. Every service account may read it.
 var ServerKind = Kind{Namespace: resources.EphemeralNamespace, Type: system.SysVersionType}
@@ -37,7 +47,7 @@ func (s *Snapshot) Server() Server {
 	return Server(version.TypedSpec().Value.GetBackendVersion())
 }
 
-// versionText is what may be shown, and be a label of a metric: whoever answers may be anybody.
+// versionText matches what is shown as a version, and made a label of a metric: the server may be hostile.
 var versionText = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$`)
 
 // AtLeast reports whether a server is of a minor release, like "1.10", or newer. A pre-release counts as what it leads to. A
@@ -67,7 +77,7 @@ func (s Server) Untested() string {
 		return ""
 	}
 
-	return fmt.Sprintf("Omni is %s, and this omni-syncd was tested with %s to %s", s, OldestTested, NewestTested)
+	return fmt.Sprintf("Omni is %s, and this omni-syncd was tested with %s", s, Tested())
 }
 
 // Outdated says that a server is older than what is supported, for people; "" if it is not.

@@ -55,7 +55,7 @@ type Snapshot struct {
 	waiting     chan struct{} // closed and replaced when WaitReady should look again
 	back        chan struct{} // closed and replaced when a watch that was lost is followed again
 	away        Away
-	heldBack    bool // Current said no, and whoever asked is to be told
+	heldBack    bool // Current returned false: subscribers are told when it is true again
 	subscribers map[int]func(Change)
 	subscribed  int
 }

@@ -15,8 +15,8 @@ import (
 )
 
 // A checkout does not have to hold what its commit does: a submodule is not checked out, a sparse checkout leaves files
-// out, and Git calls both clean. Whoever takes such a directory for all there is deletes clusters (G2). So what the index
-// lists and Git left out on purpose is put into the tree, as something that cannot be read. A file that somebody removed is
+// out, and Git calls both clean. To take such a directory for complete would delete clusters (G2). So what the index lists
+// and Git left out on purpose is put into the tree, as something that cannot be read. A file that somebody removed is
 // a change of the directory.
 
 const (

@@ -54,7 +54,7 @@ func (e *Engine) serverKnown() {
 	case server.Outdated() != "":
 		log.Warn("this Omni is older than omni-syncd supports: " + server.Outdated())
 	case server.Untested() == "":
-		log.Info("this is the Omni")
+		log.Info("connected to Omni")
 	case e.PlanNewer:
 		log.Warn("this Omni is newer than omni-syncd was tested with: " + e.untested())
 	default:

@@ -24,7 +24,7 @@ func TestNewerOmniIsPlannedOnly(t *testing.T) {
 	last := d.Feed(fleet("1.34.3", "a"))
 	status := within(t, d, "waiting", func(s sync.Status) bool { return s.Settled() && len(s.Targets) == 1 })
 
-	const want = "Omni is v1.99.0, and this omni-syncd was tested with 1.9 to 1.10: nothing is written (`omni.newer: plan`)"
+	want := "Omni is v1.99.0, and this omni-syncd was tested with " + omni.Tested() + ": nothing is written (`omni.newer: plan`)"
 	if got := target(status, "a"); !strings.HasPrefix(got.Message, want) || !strings.Contains(got.Message, "; pending: ") || got.Cause != sync.CauseUntested {
 		t.Errorf("%+v", got)
 	}

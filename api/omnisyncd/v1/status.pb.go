@@ -315,10 +315,10 @@ type Omni struct {
 	// What people should know of that version: that it is newer than what this omni-syncd was
 	// tested with, or older than what it supports; "" if nothing.
 	Note string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
-	// Why it cannot be followed now; "" if it is. What is told of clusters is from before, and
-	// nothing is written until it is back.
+	// Why Omni cannot be watched; "" while it can. Clusters are shown as they last were, and
+	// nothing is written.
 	Away string `protobuf:"bytes,3,opt,name=away,proto3" json:"away,omitempty"`
-	// Since when; unset if it is followed.
+	// Since when it cannot be watched; unset while it can.
 	AwaySinceTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=away_since_time,json=awaySinceTime,proto3" json:"away_since_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
