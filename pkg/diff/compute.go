@@ -10,6 +10,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
 // Input is everything a [Plan] depends on. Resources are read, never written.
@@ -28,6 +29,8 @@ type Input struct {
 	Lost func(commit string) bool
 	// Desired are the resources that Git describes.
 	Desired []resource.Resource
+	// Set are the keys that the template of Desired sets, of those that only newer clients have ([schema.AllNewer]).
+	Set []schema.Newer
 	// Removed says that the target is no longer in Git; Desired is empty then. It is
 	// told apart from an empty Desired so that no accident upstream of this package can
 	// look like a deletion (G2).
@@ -135,7 +138,7 @@ func (c *computation) converge(desired resource.Resource) {
 		// A newer Omni's fields stay as they are, whatever the change is about (G14).
 		equal, newer := livestate.EqualSpec(have, desired), livestate.UnknownFields{}
 		if !equal {
-			if desired, newer = livestate.KeepUnknown(have, desired); newer.Kept > 0 {
+			if desired, newer = livestate.KeepUnknown(have, desired, c.flags(have)...); newer.Kept > 0 {
 				equal = livestate.EqualSpec(have, desired)
 			}
 		}

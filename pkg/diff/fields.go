@@ -141,8 +141,9 @@ func specFields(have, want resource.Resource, masked *mask.Pair) []Field {
 		return []Field{{Path: "spec", Old: "(opaque)", New: "(changed)"}}
 	}
 
-	oldSpec, oldUnknown := livestate.Known(oldSpec)
-	newSpec, newUnknown := livestate.Known(newSpec)
+	flags, newer := newerFields(have, want)
+	oldSpec, oldUnknown := livestate.Known(oldSpec, flags...)
+	newSpec, newUnknown := livestate.Known(newSpec, flags...)
 	reporter := fieldReporter{masked: masked}
 
 	opts := cmp.Options{protocmp.Transform(), cmp.Reporter(&reporter)}
@@ -152,7 +153,7 @@ func specFields(have, want resource.Resource, masked *mask.Pair) []Field {
 
 	cmp.Equal(oldSpec, newSpec, opts)
 
-	fields := reporter.fields
+	fields := append(reporter.fields, newer...)
 
 	if oldUnknown != newUnknown { // never their bytes: nobody knows what they are
 		fields = append(fields, Field{Path: "spec (fields that this version does not know)", Old: strconv.Itoa(oldUnknown), New: strconv.Itoa(newUnknown)})

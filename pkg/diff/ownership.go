@@ -26,7 +26,7 @@ const (
 	MarkFleet = "omni-syncd/fleet"
 	// MarkApplied remembers which labels and annotations of a fleet resource come from
 	// Git, as a JSON list of "label/key" and "annotation/key": they go when they leave Git,
-	// while those of other people stay.
+	// while those of other people stay. So it does for "field/key" of a cluster ([schema.Newer]).
 	MarkApplied = "omni-syncd/applied"
 	// MarkLocked remembers that a machine's lock comes from Git, so that taking it out
 	// of Git unlocks the machine while a lock set in Omni's UI stays.
@@ -88,6 +88,10 @@ func (c *computation) marked(desired resource.Resource) *resource.Metadata {
 		if c.fleet {
 			annotations.Set(MarkFleet, "")
 			annotations.Set(MarkApplied, applied(desired))
+		}
+
+		if md.Type() == omni.ClusterType && len(c.Set) > 0 {
+			annotations.Set(MarkApplied, c.appliedFields())
 		}
 
 		if c.fleet || md.Type() == omni.ClusterType {

@@ -2,6 +2,7 @@ package omni
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -21,8 +22,8 @@ type UnknownFields struct {
 	Ambiguous string
 }
 
-// inexpressible are the fields that the protobufs of this build know, and no template can set: people set them in Omni. They
-// are kept like those that this build does not know. From omni/client v1.9.3, pkg/template/internal/models/cluster.go.
+// inexpressible are the fields that the protobufs of this build know and upstream's models do not, so that a rendered template
+// says nothing of them. They are kept like those that this build does not know. From omni/client v1.9.3, pkg/template/internal/models/cluster.go.
 var inexpressible = map[protoreflect.FullName][]protoreflect.Name{
 	"specs.ClusterSpec.Features": {"enable_node_audit_skip"},
 }
@@ -37,10 +38,11 @@ func eachInexpressible(m protoreflect.Message, do func(protoreflect.FieldDescrip
 }
 
 // KeepUnknown returns desired with the fields of live that this build does not know: desired itself if there are none, and
-// else a copy. They go only with a message that desired no longer has.
-func KeepUnknown(live, desired resource.Resource) (resource.Resource, UnknownFields) {
+// else a copy. They go only with a message that desired no longer has. The flags are the template's: desired has them as
+// they should be.
+func KeepUnknown(live, desired resource.Resource, flags ...Flag) (resource.Resource, UnknownFields) {
 	from, ok := messageOf(live)
-	if !ok || !hasUnknown(from.ProtoReflect()) {
+	if !ok || !hasUnknown(from.ProtoReflect(), nil) {
 		return desired, UnknownFields{}
 	}
 
@@ -48,10 +50,10 @@ func KeepUnknown(live, desired resource.Resource) (resource.Resource, UnknownFie
 
 	to, ok := messageOf(next)
 	if !ok || to.ProtoReflect().Descriptor() != from.ProtoReflect().Descriptor() {
-		return desired, UnknownFields{Gone: countUnknown(from.ProtoReflect())}
+		return desired, UnknownFields{Gone: countUnknown(from.ProtoReflect(), nil)}
 	}
 
-	k := keeper{}
+	k := keeper{flags: flags}
 	k.keep(from.ProtoReflect(), to.ProtoReflect())
 
 	return next, k.fields
@@ -67,18 +69,21 @@ func messageOf(r resource.Resource) (proto.Message, bool) {
 }
 
 // keeper puts unknown fields where they belong.
-type keeper struct{ fields UnknownFields }
+type keeper struct {
+	flags  []Flag // are not kept
+	fields UnknownFields
+}
 
 // keep puts those of one message, and of those in it, into another one.
 func (k *keeper) keep(from, to protoreflect.Message) {
 	if unknown := from.GetUnknown(); len(unknown) > 0 {
-		to.SetUnknown(append(protoreflect.RawFields(nil), unknown...))
+		k.fields.Kept += count(ours(k.flags, from, unknown, false))
 
-		k.fields.Kept += count(unknown)
+		to.SetUnknown(k.merge(from, unknown, to.GetUnknown()))
 	}
 
 	eachInexpressible(from, func(field protoreflect.FieldDescriptor) {
-		if !to.Has(field) {
+		if !to.Has(field) && !slices.Contains(k.flags, Flag{from.Descriptor().FullName(), field.Number()}) {
 			to.Set(field, from.Get(field))
 
 			k.fields.Kept++
@@ -100,15 +105,62 @@ func (k *keeper) keep(from, to protoreflect.Message) {
 			k.keep(value.Message(), to.Mutable(field).Message())
 		case isEmpty(value.Message()):
 			// There is nothing in it that a template could have removed.
-			if hasUnknown(value.Message()) {
+			if hasUnknown(value.Message(), nil) {
 				k.keep(value.Message(), to.Mutable(field).Message())
 			}
 		default:
-			k.fields.Gone += countUnknown(value.Message())
+			k.fields.Gone += countUnknown(value.Message(), nil)
 		}
 
 		return true
 	})
+}
+
+// merge returns the raw fields of a message as they should be: those of live, but for the flags, which are as desired. Each stays
+// where it was, so that equal ones are equal bytes.
+func (k *keeper) merge(m protoreflect.Message, live, desired protoreflect.RawFields) protoreflect.RawFields {
+	if len(k.flags) == 0 {
+		return append(protoreflect.RawFields(nil), live...)
+	}
+
+	var (
+		merged protoreflect.RawFields
+		placed []protoreflect.FieldNumber
+	)
+
+	place := func(number protoreflect.FieldNumber) {
+		if slices.Contains(placed, number) {
+			return
+		}
+
+		placed = append(placed, number)
+		merged = append(merged, ours([]Flag{{m.Descriptor().FullName(), number}}, m, desired, true)...)
+	}
+
+	eachField(live, func(number protoreflect.FieldNumber, field []byte) {
+		if slices.Contains(k.flags, Flag{m.Descriptor().FullName(), number}) {
+			place(number)
+		} else {
+			merged = append(merged, field...)
+		}
+	})
+
+	eachField(desired, func(number protoreflect.FieldNumber, _ []byte) { place(number) })
+
+	return merged
+}
+
+// ours returns those of the raw fields of a message that are flags of the template, or the others.
+func ours(flags []Flag, m protoreflect.Message, raw protoreflect.RawFields, want bool) protoreflect.RawFields {
+	var some protoreflect.RawFields
+
+	eachField(raw, func(number protoreflect.FieldNumber, field []byte) {
+		if slices.Contains(flags, Flag{m.Descriptor().FullName(), number}) == want {
+			some = append(some, field...)
+		}
+	})
+
+	return some
 }
 
 func (k *keeper) keepMap(from, to protoreflect.Map) {
@@ -116,7 +168,7 @@ func (k *keeper) keepMap(from, to protoreflect.Map) {
 		if to.Has(key) {
 			k.keep(value.Message(), to.Mutable(key).Message())
 		} else {
-			k.fields.Gone += countUnknown(value.Message())
+			k.fields.Gone += countUnknown(value.Message(), nil)
 		}
 
 		return true
@@ -133,7 +185,7 @@ func (k *keeper) keepList(field protoreflect.FieldDescriptor, from, to protorefl
 
 	for i := range from.Len() {
 		element := from.Get(i).Message()
-		if !hasUnknown(element) {
+		if !hasUnknown(element, nil) {
 			continue
 		}
 
@@ -162,7 +214,7 @@ func (k *keeper) keepList(field protoreflect.FieldDescriptor, from, to protorefl
 			// It has no key, and what is known of it changed: it may be any of those that are there.
 			k.fields.Ambiguous = string(field.FullName())
 		case matches == 0:
-			k.fields.Gone += countUnknown(element)
+			k.fields.Gone += countUnknown(element, nil)
 		default:
 			used[match] = true
 			k.keep(element, to.Get(match).Message())
@@ -192,17 +244,6 @@ func keyOf(m protoreflect.Message) protoreflect.FieldDescriptor {
 // equalKnown reports whether two messages are equal in all that this build knows.
 func equalKnown(a, b protoreflect.Message) bool { return proto.Equal(known(a), known(b)) }
 
-// Known returns a message without the fields that this build does not know, and how many those are: the message itself if
-// there are none, and else a copy.
-func Known(m proto.Message) (proto.Message, int) {
-	n := countUnknown(m.ProtoReflect())
-	if n == 0 {
-		return m, 0
-	}
-
-	return known(m.ProtoReflect()), n
-}
-
 // known is a copy of a message without the fields that this build does not know.
 func known(m protoreflect.Message) proto.Message {
 	plain := proto.Clone(m.Interface())
@@ -226,11 +267,11 @@ func dropUnknown(m protoreflect.Message) {
 // isEmpty reports whether this build knows nothing of what is in a message.
 func isEmpty(m protoreflect.Message) bool { return proto.Size(known(m)) == 0 }
 
-func hasUnknown(m protoreflect.Message) bool { return countUnknown(m) > 0 }
+func hasUnknown(m protoreflect.Message, flags []Flag) bool { return countUnknown(m, flags) > 0 }
 
 func hasUnknownIn(list protoreflect.List) bool {
 	for i := range list.Len() {
-		if hasUnknown(list.Get(i).Message()) {
+		if hasUnknown(list.Get(i).Message(), nil) {
 			return true
 		}
 	}
@@ -238,13 +279,22 @@ func hasUnknownIn(list protoreflect.List) bool {
 	return false
 }
 
-// countUnknown counts the fields that this build does not know, at all levels.
-func countUnknown(m protoreflect.Message) int {
-	n := count(m.GetUnknown())
-	eachInexpressible(m, func(protoreflect.FieldDescriptor) { n++ })
+// countUnknown counts the fields that this build does not know, at all levels, without some flags.
+func countUnknown(m protoreflect.Message, flags []Flag) int {
+	raw := m.GetUnknown()
+	if len(flags) > 0 {
+		raw = ours(flags, m, raw, false)
+	}
+
+	n := count(raw)
+	eachInexpressible(m, func(field protoreflect.FieldDescriptor) {
+		if !slices.Contains(flags, Flag{m.Descriptor().FullName(), field.Number()}) {
+			n++
+		}
+	})
 
 	eachMessage(m, func(inner protoreflect.Message) bool {
-		n += countUnknown(inner)
+		n += countUnknown(inner, flags)
 
 		return true
 	})

@@ -42,6 +42,10 @@ type Target struct {
 	// Resources are sorted by rank, type and ID. They are shared: copy one before changing it.
 	Resources []resource.Resource
 
+	// Settings are what the template says with keys that upstream's code of this build lacks. They are in Resources, too,
+	// as far as they are true.
+	Settings []template.Setting
+
 	position func(*resource.Metadata) template.Position
 }
 
@@ -247,6 +251,10 @@ func renderTemplate(t *template.Template) *result {
 		return &result{problems: problems}
 	}
 
+	if problems := set(t.Settings(), resources); len(problems) > 0 {
+		return &result{problems: problems}
+	}
+
 	sortResources(resources)
 
 	return &result{target: &Target{
@@ -254,6 +262,7 @@ func renderTemplate(t *template.Template) *result {
 		Path:      t.Path,
 		Digest:    t.Digest,
 		Resources: resources,
+		Settings:  t.Settings(),
 		position:  func(md *resource.Metadata) template.Position { return position(t, md) },
 	}}
 }

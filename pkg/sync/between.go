@@ -93,7 +93,7 @@ func Between(ctx context.Context, steps []Step) (*Review, error) {
 // hold puts what a target renders to into a state, as if it had been applied.
 func hold(ctx context.Context, held state.State, src *SourceConfig, t *render.Target) error {
 	plan := diff.Compute(diff.Input{
-		Source: src.Name, Target: t.Name, Desired: t.Resources, Place: placeOf(src, &source.Revision{Repository: "between"}),
+		Source: src.Name, Target: t.Name, Desired: t.Resources, Set: t.Set(), Place: placeOf(src, &source.Revision{Repository: "between"}),
 		File: func(md *resource.Metadata) string { return fileIn(t, md) },
 	})
 

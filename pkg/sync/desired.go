@@ -171,7 +171,7 @@ func (e *Engine) input(t *target, live []resource.Resource) diff.Input {
 	}
 
 	if t.desired != nil {
-		in.Desired = t.desired.Resources
+		in.Desired, in.Set = t.desired.Resources, t.desired.Set()
 		in.File = func(md *resource.Metadata) string { return t.from.fileOf(fileIn(t.desired, md)) }
 	}
 

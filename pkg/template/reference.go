@@ -80,6 +80,8 @@ func (f *finder) inline(t *Template, docs []*yaml.Node, digest hash.Hash) {
 		return
 	}
 
+	t.takeSettings(docs)
+
 	for _, p := range t.Problems {
 		if p.Message == notPlain {
 			return

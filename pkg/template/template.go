@@ -35,6 +35,7 @@ type Template struct {
 	edits  []edit // sorted; with them made it is what upstream gets
 	whole  bool   // it may be handed to upstream
 
+	settings []Setting
 	machines []machine
 }
 

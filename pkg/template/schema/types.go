@@ -53,7 +53,8 @@ type field struct {
 	typ   reflect.Type
 }
 
-// fields returns the keys that a struct is decoded from, those of inlined structs among them.
+// fields returns the keys that a struct is decoded from, those of inlined structs among them, and those that newer clients
+// have.
 func fields(typ reflect.Type) []field {
 	var all []field
 
@@ -74,7 +75,7 @@ func fields(typ reflect.Type) []field {
 		}
 	}
 
-	return all
+	return append(all, newerFields(typ)...)
 }
 
 // plain takes the pointers off a type.

@@ -1,0 +1,57 @@
+package schema
+
+import (
+	"reflect"
+	"slices"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Newer is a key of templates that the models of newer clients have and those of this build lack. It is a switch: true or
+// false. Package template takes it out of the text before upstream reads that, and package render puts it into what upstream
+// made of the rest.
+type Newer struct {
+	Kind    string // of document
+	In, Key string // the key is in this mapping of the document
+
+	// Since is the first release of Omni that takes it, like "1.10".
+	Since string
+
+	// Message and Number are the field of Omni's protobufs, which this build's may not have.
+	Message protoreflect.FullName
+	Number  protoreflect.FieldNumber
+
+	owner string // upstream's Go type of the mapping
+}
+
+// String is the key with the mapping that it is in: features.enableNodeAuditSkip.
+func (n Newer) String() string { return n.In + "." + n.Key }
+
+// newer is the table. From omni v1.10.4, client/pkg/template/internal/models/cluster.go and client/api/omni/specs/omni.proto. When the
+// client module is raised, what its models have goes from here: a test says so.
+var newer = []Newer{
+	{
+		Kind: "Cluster", In: "features", Key: "disablePublicDiscoveryService", Since: "1.10",
+		Message: "specs.ClusterSpec.Features", Number: 5, owner: "Features",
+	},
+	{
+		Kind: "Cluster", In: "features", Key: "enableNodeAuditSkip", Since: "1.9",
+		Message: "specs.ClusterSpec.Features", Number: 4, owner: "Features",
+	},
+}
+
+// AllNewer returns the keys that newer clients have and the models of this build lack.
+func AllNewer() []Newer { return slices.Clone(newer) }
+
+// newerFields are those of one of upstream's types.
+func newerFields(typ reflect.Type) []field {
+	var all []field
+
+	for _, n := range newer {
+		if n.owner == typ.Name() {
+			all = append(all, field{n.Key, n.owner, reflect.TypeFor[bool]()})
+		}
+	}
+
+	return all
+}

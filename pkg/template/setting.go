@@ -1,0 +1,106 @@
+package template
+
+import (
+	"bytes"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
+)
+
+// Setting is a key that upstream's models of this build lack, as a template sets it.
+type Setting struct {
+	schema.Newer
+
+	Value    bool
+	Position Position
+}
+
+// Settings returns what the template sets of the keys that only newer clients know. They are not in [Template.Inlined]. Do not
+// modify it.
+func (t *Template) Settings() []Setting { return t.settings }
+
+const notCut = "write %s as `%s: true` or `%s: false` on one line, without anchors, aliases or tags"
+
+// takeSettings takes the keys out of the text that upstream would refuse.
+func (t *Template) takeSettings(docs []*yaml.Node) {
+	for _, doc := range docs {
+		for _, n := range schema.AllNewer() {
+			if scalar(field(doc, "kind")) != n.Kind {
+				continue
+			}
+
+			_, in := entry(doc, n.In)
+			if key, value := entry(in, n.Key); key != nil {
+				t.takeSetting(n, in, key, value)
+			}
+		}
+	}
+}
+
+func (t *Template) takeSetting(n schema.Newer, in, key, value *yaml.Node) {
+	cut, ok := t.source.cut(in, key, value)
+	if !ok {
+		t.problem(key, notCut, n, n.Key, n.Key)
+
+		return
+	}
+
+	t.edits = append(t.edits, cut)
+
+	switch tag := resolve(value).ShortTag(); tag {
+	case "!!null": // as if it was not there
+	case "!!bool":
+		var on bool
+		if err := value.Decode(&on); err != nil {
+			t.problem(value, notCut, n, n.Key, n.Key)
+
+			return
+		}
+
+		t.settings = append(t.settings, Setting{n, on, positionOf(t.Path, key)})
+	default:
+		t.Problems = append(t.Problems, Problemf(positionOf(t.Path, value), "here stands %s, and true or false is needed", written(strings.TrimLeft(tag, "!"))).Of(RuleInvalid))
+	}
+}
+
+// cut returns the edit that takes a pair out of a mapping, if it is written plainly. A mapping without any pairs is nothing,
+// which upstream takes for an empty one.
+func (s source) cut(in, key, value *yaml.Node) (edit, bool) {
+	start, keyEnd, ok := s.span(key)
+	if !ok || in.Anchor != "" {
+		return edit{}, false
+	}
+
+	end, ok := s.colon(keyEnd)
+	if !ok {
+		return edit{}, false
+	}
+
+	switch {
+	case value.Kind == yaml.ScalarNode && value.ShortTag() == "!!null" && value.Value == "" && value.Anchor == "" && value.Style&yaml.TaggedStyle == 0:
+	case value.Kind == yaml.ScalarNode:
+		if _, end, ok = s.span(value); !ok {
+			return edit{}, false
+		}
+	default:
+		return edit{}, false
+	}
+
+	if in.Style&yaml.FlowStyle == 0 {
+		return edit{start, end, ""}, true
+	}
+
+	// The comma goes with it: one at the end is allowed, and one at the beginning is not.
+	rest := bytes.TrimLeft(s.data[end:], " \t\r\n")
+
+	switch {
+	case bytes.HasPrefix(rest, []byte(",")):
+		return edit{start, len(s.data) - len(rest) + 1, ""}, true
+	case bytes.HasPrefix(rest, []byte("}")):
+		return edit{start, end, ""}, true
+	default:
+		return edit{}, false
+	}
+}
