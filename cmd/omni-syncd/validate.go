@@ -196,17 +196,29 @@ func (o *offline) validate(cmd *cobra.Command, output, base string) error {
 	return err
 }
 
-// write prints the problems in a form.
+// write prints the problems and notes in a form.
 func (o *offline) write(w io.Writer, output string, rename func(string) string) error {
-	findings, original := make([]report.Finding, len(o.problems)), map[string]string{}
+	var findings []report.Finding
 
-	for i, problem := range o.problems {
+	original := map[string]string{}
+
+	add := func(level report.Level, problem template.Problem) {
 		moved := problem.Moved(rename)
 		original[moved.File] = problem.File
 
-		findings[i] = report.Finding{
-			Rule: string(cmp.Or(moved.Rule, template.RuleInvalid)), Level: report.Error, Message: moved.Message,
+		findings = append(findings, report.Finding{
+			Rule: string(cmp.Or(moved.Rule, template.RuleInvalid)), Level: level, Message: moved.Message,
 			File: moved.File, Line: moved.Line, Column: moved.Column,
+		})
+	}
+
+	for _, problem := range o.problems {
+		add(report.Error, problem)
+	}
+
+	for _, t := range o.targets {
+		for _, note := range t.Notes {
+			add(report.Note, note)
 		}
 	}
 

@@ -18,40 +18,40 @@ import (
 )
 
 // translate runs upstream's code over the text of a template.
-func translate(t *template.Template, text []byte) (resources []resource.Resource, problems template.Problems) {
+func translate(t *template.Template, text []byte) (resources []resource.Resource, notes, problems template.Problems) {
 	// One template that trips a fault in upstream's code must not take the others down.
 	defer func() {
 		if fault := recover(); fault != nil {
-			resources, problems = nil, t.Locate(fmt.Errorf("the template code of Omni's client gave up: %v", fault))
+			resources, notes, problems = nil, nil, t.Locate(fmt.Errorf("the template code of Omni's client gave up: %v", fault))
 		}
 	}()
 
 	tmpl, err := load(text)
 	if err != nil {
-		return nil, diagnose(t, text, err)
+		return nil, nil, diagnose(t, text, err)
 	}
 
-	if problems = judge(t, tmpl, false); len(problems) > 0 {
-		return nil, problems
+	if notes, problems = judge(t, tmpl, false); len(problems) > 0 {
+		return nil, nil, problems
 	}
 
 	resources, err = tmpl.Translate()
 	if err != nil {
-		return nil, t.Locate(err)
+		return nil, nil, t.Locate(err)
 	}
 
-	return resources, nil
+	return resources, notes, nil
 }
 
 // judge returns everything that upstream's code says against what it could load of a template. With lost, that is not all
-// of it.
-func judge(t *template.Template, tmpl *upstream.Template, lost bool) template.Problems {
+// of it. What it only does not know, and the Talos of the cluster may, is a note and no reason to refuse the template.
+func judge(t *template.Template, tmpl *upstream.Template, lost bool) (notes, problems template.Problems) {
 	err := tmpl.Validate()
 	if err == nil {
-		return nil
+		return nil, nil
 	}
 
-	problems := t.LocateRest(err, lost)
+	problems, notes = t.LocateRest(err, lost).Notes()
 	known := slices.ContainsFunc(problems, func(p template.Problem) bool { return p.Rule == template.RuleDuplicate })
 
 	// Two resources of the same ID come out only when it is translated, which was never meant for what is not valid.
@@ -70,7 +70,7 @@ func judge(t *template.Template, tmpl *upstream.Template, lost bool) template.Pr
 		}
 	}()
 
-	return problems.Sorted()
+	return notes, problems.Sorted()
 }
 
 // nowhere is a folder that has been closed: nothing can be read from it. Upstream's code resolves `file:` on the disk
@@ -146,7 +146,8 @@ func diagnose(t *template.Template, text []byte, whole error) template.Problems 
 	}
 
 	if tmpl, err := load(rest.Bytes()); err == nil && rest.Len() > 0 {
-		problems = append(problems, judge(t, tmpl, lost)...)
+		_, more := judge(t, tmpl, lost)
+		problems = append(problems, more...)
 	}
 
 	return problems.Sorted()

@@ -46,6 +46,9 @@ type Target struct {
 	// as far as they are true.
 	Settings []template.Setting
 
+	// Notes tell what of the template this build does not know and hands on all the same.
+	Notes template.Problems
+
 	position func(*resource.Metadata) template.Position
 }
 
@@ -246,7 +249,7 @@ func renderTemplate(t *template.Template) *result {
 		return &result{} // its problems say why
 	}
 
-	resources, problems := translate(t, text)
+	resources, notes, problems := translate(t, text)
 	if len(problems) > 0 {
 		return &result{problems: problems}
 	}
@@ -263,6 +266,7 @@ func renderTemplate(t *template.Template) *result {
 		Digest:    t.Digest,
 		Resources: resources,
 		Settings:  t.Settings(),
+		Notes:     notes,
 		position:  func(md *resource.Metadata) template.Position { return position(t, md) },
 	}}
 }

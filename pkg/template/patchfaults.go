@@ -35,12 +35,16 @@ func (t *Template) patchProblems(item, node *yaml.Node, labels []string, complai
 	var problems Problems
 
 	for _, fault := range faults {
-		words := fault.words
+		words, rule := fault.words, RulePatch
+		if fault.newer != "" && t.hasNewerTalos() {
+			words, rule = "this omni-syncd knows no Talos document of kind "+fault.newer+": it is handed on as it is, and Omni judges it", RuleNewer
+		}
+
 		if !p.ownFile {
 			words = strings.Join(append(slices.Clone(labels), words), ": ")
 		}
 
-		problem := Problemf(fault.at, "%s", words).Of(RulePatch)
+		problem := Problemf(fault.at, "%s", words).Of(rule)
 		if p.ownFile {
 			problem.Other = positionOf(t.Path, node)
 		}
@@ -55,6 +59,7 @@ func (t *Template) patchProblems(item, node *yaml.Node, labels []string, complai
 type patchFault struct {
 	at    Position
 	words string
+	newer string // a document that only a newer Talos may know
 }
 
 const (
@@ -124,7 +129,7 @@ func (p *patch) keyFaults() (all []patchFault) {
 		for i, child := range n.Content {
 			if n.Kind == yaml.MappingNode && i%2 == 0 {
 				if fault, _ := keyFault(child); fault != "" {
-					all = append(all, patchFault{p.place(child), fault})
+					all = append(all, patchFault{at: p.place(child), words: fault})
 				}
 			}
 
@@ -259,7 +264,7 @@ func cutNodes(n *yaml.Node, keys []*yaml.Node) (done bool) {
 // explain takes a complaint about documents of a patch apart. Lines in it are those of the patch if it is said of its text
 // as it is written.
 func (p *patch) explain(docs []*yaml.Node, complaint string, asWritten bool) (faults []patchFault) {
-	say := func(at Position, words string) { faults = append(faults, patchFault{at, words}) }
+	say := func(at Position, words string) { faults = append(faults, patchFault{at: at, words: words}) }
 
 	if m := patchKeys.FindStringSubmatch(complaint); m != nil {
 		for name := range strings.SplitSeq(m[1], ", ") {
@@ -321,10 +326,19 @@ func (p *patch) explain(docs []*yaml.Node, complaint string, asWritten bool) (fa
 		at = p.place(docs[0])
 	}
 
+	if m := unregistered.FindStringSubmatch(complaint); m != nil {
+		say(at, "Talos knows no document of kind "+m[1]+" in "+m[2]+": correct its kind or apiVersion")
+		faults[len(faults)-1].newer = m[1] + " in " + m[2]
+
+		return faults
+	}
+
 	say(at, patchWords(withoutValues(complaint)))
 
 	return faults
 }
+
+var unregistered = regexp.MustCompile(`: "([^"]*)" "([^"]*)": not registered$`)
 
 var patchAdvice = []struct {
 	*regexp.Regexp
@@ -333,7 +347,6 @@ var patchAdvice = []struct {
 	{regexp.MustCompile(`^config not found$`), "this patch is empty: write a Talos config patch into it, or remove it"},
 	{regexp.MustCompile(`: missing kind$`), "this is no Talos config patch: it needs machine or cluster at the top, or an apiVersion and a kind"},
 	{regexp.MustCompile(`: missing apiVersion$`), "this document of a Talos config patch has a kind and no apiVersion: add apiVersion: v1alpha1"},
-	{regexp.MustCompile(`: "([^"]*)" "([^"]*)": not registered$`), "Talos knows no document of kind $1 in $2: correct its kind or apiVersion"},
 	{regexp.MustCompile(`^duplicate document /v1alpha1/ is not allowed \(line (\d+)\)$`), "two documents of this patch are Talos' main one (the second in line $1): make one of them"},
 	{regexp.MustCompile(`^duplicate document (\S+) is not allowed \(line (\d+)\)$`), "two documents of this patch are $1 (the second in line $2): make one of them"},
 	{regexp.MustCompile(`^expected a (?:YAML )?document at line (\d+)$`), "a Talos config patch is a mapping, and line $1 holds none: write machine or cluster at the top"},

@@ -37,6 +37,7 @@ const (
 	RuleUnknown   Rule = "unknown-key"       // a key, kind or annotation that there is not
 	RuleReference Rule = "file-reference"    // a `file:` that cannot be used
 	RulePatch     Rule = "talos-patch"       // a config patch that Talos or Omni would refuse
+	RuleNewer     Rule = "newer-talos"       // a config patch's document that this build does not know, and a newer Talos may: a note
 	RuleDuplicate Rule = "duplicate"         // two that claim the same thing
 	RuleLimit     Rule = "limit"             // larger or deeper than is read
 	RuleManifest  Rule = "invalid-manifest"  // a plain manifest that is none
@@ -50,6 +51,7 @@ var Rules = map[string]string{
 	string(RuleUnknown):   "A key, a kind, a value or an annotation that there is not.",
 	string(RuleReference): "A file: that names no file of the repository that can be used.",
 	string(RulePatch):     "A Talos config patch that Talos or Omni would refuse.",
+	string(RuleNewer):     "A document of a Talos config patch that this build does not know, in a cluster of a newer Talos.",
 	string(RuleDuplicate): "Two places that describe the same thing.",
 	string(RuleLimit):     "Something larger or deeper than is read.",
 	string(RuleManifest):  "A manifest of a resource that cannot be one.",

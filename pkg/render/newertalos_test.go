@@ -1,0 +1,106 @@
+package render_test
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/render"
+	"github.com/omni-syncd/omni-syncd/pkg/template"
+)
+
+func newerTalosText(talos, patch string) string {
+	return "kind: Cluster\nname: c\nkubernetes: {version: v1.34.3}\ntalos: {version: " + talos + "}\npatches:\n  - name: p\n    inline: |\n      " +
+		strings.ReplaceAll(patch, "\n", "\n      ") + "\n---\nkind: ControlPlane\n"
+}
+
+// F7: documents of a newer Talos were refused: "Talos knows no document of kind …". They are handed on in a cluster whose Talos may
+// know them, byte for byte; what is wrong besides is wrong all the same.
+func TestDocumentsOfANewerTalos(t *testing.T) {
+	const (
+		unknown = "apiVersion: v1alpha1\nkind: FromTheFutureConfig\nname: x"
+		known   = "machine:\n  nodeLabels: {a: b}"
+		wrong   = "machine:\n  nodeLables: {a: b}"
+		note    = "c.yaml:8:7: patch \"p\": this omni-syncd knows no Talos document of kind FromTheFutureConfig in v1alpha1: it is handed on as it is, and Omni judges it"
+		refusal = "c.yaml:8:7: patch \"p\": Talos knows no document of kind FromTheFutureConfig in v1alpha1: correct its kind or apiVersion"
+	)
+
+	for name, test := range map[string]struct{ talos, patch, notes, problems string }{
+		"a newer Talos":             {"v1.14.0", unknown, note, ""},
+		"a beta of it":              {"v1.14.0-beta.1", unknown, note, ""},
+		"one after it":              {"v1.20.3", unknown, note, ""},
+		"an older one":              {"v1.13.9", unknown, "", refusal},
+		"after one that is known":   {"v1.14.0", known + "\n---\n" + unknown, strings.Replace(note, "8:7", "11:7", 1), ""},
+		"beside one that is wrong":  {"v1.14.0", unknown + "\n---\n" + wrong, "", "c.yaml:13:9: patch \"p\": unknown key machine.nodeLables"},
+		"without an apiVersion":     {"v1.14.0", "kind: FromTheFutureConfig", "", "c.yaml:7:13: patch \"p\": this patch is empty"},
+		"all of it is known":        {"v1.14.0", known, "", ""},
+		"a version that is no such": {"newest", unknown, "", "c.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set, found := template.Find(fstest.MapFS{"c.yaml": {Data: []byte(newerTalosText(test.talos, test.patch))}}, template.Scope{})
+			targets, problems := render.New().Render(context.Background(), set)
+
+			if problems = append(found, problems...); test.problems != "" {
+				if len(targets) != 0 || len(problems) == 0 || !strings.HasPrefix(problems[0].Error(), test.problems) {
+					t.Fatalf("%d targets, %q, want %q", len(targets), problems, test.problems)
+				}
+
+				return
+			}
+
+			if len(targets) != 1 || len(problems) != 0 {
+				t.Fatalf("%d targets: %q", len(targets), problems)
+			}
+
+			var notes []string
+			for _, n := range targets[0].Notes {
+				notes = append(notes, n.Error())
+			}
+
+			if got := strings.Join(notes, "\n"); got != test.notes {
+				t.Errorf("notes %q, want %q", got, test.notes)
+			}
+
+			for _, r := range targets[0].Resources {
+				if text := patchText(t, r); text != "" && !strings.Contains(text, test.patch) {
+					t.Errorf("handed on is %q, want %q", text, test.patch)
+				}
+			}
+		})
+	}
+}
+
+func patchText(t *testing.T, r resource.Resource) string {
+	t.Helper()
+
+	patch, ok := r.(*omni.ConfigPatch)
+	if !ok {
+		return ""
+	}
+
+	data, err := patch.TypedSpec().Value.GetUncompressedData()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	defer data.Free()
+
+	return string(data.Data())
+}
+
+// TestFirstNewerTalos: the release whose documents are not known whole is the one that the machinery module leads to.
+func TestFirstNewerTalos(t *testing.T) {
+	version, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "github.com/siderolabs/talos/pkg/machinery").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if got := strings.TrimSpace(string(version)); !strings.HasPrefix(got, "v1.14.0-") {
+		t.Errorf("the machinery module is %s: say in pkg/template which Talos is newer now", got)
+	}
+}
