@@ -71,6 +71,7 @@ test-packages: ## Build, install, upgrade and purge the deb and the rpm, in a ro
 .PHONY: e2e
 e2e: ## Run the conformance tests and the stories against the Omni that OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY name
 	@test -n "$$OMNI_ENDPOINT" || { echo "set OMNI_ENDPOINT and OMNI_SERVICE_ACCOUNT_KEY; without them 'make test' runs the stories against the embedded Omni"; exit 2; }
+	@go run ./test/e2e
 	go test -count=1 -timeout 15m ./test/conformance
 	go test -count=1 -timeout 15m -run 'TestStories' ./cmd/omni-syncd
 

@@ -41,16 +41,19 @@ func cmdLogged(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
 
+	ctx, cancel := waitContext(ts)
+	defer cancel()
+
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 
-	for deadline := time.Now().Add(storyTimeout); ; <-tick.C {
+	for ; ; <-tick.C {
 		text, err := os.ReadFile(ts.MkAbs(args[0]))
 		if err == nil && len(pattern.FindAll(text, -1)) >= count {
 			return
 		}
 
-		if time.Now().After(deadline) {
+		if ctx.Err() != nil {
 			ts.Fatalf("%q is not in the log %d times:\n%s", args[1], count, text)
 		}
 	}

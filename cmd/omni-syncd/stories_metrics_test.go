@@ -30,7 +30,7 @@ func cmdAnswers(ts *testscript.TestScript, neg bool, args []string) {
 		patterns = append(patterns, pattern)
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), storyTimeout)
+	ctx, cancel := waitContext(ts)
 	defer cancel()
 
 	tick := time.NewTicker(20 * time.Millisecond)

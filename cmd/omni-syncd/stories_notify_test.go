@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -71,11 +70,12 @@ func cmdHears(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("hears: there is no notify-socket")
 	}
 
-	timeout := time.After(storyTimeout)
+	ctx, cancel := waitContext(ts)
+	defer cancel()
 
 	for last := ""; ; {
 		select {
-		case <-timeout:
+		case <-ctx.Done():
 			ts.Fatalf("%q was not heard; the last message is %q", pattern, last)
 		case last = <-messages.(chan string):
 			if pattern.MatchString(last) {

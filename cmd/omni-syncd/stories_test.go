@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
@@ -24,25 +27,47 @@ func TestMain(m *testing.M) {
 	testscript.Main(kube.Wrap(m), map[string]func(){"omni-syncd": main})
 }
 
-// storyTimeout bounds every wait of a story.
-const storyTimeout = time.Minute
+// storyTimeout bounds every wait of a story. It costs nothing when the story succeeds, and a machine that is busy with many
+// stories and a real Omni needs more than a minute for a write.
+const storyTimeout = 3 * time.Minute
 
 // TestStories runs the scripts in testdata/stories with the real binary. Each gets an
 // embedded Omni of its own, or, if OMNI_ENDPOINT is set, all of them share that one: the
 // same stories on both, so that the embedded Omni cannot drift from the real one unseen.
 //
-// In a script $PREFIX starts the name of everything it makes (it is removed at the end),
-// and $M1 to $M9 are the IDs of machines that nobody else uses. See stories_commands_test.go
-// for the commands that act on Omni behind omni-syncd's back.
+// In a script $PREFIX is random. It starts the name of everything the script makes, its
+// sources included: what carries their marks is removed at the end (see
+// stories_cleanup_test.go). $M1 to $M9 are the IDs of machines that nobody else uses. See
+// stories_commands_test.go for the commands that act on Omni behind omni-syncd's back.
 func TestStories(t *testing.T) {
-	testscript.Run(t, testscript.Params{
+	// Who interrupts the stories wants them to end, and not to leave anything behind; a second signal ends the program.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	t.Cleanup(stop) // the stories run in parallel, which is after this function
+	context.AfterFunc(ctx, stop)
+
+	params := testscript.Params{
 		Dir:                 filepath.Join("testdata", "stories"),
-		Setup:               setUpStory,
 		Cmds:                storyCommands,
 		Condition:           storyCondition,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-	})
+	}
+
+	cleanup := cleanupTime(time.Hour)
+
+	if end, ok := t.Deadline(); ok {
+		cleanup = cleanupTime(time.Until(end))
+		params.Deadline = end.Add(-cleanup)
+
+		bounded, cancel := context.WithDeadline(ctx, params.Deadline)
+		t.Cleanup(cancel)
+
+		ctx = bounded
+	}
+
+	params.Setup = func(env *testscript.Env) error { return setUpStory(ctx, env, cleanup*2/3) }
+
+	testscript.Run(t, params)
 }
 
 // TestOffline runs the scripts that need no Omni.
@@ -59,14 +84,21 @@ func TestOffline(t *testing.T) {
 
 // story is what the commands of a script share.
 type story struct {
+	ctx    context.Context //nolint:containedctx // the commands of a script are given none
 	conn   *omni.Conn
 	server *embedded.Server // nil when the stories run against a real Omni
 	prefix string
+	made   []resource.Metadata // by commands, which set no mark
 }
 
 type storyKey struct{}
 
 func storyOf(ts *testscript.TestScript) *story { return ts.Value(storyKey{}).(*story) }
+
+// waitContext bounds a wait of a story: by storyTimeout, and by the end of all stories.
+func waitContext(ts *testscript.TestScript) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(storyOf(ts).ctx, storyTimeout)
+}
 
 func storyCondition(cond string) (bool, error) {
 	if cond == "embedded" {
@@ -89,11 +121,20 @@ func isolate(env *testscript.Env) {
 	env.Setenv(envKey, "")
 }
 
-func setUpStory(env *testscript.Env) error {
+func setUpStory(ctx context.Context, env *testscript.Env, cleanup time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("the story is not begun: %w", err)
+	}
+
 	isolate(env)
 	env.Defer(func() { noSecrets(env) })
 
-	s := &story{prefix: "story-" + random(4)}
+	tb, ok := env.T().(testing.TB)
+	if !ok {
+		return fmt.Errorf("%T has no Cleanup", env.T())
+	}
+
+	s := &story{ctx: ctx, prefix: "story-" + random(4)}
 	env.Values[storyKey{}] = s
 	env.Setenv("PREFIX", s.prefix)
 
@@ -112,7 +153,7 @@ func setUpStory(env *testscript.Env) error {
 	endpoint, key := os.Getenv(envEndpoint), os.Getenv(envKey)
 
 	if endpoint == "" {
-		server, err := startEmbedded(env)
+		server, err := startEmbedded(tb)
 		if err != nil {
 			return err
 		}
@@ -132,12 +173,10 @@ func setUpStory(env *testscript.Env) error {
 
 	s.conn = conn
 
-	env.Defer(func() {
+	tb.Cleanup(func() {
 		defer conn.Close() //nolint:errcheck // nothing is lost with a connection
 
-		if err := s.removeAll(); err != nil {
-			env.T().Fatal("removing what the story made: ", err)
-		}
+		s.cleanUp(tb, cleanup)
 	})
 
 	return nil
@@ -168,7 +207,7 @@ func noSecrets(env *testscript.Env) {
 	}
 }
 
-func startEmbedded(env *testscript.Env) (*embedded.Server, error) {
+func startEmbedded(tb testing.TB) (*embedded.Server, error) {
 	server, err := embedded.New(embedded.Config{HealthyMachines: true})
 	if err != nil {
 		return nil, err
@@ -179,11 +218,11 @@ func startEmbedded(env *testscript.Env) (*embedded.Server, error) {
 
 	go func() { done <- server.Run(ctx) }()
 
-	env.Defer(func() {
+	tb.Cleanup(func() {
 		stop()
 
 		if err := <-done; err != nil {
-			env.T().Log("embedded Omni: ", err)
+			tb.Log("embedded Omni: ", err)
 		}
 	})
 

@@ -59,6 +59,7 @@ var allowed = map[string][]string{
 	"test/bench":        {},
 	"test/binary":       {},
 	"test/chaos":        {},
+	"test/e2e":          {"pkg/omni"},
 	"test/failover":     {},
 	"test/conformance":  {},
 	"test/fleet":        {},
