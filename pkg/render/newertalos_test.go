@@ -27,7 +27,7 @@ func TestDocumentsOfANewerTalos(t *testing.T) {
 		known   = "machine:\n  nodeLabels: {a: b}"
 		wrong   = "machine:\n  nodeLables: {a: b}"
 		note    = "c.yaml:8:7: patch \"p\": this omni-syncd knows no Talos document of kind FromTheFutureConfig in v1alpha1: it is handed on as it is, and Omni judges it"
-		refusal = "c.yaml:8:7: patch \"p\": Talos knows no document of kind FromTheFutureConfig in v1alpha1: correct its kind or apiVersion"
+		refusal = "c.yaml:8:7: patch \"p\": this omni-syncd (Talos 1.14) knows no document of kind FromTheFutureConfig in v1alpha1: correct its kind or apiVersion; if a newer Talos has it, update omni-syncd"
 	)
 
 	for name, test := range map[string]struct{ talos, patch, notes, problems string }{

@@ -327,7 +327,7 @@ func (p *patch) explain(docs []*yaml.Node, complaint string, asWritten bool) (fa
 	}
 
 	if m := unregistered.FindStringSubmatch(complaint); m != nil {
-		say(at, "Talos knows no document of kind "+m[1]+" in "+m[2]+": correct its kind or apiVersion")
+		say(at, "this omni-syncd (Talos "+firstNewerTalos+") knows no document of kind "+m[1]+" in "+m[2]+": correct its kind or apiVersion; if a newer Talos has it, update omni-syncd")
 		faults[len(faults)-1].newer = m[1] + " in " + m[2]
 
 		return faults
