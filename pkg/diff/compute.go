@@ -118,7 +118,8 @@ func (c *computation) converge(desired resource.Resource) {
 		// Reported once, for the parent.
 	case !exists:
 		if !c.held(desired) && !c.machineElsewhere(desired) {
-			c.change(Change{Action: Create, New: with(want, desired)})
+			note := c.inheritOff(want, desired)
+			c.change(Change{Action: Create, New: with(want, desired), Note: note})
 		}
 	case have.Metadata().Owner() != "":
 		c.conflict(have, "it is owned by Omni's "+have.Metadata().Owner())
@@ -134,6 +135,7 @@ func (c *computation) converge(desired resource.Resource) {
 		c.replace(have)
 	default:
 		merge(want, have, c.fleet)
+		c.noteOff(have, want, desired)
 
 		// A newer Omni's fields stay as they are, whatever the change is about (G14).
 		equal, newer := livestate.EqualSpec(have, desired), livestate.UnknownFields{}

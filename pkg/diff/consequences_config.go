@@ -69,13 +69,14 @@ type layers struct {
 }
 
 // layers sorts patches as Omni does: those of the cluster, of the machine set, of the machine
-// in the cluster and of the machine, each by ID (internal/layeredresource/layeredresource.go).
+// in the cluster and of the machine, each by ID, without those that are switched off
+// (internal/layeredresource/layeredresource.go).
 func (s *story) layers(state map[ref]resource.Resource) layers {
 	l := layers{byMachineSet: map[string][]*configPatch{}, clusterMachine: map[string][]*configPatch{}, byMachine: map[string][]*configPatch{}}
 
 	for _, r := range state {
 		owner, ofMachine := r.Metadata().Labels().Get(omni.LabelMachine)
-		if r.Metadata().Type() != omni.ConfigPatchType || clusterOf(r) != s.plan.Target && !ofMachine {
+		if r.Metadata().Type() != omni.ConfigPatchType || isOff(r.Metadata()) || clusterOf(r) != s.plan.Target && !ofMachine {
 			continue
 		}
 

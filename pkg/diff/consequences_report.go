@@ -64,7 +64,7 @@ func (r *Report) Different() bool {
 
 // silent reports whether there is nothing to say about an entry.
 func (e *Entry) silent() bool {
-	return e.Plan.Empty() && len(e.Plan.Foreign) == 0 && e.Held == ""
+	return e.Plan.Empty() && len(e.Plan.Foreign) == 0 && len(e.Plan.SwitchedOff) == 0 && e.Held == ""
 }
 
 // held says why nothing of a plan is applied; "" if it is.

@@ -53,7 +53,9 @@ type (
 		Waiting   []JSONReason `json:"waiting,omitempty"`
 		Conflicts []JSONReason `json:"conflicts,omitempty"`
 		Foreign   []JSONRef    `json:"foreign,omitempty"`
-		Kept      []JSONReason `json:"kept,omitempty"`
+		// SwitchedOff are config patches in Git that somebody switched off in Omni.
+		SwitchedOff []JSONRef    `json:"switchedOff,omitempty"`
+		Kept        []JSONReason `json:"kept,omitempty"`
 		// Leaving goes by itself, when the reason says.
 		Leaving []JSONReason `json:"leaving,omitempty"`
 	}
@@ -148,7 +150,7 @@ func (e *Entry) json(opts mask.Options) (JSONPlan, error) {
 	p := e.Plan
 	out := JSONPlan{
 		Source: p.Source, Cluster: p.Target, Path: e.Path, Summary: p.Summary(), Empty: p.Empty(), Removed: p.Removed,
-		Locked: p.Locked, Held: e.Held, Severity: Worst(e.Consequences), Foreign: jsonRefs(p.Foreign),
+		Locked: p.Locked, Held: e.Held, Severity: Worst(e.Consequences), Foreign: jsonRefs(p.Foreign), SwitchedOff: jsonRefs(p.SwitchedOff),
 	}
 
 	for _, c := range e.Consequences {

@@ -53,6 +53,10 @@ func (s *section) short() string {
 		parts = append(parts, fmt.Sprintf("%d foreign", n))
 	}
 
+	if n := len(s.Plan.SwitchedOff); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d switched off", n))
+	}
+
 	if n := len(s.Plan.Waiting); n > 0 && len(parts) == 0 {
 		parts = append(parts, fmt.Sprintf("%d waiting", n))
 	}
@@ -174,6 +178,10 @@ func (s *section) others(out *strings.Builder) {
 
 	for _, r := range p.Foreign {
 		lines = append(lines, fmt.Sprintf("- 👤 %s is foreign: not in Git, not made by omni-syncd, kept\n", code(clip(Name(r), maxName))))
+	}
+
+	for _, r := range p.SwitchedOff {
+		lines = append(lines, fmt.Sprintf("- 💤 %s %s\n", code(clip(Name(r), maxName)), prose(switchedOff)))
 	}
 
 	for _, left := range p.Left {

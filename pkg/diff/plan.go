@@ -40,8 +40,8 @@ type Change struct {
 	Fields []Field
 	// Cascade lists what Omni itself destroys together with Old.
 	Cascade []resource.Resource
-	// Note says when a Destroy happens, if not at once, and what a change keeps that this build does not know; "" if
-	// there is nothing to say.
+	// Note says when a Destroy happens, if not at once, what a change keeps that this build does not know, and that a
+	// Create stays switched off; "" if there is nothing to say.
 	Note string
 }
 
@@ -127,6 +127,8 @@ type Plan struct {
 	// Foreign resources live in the cluster, carry no mark and no owner, and are
 	// not described in Git. They are kept.
 	Foreign []resource.Resource
+	// SwitchedOff are live config patches that Git describes and that somebody switched off in Omni. They stay so.
+	SwitchedOff []resource.Resource
 	// Left is what is ours, left Git, and stays for now or for good.
 	Left []Left
 	// Conflicts are resources that Git describes and that are not ours. A plan with
@@ -204,6 +206,7 @@ func (p *Plan) sort() {
 		return cmp.Or(comparePhase(&a, &b), compareMetadata(a.Metadata(), b.Metadata()))
 	})
 	sortResources(p.Foreign)
+	sortResources(p.SwitchedOff)
 	slices.SortFunc(p.Left, func(a, b Left) int { return compareResources(a.Resource, b.Resource) })
 	slices.SortFunc(p.Conflicts, func(a, b Conflict) int { return compareResources(a.Resource, b.Resource) })
 	slices.SortFunc(p.Waiting, func(a, b Waiting) int { return compareResources(a.Resource, b.Resource) })

@@ -81,7 +81,7 @@ func (p *Plan) Summary() string {
 // WriteText writes a plan for people: a headline, one line per resource and, if asked
 // for, the lines of YAML that change. An empty plan with nothing to report writes nothing.
 func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
-	if p = p.WithoutMarks(); p.Empty() && len(p.Foreign) == 0 {
+	if p = p.WithoutMarks(); p.Empty() && len(p.Foreign) == 0 && len(p.SwitchedOff) == 0 {
 		return nil
 	}
 
@@ -114,6 +114,10 @@ func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
 		t.line(" ", Name(foreign)+" is foreign: it is not in Git and was not made by omni-syncd; kept")
 	}
 
+	for _, off := range p.SwitchedOff {
+		t.line(" ", Name(off)+" "+switchedOff)
+	}
+
 	for _, left := range p.Left {
 		t.line(" ", Name(left.Resource)+" "+left.Words())
 	}
@@ -122,6 +126,9 @@ func WriteText(w io.Writer, p *Plan, opts TextOptions) error {
 
 	return err
 }
+
+// switchedOff is what is said of a patch in Plan.SwitchedOff.
+const switchedOff = "is switched off in Omni (label " + labelDisabled + "): it has no effect until somebody enables it there"
 
 // Words says of a resource that left Git why it stays, or when it goes.
 func (l *Left) Words() string {

@@ -24,6 +24,9 @@
 // accepts that, and can never delete the machine set after it: the controller of machine
 // classes does not look at it any more and keeps its finalizer for good.
 //
+// Whether a locked machine has to leave is read from the plan: what its machine set or cluster
+// takes along may go, and a lock that came from Git is taken off first.
+//
 // # What it leaves to others
 //
 // What cannot be right whatever Omni holds (the syntax of versions, names, patches) is

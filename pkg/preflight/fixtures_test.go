@@ -83,7 +83,10 @@ func (m memory) cluster(name string, desired []resource.Resource) []resource.Res
 
 // check runs the preflight of a target.
 func (m memory) check(name string, desired []resource.Resource) []preflight.Finding {
-	return preflight.Check(preflight.Input{Target: name, Desired: desired, Live: m.cluster(name, desired), Snapshot: m})
+	in := preflight.Input{Target: name, Desired: desired, Live: m.cluster(name, desired), Snapshot: m}
+	in.Plan = diff.Compute(diff.Input{Source: source, Target: name, Desired: desired, Live: in.Live})
+
+	return preflight.Check(in)
 }
 
 // apply makes the live state what Git says, whatever Omni would think of it.

@@ -47,18 +47,20 @@ type Input struct {
 	Classes []resource.Resource
 	// Snapshot knows the rest of Omni.
 	Snapshot Live
+	// Plan is what [diff.Compute] made of Desired and Live. It says which machines leave; nil: that is not judged.
+	Plan *diff.Plan
 }
 
 // Finding is one thing that Omni would refuse.
 type Finding struct {
-	// Resource is the desired resource that it is about.
+	// Resource is the desired resource that it is about; for a machine that leaves, the one that it leaves.
 	Resource *resource.Metadata
 	// Message is one line: what is wrong, and what to do about it.
 	Message string
 }
 
 // Check returns what Omni would refuse of the writes that make a cluster what Git says,
-// in the order of Desired; nothing if it would take them all. It is pure.
+// in the order of Desired, then machines that cannot leave; nothing if it would take them all. It is pure.
 func Check(in Input) []Finding {
 	c := check{Input: in, live: make(map[ref]resource.Resource, len(in.Live))}
 
@@ -92,6 +94,8 @@ func Check(in Input) []Finding {
 			c.checkMachine(want)
 		}
 	}
+
+	c.checkLeaving()
 
 	return c.findings
 }

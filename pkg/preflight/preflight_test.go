@@ -42,6 +42,11 @@ func TestRevisions(t *testing.T) {
 				}
 			}
 
+			if row.locked != nil {
+				node, _ := live.Get(omni.MachineSetNodeType, row.locked.Metadata().ID())
+				node.Metadata().Annotations().Set(omni.MachineLocked, "")
+			}
+
 			compare(t, row, live.check("blue", row.after))
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 )
 
 // row is a cluster in some revisions, of which Omni takes all but maybe the last.
@@ -13,9 +14,11 @@ type row struct {
 	machine string              // the Talos that the machine "m" runs; "" for one that does not exist
 	before  []resource.Resource // nil for a new cluster
 	between []resource.Resource // a revision more, if not nil
+	locked  resource.Resource   // a machine that a person locks before the last revision
 	after   []resource.Resource
 	says    string            // a regular expression for the one finding; "" if Omni takes it
 	about   resource.Resource // what the finding is about
+	refuses resource.Resource // what Omni refuses, if that is not what the finding is about
 	trap    bool              // Omni takes it and regrets it
 }
 
@@ -80,7 +83,7 @@ func rows(l lab) []row {
 		{name: "from no machines to a class that does not exist", before: base, after: with(l.workers(l.ofClass("large")))},
 		{name: "from machines to a class", classes: list(large), before: with(l.machine("nobody")), after: with(l.workers(l.ofClass("large"))), says: `of its own \(1\)`, about: workers},
 		{name: "from a class to nothing", classes: list(large), before: with(l.workers(l.ofClass("large"))), after: base, says: "could not delete", about: workers, trap: true},
-		{name: "from a class to machines", classes: list(large), before: with(l.workers(l.ofClass("large"))), after: with(l.machine("nobody")), says: "cannot change to machines", about: workers},
+		{name: "from a class to machines", classes: list(large), before: with(l.workers(l.ofClass("large"))), after: with(l.machine("nobody")), says: "cannot change to machines", about: workers, refuses: l.machine("nobody")}, // the machine comes before its set
 		{name: "control plane from a class to nothing", classes: list(large), before: with(l.controlPlane(l.ofClass("large"))), after: base, says: "new cluster$", about: l.controlPlane(), trap: true},
 		{name: "restored after the fact", before: base, after: with(l.controlPlane(restored)), says: "bootstrapSpec", about: l.controlPlane()},
 
@@ -96,6 +99,22 @@ func rows(l lab) []row {
 		{name: "machine of a newer Talos joins", machine: l.talosUp, before: base, after: with(l.machine("m")), says: "newer", about: l.machine("m")},
 		{name: "machine of a newer Talos joins together with its upgrade", machine: l.talosUp, before: base, after: with(up, l.machine("m")), says: "later revision", about: l.machine("m")},
 	}
+
+	// F6: a machine that is locked in Omni was found out when all else of a change was in force.
+	pool := l.set(l.cluster+"-pool", omni.LabelWorkerRole, nil)
+	moved := omni.NewMachineSetNode(l.machine("nobody").Metadata().ID(), pool)
+	member := l.machine("nobody")
+	gitLocked := l.machine("nobody")
+	gitLocked.Metadata().Annotations().Set(omni.MachineLocked, "")
+
+	all = append(all,
+		row{name: "locked machine leaves", before: with(member), locked: member, after: base, says: `^machine .*-nobody is locked in Omni.*cannot leave .*-workers; unlock it in Omni, or put it back`, about: workers, refuses: member},
+		row{name: "locked machine stays", before: with(member), locked: member, after: with(member)},
+		row{name: "locked machine moves to another set", before: with(pool, member), locked: member, after: with(pool, moved), says: `cannot move from .*-workers to .*-pool; unlock`, about: moved},
+		row{name: "locked machine leaves with its set", before: with(member), locked: member, after: list(cluster, l.controlPlane())},
+		row{name: "machine that is not locked leaves", before: with(member), after: base},
+		row{name: "machine that Git locked leaves", before: with(gitLocked), after: base},
+	)
 
 	if l.talosDeprecated != "" {
 		all = append(all, row{

@@ -118,7 +118,7 @@ func (e *Engine) guard(t *target, plan *diff.Plan) error {
 	}
 
 	if reason == "" {
-		return e.preflight(t)
+		return e.preflight(t, plan)
 	}
 
 	pending := "; pending: " + plan.Summary()
@@ -163,22 +163,22 @@ const maxMarkRetry = 6 * time.Hour
 var errMarksUndone = errors.New("somebody takes the marks off again and again")
 
 // preflight finds what Omni would refuse of a change before half of it is applied.
-func (e *Engine) preflight(t *target) error {
+func (e *Engine) preflight(t *target, plan *diff.Plan) error {
 	var errs []error
-	for _, finding := range e.check(t) {
+	for _, finding := range e.check(t, plan) {
 		errs = append(errs, fmt.Errorf("%s: %s", t.desired.Position(finding.Resource), finding.Message))
 	}
 
 	return joined(errs)
 }
 
-// check returns what Omni would refuse of a target.
-func (e *Engine) check(t *target) []preflight.Finding {
+// check returns what Omni would refuse of a target. plan says which machines leave; nil if there is none yet.
+func (e *Engine) check(t *target, plan *diff.Plan) []preflight.Finding {
 	if t.desired == nil || t.Target == "" || e.NoPreflight {
 		return nil
 	}
 
-	in := preflight.Input{Target: t.Target, Desired: t.desired.Resources, Live: t.live, Snapshot: e.Snapshot}
+	in := preflight.Input{Target: t.Target, Desired: t.desired.Resources, Live: t.live, Snapshot: e.Snapshot, Plan: plan}
 
 	// A dry run has not made the classes of the same revision; else they were tried first.
 	if fleet := t.from.targets.get(""); fleet != nil && e.DryRun {

@@ -53,7 +53,7 @@ func (e *Engine) Evidence(key Key) Evidence {
 		found.Desired = t.desired.Resources
 	}
 
-	for _, finding := range e.check(t) {
+	for _, finding := range e.check(t, e.board.get(key).Plan) {
 		found.Refused = append(found.Refused, template.Problem{Position: t.desired.Position(finding.Resource), Message: finding.Message})
 	}
 

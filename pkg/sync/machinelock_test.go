@@ -2,9 +2,11 @@ package sync_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -43,7 +45,8 @@ func TestG8_MachineLockedInGitLeaves(t *testing.T) {
 }
 
 // A machine that a person locked stays until that person unlocks it, and then leaves
-// without another commit. It once waited for the next one (chaos seed 202).
+// without another commit. It once waited for the next one (chaos seed 202). F6: and until then half of the commit was in
+// force.
 func TestG8_MachineLockedByPersonLeavesWhenUnlocked(t *testing.T) {
 	o := daemon.StartOmni(t, embedded.Config{})
 	d := daemon.Start(t, o, noRelist)
@@ -52,14 +55,27 @@ func TestG8_MachineLockedByPersonLeavesWhenUnlocked(t *testing.T) {
 	node := omnires.NewMachineSetNode(machine(3), omnires.NewMachineSet("a-workers")).Metadata()
 	edit(t, o, node, func(r resource.Resource) { r.Metadata().Annotations().Set(omnires.MachineLocked, "") })
 
-	status := d.Apply(t, withWorkers(nil, 2))
-	if got := message(status, "a"); !strings.Contains(got, "lock") {
+	isLocked := func(r resource.Resource) bool {
+		_, locked := r.Metadata().Annotations().Get(omnires.MachineLocked)
+
+		return locked
+	}
+	for began := time.Now(); !slices.ContainsFunc(d.Evidence(sync.Key{Source: daemon.Source, Target: "a"}).Live, isLocked); time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > patience {
+			t.Fatal("the lock is not seen")
+		}
+	}
+
+	status := d.Apply(t, withWorkers(nil, 2, 4))
+	if got := message(status, "a"); !strings.Contains(got, "a.yaml:") || !strings.Contains(got, "unlock it in Omni") {
 		t.Fatalf("message: %s", got)
 	}
 
+	expect(t, "machines", []string{machine(1), machine(2), machine(3)}, live(t, o, omnires.MachineSetNodeType))
+
 	edit(t, o, node, func(r resource.Resource) { r.Metadata().Annotations().Delete(omnires.MachineLocked) })
 	within(t, d, "the unlocked machine leaves", func(s sync.Status) bool { return s.Settled() && s.Synced() })
-	expect(t, "machines", []string{machine(1), machine(2)}, live(t, o, omnires.MachineSetNodeType))
+	expect(t, "machines", []string{machine(1), machine(2), machine(4)}, live(t, o, omnires.MachineSetNodeType))
 }
 
 // G8: a commit that locked a machine which a person had locked, and a second one that took that back, unlocked it: the
