@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
@@ -143,5 +144,19 @@ func TestInstallation(t *testing.T) {
 		if test.taken != (len(findings) == 0) {
 			t.Errorf("Omni %s: %s into %s: found %v", test.server, test.machine, test.needs, findings)
 		}
+	}
+}
+
+// F7: a field that only a newer Omni knows is kept, and is no difference: nothing is written for it, and so nothing is judged.
+func TestNewerFieldIsNoDifference(t *testing.T) {
+	l := lab{cluster: "blue", catalogue: readCatalogue(t, offered())}
+	revision := list(l.newCluster(nothingOfFeatures, backups(time.Minute))) // of before the bounds
+
+	live := offered()
+	live.apply("blue", revision)
+	noPublicDiscovery(live[omni.ClusterType]["blue"].(*omni.Cluster))
+
+	if findings := live.check("blue", revision); len(findings) > 0 {
+		t.Errorf("found %v", findings)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -141,4 +142,23 @@ func TestBootstrapSpecOfReleases(t *testing.T) {
 			wantCode(t, remove(), want)
 		})
 	}
+}
+
+// F7: a machine is installed by the cluster that it joins, and its labels say so: Omni 1.10 goes by them.
+func TestMachineIsInstalled(t *testing.T) {
+	s := start(t, embedded.Config{})
+	st, ctx, set := operator(t, s), testContext(t), newSet("blue", "blue-workers", omni.LabelWorkerRole)
+
+	must(t, s.AddMachine(ctx, embedded.Machine{ID: "iso", TalosVersion: "1.12.8", Uninstalled: true}))
+	must(t, st.Create(ctx, newCluster("blue")))
+	must(t, st.Create(ctx, set))
+	must(t, st.Create(ctx, omni.NewMachineSetNode("iso", set)))
+
+	_, err := st.WatchFor(ctx, omni.NewMachineStatus("iso").Metadata(), state.WithCondition(func(r resource.Resource) (bool, error) {
+		_, installed := r.Metadata().Labels().Get(omni.MachineStatusLabelInstalled)
+		version, _ := r.Metadata().Labels().Get(omni.MachineStatusLabelTalosVersion)
+
+		return installed && version == "v1.12.0", nil
+	}))
+	must(t, err)
 }
