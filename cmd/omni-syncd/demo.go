@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,12 +34,13 @@ const demoSettle = time.Second
 const demoDeleteAfter = 5 * time.Second
 
 type demoFlags struct {
-	once     bool
-	omniOnly bool
-	listen   string
-	dir      string
-	timeout  time.Duration
-	log      logFlags
+	once        bool
+	omniOnly    bool
+	omniVersion string
+	listen      string
+	dir         string
+	timeout     time.Duration
+	log         logFlags
 }
 
 func newDemo() *cobra.Command {
@@ -51,7 +53,8 @@ func newDemo() *cobra.Command {
 follow it. Commit a change in the printed repository and watch it arrive.
 
 Nothing outside of this machine is talked to. The machines of the clusters do not exist:
-the embedded Omni plays them.`,
+the embedded Omni plays them. With --omni-version it refuses what that release of Omni
+refuses.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := flags.check(); err != nil {
@@ -63,7 +66,12 @@ the embedded Omni plays them.`,
 				return err
 			}
 
-			server, err := embedded.New(embedded.Config{Listen: flags.listen, HealthyMachines: true, Machines: demoMachines()})
+			version, err := embedded.VersionOf(flags.omniVersion)
+			if err != nil {
+				return fmt.Errorf("--omni-version: %w", err)
+			}
+
+			server, err := embedded.New(embedded.Config{Listen: flags.listen, HealthyMachines: true, Machines: demoMachines(), Version: version})
 			if err != nil {
 				return err
 			}
@@ -75,6 +83,7 @@ the embedded Omni plays them.`,
 	set := cmd.Flags()
 	set.BoolVar(&flags.once, "once", false, "exit as soon as every cluster is Synced")
 	set.BoolVar(&flags.omniOnly, "omni-only", false, "serve the Omni alone and print how to reach it")
+	set.StringVar(&flags.omniVersion, "omni-version", embedded.Releases()[0], "release that the embedded Omni plays: "+strings.Join(embedded.Releases(), ", "))
 	set.StringVar(&flags.listen, "listen", "127.0.0.1:0", "address of the embedded Omni")
 	set.StringVar(&flags.dir, "dir", "", "where to make the repository, kept afterwards (default: a temporary directory)")
 	set.DurationVar(&flags.timeout, "timeout", time.Minute, "with --once: give up after this long")

@@ -214,7 +214,8 @@ func (x *index) change(r resource.Resource) Change {
 func clusterOf(md *resource.Metadata) string {
 	// These carry no label: Omni names them after their cluster.
 	switch md.Type() {
-	case omni.ClusterType, omni.ClusterStatusType, omni.ClusterConfigVersionType, omni.KubernetesUpgradeStatusType, omni.TalosUpgradeStatusType:
+	case omni.ClusterType, omni.ClusterStatusType, omni.ClusterBootstrapStatusType, omni.ClusterConfigVersionType, omni.KubernetesUpgradeStatusType,
+		omni.TalosUpgradeStatusType:
 		return md.ID()
 	}
 

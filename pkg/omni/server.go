@@ -50,6 +50,13 @@ func (s *Snapshot) Server() Server {
 // versionText matches what is shown as a version, and made a label of a metric: the server may be hostile.
 var versionText = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$`)
 
+// Known reports whether the version can be compared with others. That of a development build may not.
+func (s Server) Known() bool {
+	_, err := semver.ParseTolerant(string(s))
+
+	return err == nil
+}
+
 // AtLeast reports whether a server is of a minor release, like "1.10", or newer. A pre-release counts as what it leads to. A
 // version that cannot be read, that of a development build, is at least everything: it is taken for the newest.
 func (s Server) AtLeast(minor string) bool {

@@ -6,6 +6,10 @@ import (
 
 	"github.com/blang/semver/v4"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
 func (c *check) checkCluster(want *omni.Cluster) {
@@ -18,6 +22,10 @@ func (c *check) checkCluster(want *omni.Cluster) {
 
 	if have != nil && omni.GetEncryptionEnabled(have) != omni.GetEncryptionEnabled(want) {
 		c.report(want, "disk encryption cannot be switched on or off once a cluster exists; take the change back, or make a new cluster")
+	}
+
+	if message := c.discovery(have, want); message != "" {
+		c.report(want, message)
 	}
 
 	features := get[*omni.FeaturesConfig](c, omni.FeaturesConfigType, omni.FeaturesConfigID)
@@ -33,6 +41,72 @@ func (c *check) checkCluster(want *omni.Cluster) {
 	if want.TypedSpec().Value.GetFeatures().GetUseEmbeddedDiscoveryService() && !had && !features.TypedSpec().Value.GetEmbeddedDiscoveryService() {
 		c.report(want, "this Omni has no embedded discovery service; take useEmbeddedDiscoveryService out, or enable it in Omni")
 	}
+}
+
+// publicDiscoveryOff is the number of disablePublicDiscoveryService among the features of a cluster. This build does not know
+// it; people set it in Omni, and it is kept.
+const publicDiscoveryOff protowire.Number = 5
+
+// discovery returns why Omni would refuse how the machines of a cluster find each other; "" if it would not.
+func (c *check) discovery(have, want *omni.Cluster) string {
+	if have != nil {
+		if !isWritten(have, want) {
+			return ""
+		}
+
+		if kept, _ := livestate.KeepUnknown(have, want); kept != nil {
+			want, _ = kept.(*omni.Cluster)
+		}
+	}
+
+	features := want.TypedSpec().Value.GetFeatures()
+	if !discoveryIsNeeded.in(c.Server) || !isSet(features.ProtoReflect(), publicDiscoveryOff) {
+		return ""
+	}
+
+	talos := want.TypedSpec().Value.GetTalosVersion()
+	if first, ok := c.firstTalos(have); ok {
+		talos = first.String()
+	}
+
+	switch {
+	case isBelow(talos, semver.Version{Major: 1, Minor: 14}):
+		return fmt.Sprintf("the public discovery service is off (disablePublicDiscoveryService), and a cluster that began with Talos %s cannot do without; switch it on in Omni", talos)
+	case !features.GetUseEmbeddedDiscoveryService():
+		return "the public discovery service is off (disablePublicDiscoveryService), so the cluster needs useEmbeddedDiscoveryService; put that back, or switch the public one on in Omni"
+	default:
+		return ""
+	}
+}
+
+// isSet reports whether a flag of a message is set, also one that this build does not know.
+func isSet(m protoreflect.Message, number protowire.Number) bool {
+	if field := m.Descriptor().Fields().ByNumber(number); field != nil {
+		return m.IsValid() && m.Has(field)
+	}
+
+	set := false
+
+	for unknown := m.GetUnknown(); len(unknown) > 0; {
+		found, typ, n := protowire.ConsumeTag(unknown)
+		if n < 0 {
+			return false
+		}
+
+		length := protowire.ConsumeFieldValue(found, typ, unknown[n:])
+		if length < 0 {
+			return false
+		}
+
+		if found == number && typ == protowire.VarintType {
+			value, _ := protowire.ConsumeVarint(unknown[n:])
+			set = value != 0 // the last one counts
+		}
+
+		unknown = unknown[n+length:]
+	}
+
+	return set
 }
 
 func backupInterval(features *omni.FeaturesConfig, have, want *omni.Cluster) string {

@@ -11,10 +11,15 @@
 //
 // # How strict it is
 //
-// Exactly as strict as Omni v1.9: it never refuses what Omni accepts, with one exception
-// (see below). Whatever is not known is not judged, and left to Omni: a catalogue that the
-// snapshot does not hold or that is empty, a version that cannot be parsed, a limit that
-// this Omni does not tell.
+// Exactly as strict as the Omni that it is asked about, from 1.9 to what becomes 1.11: it
+// never refuses what that Omni accepts, with one exception (see below). Where releases
+// differ, versions.go says which has which rule, and nothing else looks at the version. Of
+// an Omni that does not say which it is ([Input].Server), only what all of them refuse is
+// found. One that is newer than all of them is taken for the newest.
+//
+// Whatever is not known is not judged, and left to Omni: a catalogue that the snapshot does
+// not hold or that is empty, a version that cannot be parsed, a limit that this Omni does not
+// tell.
 //
 // A write is judged against what Omni holds at the moment of that write, and a plan
 // creates before it updates. So a machine or an extension that is added in the same

@@ -1,6 +1,7 @@
 package preflight_test
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -9,6 +10,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
@@ -83,10 +86,27 @@ func (m memory) cluster(name string, desired []resource.Resource) []resource.Res
 
 // check runs the preflight of a target.
 func (m memory) check(name string, desired []resource.Resource) []preflight.Finding {
-	in := preflight.Input{Target: name, Desired: desired, Live: m.cluster(name, desired), Snapshot: m}
+	in := preflight.Input{Target: name, Desired: desired, Live: m.cluster(name, desired), Snapshot: m, Server: m.server()}
 	in.Plan = diff.Compute(diff.Input{Source: source, Target: name, Desired: desired, Live: in.Live})
 
 	return preflight.Check(in)
+}
+
+// server is the version of the Omni, as the Snapshot knows it; "" if none was put.
+func (m memory) server() livestate.Server {
+	version, _ := m[system.SysVersionType][system.SysVersionID].(*system.SysVersion)
+	if version == nil {
+		return ""
+	}
+
+	return livestate.Server(version.TypedSpec().Value.GetBackendVersion())
+}
+
+func newServer(version livestate.Server) *system.SysVersion {
+	res := system.NewSysVersion(system.SysVersionID)
+	res.TypedSpec().Value.BackendVersion = string(version)
+
+	return res
 }
 
 // apply makes the live state what Git says, whatever Omni would think of it.
@@ -102,7 +122,25 @@ func (m memory) apply(name string, desired []resource.Resource) {
 // lab makes resources of a cluster named cluster, of versions that an Omni offers.
 type lab struct {
 	cluster string
+	server  livestate.Server
 	catalogue
+}
+
+// until is what a rule says that a release has no more, and since what one says that a release brings.
+func (l lab) until(release, says string) string {
+	if l.server.AtLeast(release) {
+		return ""
+	}
+
+	return says
+}
+
+func (l lab) since(release, says string) string {
+	if l.server.AtLeast(release) {
+		return says
+	}
+
+	return ""
 }
 
 func (l lab) newCluster(edits ...func(*specs.ClusterSpec)) *omni.Cluster {
@@ -156,8 +194,54 @@ func (l lab) ofClass(name string) func(*specs.MachineSetSpec) {
 	}
 }
 
-func restored(spec *specs.MachineSetSpec) {
-	spec.BootstrapSpec = &specs.MachineSetSpec_BootstrapSpec{ClusterUuid: "another", Snapshot: "x"}
+func (l lab) restored(spec *specs.MachineSetSpec) {
+	spec.BootstrapSpec = &specs.MachineSetSpec_BootstrapSpec{ClusterUuid: l.cluster + "-lost", Snapshot: "x"}
+}
+
+// lost is the cluster that one is restored from.
+func (l lab) lost() *omni.ClusterUUID {
+	res := omni.NewClusterUUID(l.cluster + "-lost")
+	res.TypedSpec().Value.Uuid = res.Metadata().ID()
+	res.Metadata().Labels().Set(omni.LabelClusterUUID, res.Metadata().ID())
+
+	return res
+}
+
+func (l lab) bootstrapped() *omni.ClusterBootstrapStatus {
+	res := omni.NewClusterBootstrapStatus(l.cluster)
+	res.TypedSpec().Value.Bootstrapped = true
+
+	return res
+}
+
+// began is what Omni notes of the first Talos of a cluster.
+func (l lab) began(version string) *omni.ClusterConfigVersion {
+	res := omni.NewClusterConfigVersion(l.cluster)
+	res.TypedSpec().Value.Version = version
+
+	return res
+}
+
+func (l lab) patch(data string) *omni.ConfigPatch {
+	res := omni.NewConfigPatch("100-" + l.cluster)
+	res.Metadata().Labels().Set(omni.LabelCluster, l.cluster)
+
+	if err := res.TypedSpec().Value.SetUncompressedData([]byte(data)); err != nil {
+		panic(err)
+	}
+
+	return res
+}
+
+// embeddedDiscovery uses Omni's own discovery service.
+func embeddedDiscovery(spec *specs.ClusterSpec) {
+	spec.Features = &specs.ClusterSpec_Features{UseEmbeddedDiscoveryService: true}
+}
+
+// noPublicDiscovery sets disablePublicDiscoveryService, a field of Omni 1.10 that this client does not know.
+func noPublicDiscovery(cluster *omni.Cluster) {
+	features := cluster.TypedSpec().Value.GetFeatures().ProtoReflect()
+	features.SetUnknown(protowire.AppendVarint(protowire.AppendTag(features.GetUnknown(), 5, protowire.VarintType), 1))
 }
 
 func (l lab) machine(name string) *omni.MachineSetNode {
@@ -186,6 +270,7 @@ type catalogue struct {
 	talosDeprecated                                           string // "" if there is none
 	kubernetes, kubernetesDown, kubernetesUp, kubernetesTwoUp string // the last goes with talosUp and not with talos
 	extension                                                 string // in full, of talos
+	byCall, byCallUp                                          string // two minors that Omni 1.10 can install on any machine; "" if there are none
 }
 
 // readCatalogue fails a test whose Omni does not offer enough to ask all questions.
@@ -211,15 +296,6 @@ func readCatalogue(t *testing.T, live preflight.Live) catalogue {
 		}
 	}
 
-	for minor, patches := range offered {
-		semver.Sort(patches)
-
-		if down, up := offered[minor-1], offered[minor+1]; len(patches) > 1 && len(down) > 0 && len(up) > 0 {
-			c.talos, c.talosPatch = patches[0].String(), patches[len(patches)-1].String()
-			c.talosDown, c.talosUp = down[0].String(), up[0].String()
-		}
-	}
-
 	first := func(talos string, minor uint64) string {
 		i := slices.IndexFunc(takes[talos], func(version string) bool { return semver.MustParse(version).Minor == minor })
 		if i < 0 {
@@ -229,12 +305,28 @@ func readCatalogue(t *testing.T, live preflight.Live) catalogue {
 		return takes[talos][i]
 	}
 
-	for _, version := range takes[c.talos] {
-		minor := semver.MustParse(version).Minor
-		down, up, twoUp := first(c.talos, minor-1), first(c.talos, minor+1), first(c.talosUp, minor+2)
+	for _, minor := range slices.Backward(slices.Sorted(maps.Keys(offered))) {
+		patches, down, up := offered[minor], offered[minor-1], offered[minor+1]
+		semver.Sort(patches)
 
-		if down != "" && up != "" && twoUp != "" && first(c.talos, minor+2) == "" && slices.Contains(takes[c.talosDown], version) {
-			c.kubernetes, c.kubernetesDown, c.kubernetesUp, c.kubernetesTwoUp = version, down, up, twoUp
+		if minor >= 13 && len(up) > 0 {
+			c.byCall, c.byCallUp = patches[0].String(), up[0].String()
+		}
+
+		if len(patches) < 2 || len(down) == 0 || len(up) == 0 {
+			continue
+		}
+
+		semver.Sort(down)
+
+		for _, version := range takes[patches[0].String()] {
+			k := semver.MustParse(version).Minor
+			kdown, kup, twoUp := first(patches[0].String(), k-1), first(patches[0].String(), k+1), first(up[0].String(), k+2)
+
+			if kdown != "" && kup != "" && twoUp != "" && first(patches[0].String(), k+2) == "" && slices.Contains(takes[down[0].String()], version) {
+				c.talos, c.talosPatch, c.talosDown, c.talosUp = patches[0].String(), patches[len(patches)-1].String(), down[0].String(), up[0].String()
+				c.kubernetes, c.kubernetesDown, c.kubernetesUp, c.kubernetesTwoUp = version, kdown, kup, twoUp
+			}
 		}
 	}
 
@@ -284,6 +376,7 @@ func offered() memory {
 
 func features() *omni.FeaturesConfig {
 	res := omni.NewFeaturesConfig(omni.FeaturesConfigID)
+	res.TypedSpec().Value.EmbeddedDiscoveryService = true
 	res.TypedSpec().Value.EtcdBackupSettings = &specs.EtcdBackupSettings{
 		MinInterval: durationpb.New(time.Hour), MaxInterval: durationpb.New(24 * time.Hour),
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/blang/semver/v4"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 )
@@ -28,8 +27,8 @@ func (c *check) checkMachineSet(want *omni.MachineSet) {
 		return // a conflict
 	}
 
-	if !want.TypedSpec().Value.GetBootstrapSpec().EqualVT(have.TypedSpec().Value.GetBootstrapSpec()) {
-		c.report(want, "what a control plane is restored from (bootstrapSpec) cannot change once it exists; take the change back, or make a new cluster")
+	if message := c.bootstrap(have, want); message != "" {
+		c.report(want, message)
 	}
 
 	switch before := omni.GetMachineAllocation(have); {
@@ -45,6 +44,28 @@ func (c *check) checkMachineSet(want *omni.MachineSet) {
 		c.report(want, fmt.Sprintf("machine set %s has the machine class %s and cannot change to machines of its own: Omni could not delete it afterwards; %s",
 			have.Metadata().ID(), before.GetName(), instead(have)))
 	}
+}
+
+// bootstrap returns why Omni would refuse what a machine set is restored from; "" if it would not.
+func (c *check) bootstrap(have, want *omni.MachineSet) string {
+	had, has := have.TypedSpec().Value.GetBootstrapSpec(), want.TypedSpec().Value.GetBootstrapSpec()
+
+	switch {
+	case has.EqualVT(had):
+		return ""
+	case has != nil:
+		return "what a control plane is restored from (bootstrapSpec) cannot change once it exists; take the change back, or make a new cluster"
+	case bootstrapSpecStays.in(c.Server):
+		return "what a control plane is restored from (bootstrapSpec) cannot be taken out before Omni 1.10; put it back"
+	}
+
+	status := get[*omni.ClusterBootstrapStatus](c, omni.ClusterBootstrapStatusType, c.Target)
+	if status != nil && status.TypedSpec().Value.GetBootstrapped() {
+		return ""
+	}
+
+	// What comes of it otherwise is an empty cluster. No release takes that.
+	return "what a control plane is restored from (bootstrapSpec) can be taken out only when the cluster is bootstrapped; put it back until then"
 }
 
 // instead says what to do about a machine set that cannot change where its machines come from.
@@ -126,51 +147,6 @@ func (c *check) joins(set *omni.MachineSet) bool {
 	}
 
 	return false
-}
-
-// checkMachine checks whether a machine may come into the cluster with the Talos it runs.
-// One that has to leave somewhere first is judged when it has: what it runs then is not
-// known. One that Omni does not know is taken.
-func (c *check) checkMachine(want *omni.MachineSetNode) {
-	status := get[*omni.MachineStatus](c, omni.MachineStatusType, want.Metadata().ID())
-	if status == nil || c.live[refOf(want)] != nil {
-		return
-	}
-
-	cluster := c.wanted
-	if c.cluster != nil {
-		cluster = c.cluster // it joins before the cluster changes
-	}
-
-	if cluster == nil || status.TypedSpec().Value.GetSchematic().GetInAgentMode() {
-		return // in agent mode it gets the Talos that it needs
-	}
-
-	has, err := semver.Parse(strings.TrimLeft(status.TypedSpec().Value.GetTalosVersion(), "v"))
-	if err != nil {
-		return // Omni does not ask then
-	}
-
-	needs, err := semver.Parse(cluster.TypedSpec().Value.GetTalosVersion())
-	if err != nil {
-		return
-	}
-
-	upgrade := ""
-	if c.cluster != nil && c.wanted != nil && c.wanted.TypedSpec().Value.GetTalosVersion() != c.cluster.TypedSpec().Value.GetTalosVersion() {
-		upgrade = ", or add the machine in a later revision than the one that changes the cluster's Talos"
-	}
-
-	installed := omni.GetMachineStatusSystemDisk(status) != ""
-
-	switch {
-	case has.Major > needs.Major || has.Minor > needs.Minor:
-		c.report(want, fmt.Sprintf("machine %s runs Talos %s, newer than the %s of the cluster; Omni takes no machine down: boot it with %d.%d%s",
-			want.Metadata().ID(), has, needs, needs.Major, needs.Minor, upgrade))
-	case !installed && (has.Major != needs.Major || has.Minor != needs.Minor):
-		c.report(want, fmt.Sprintf("machine %s runs Talos %s without an installation, and the cluster has %s; boot it with %d.%d%s",
-			want.Metadata().ID(), has, needs, needs.Major, needs.Minor, upgrade))
-	}
 }
 
 // Bounds and names of Omni's catalogue of extensions.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -30,20 +31,67 @@ const (
 	classController = "MachineSetNodeController"
 )
 
-// TestEmbeddedOmniAgrees holds the preflight to the embedded Omni, in both directions.
+// TestEmbeddedOmniAgrees holds the preflight to the embedded Omni, in both directions and in each release that it plays (F7: the
+// preflight was that of 1.9 whatever Omni it was).
 func TestEmbeddedOmniAgrees(t *testing.T) {
-	server := daemon.StartOmni(t, embedded.Config{Step: 2 * time.Millisecond})
-	must(t, server.State().Create(t.Context(), features()))
+	for _, release := range embedded.Releases() {
+		t.Run(release, func(t *testing.T) {
+			version, err := embedded.VersionOf(release)
+			must(t, err)
 
-	deprecated := omni.NewTalosVersion("1.10.0")
-	deprecated.TypedSpec().Value.Deprecated = true
-	must(t, server.State().Create(t.Context(), deprecated))
+			server := daemon.StartOmni(t, embedded.Config{Step: 2 * time.Millisecond, Version: version})
 
-	addMachine := func(t *testing.T, id, talos string) {
-		must(t, server.AddMachine(t.Context(), embedded.Machine{ID: id, TalosVersion: talos}))
+			deprecated := omni.NewTalosVersion("1.10.0")
+			deprecated.TypedSpec().Value.Deprecated = true
+
+			next := omni.NewTalosVersion("1.14.0") // for what differs from Talos 1.13 on
+			next.TypedSpec().Value.CompatibleKubernetesVersions = []string{"1.34.3", "1.35.0", "1.36.0"}
+
+			for _, r := range list(features(), deprecated, next) {
+				must(t, server.State().Create(t.Context(), r))
+			}
+
+			agrees(t, server.Conn.State(), &backstage{server})
+		})
+	}
+}
+
+// backstage does what only Omni itself can.
+type backstage struct{ server *daemon.Omni }
+
+func (b *backstage) addMachine(t *testing.T, id string, row row) {
+	must(t, b.server.AddMachine(t.Context(), embedded.Machine{ID: id, TalosVersion: row.machine, Uninstalled: row.iso}))
+}
+
+func (b *backstage) put(t *testing.T, all []resource.Resource) {
+	owners := map[resource.Type]string{
+		omni.ClusterBootstrapStatusType: "ClusterBootstrapStatusController", omni.ClusterConfigVersionType: "ClusterConfigVersionController",
 	}
 
-	agrees(t, server.Conn.State(), addMachine)
+	for _, r := range all {
+		owner := owners[r.Metadata().Type()]
+		r = r.DeepCopy()
+
+		err := b.server.State().Create(t.Context(), r, state.WithCreateOwner(owner))
+		if state.IsConflictError(err) {
+			have, getErr := b.server.State().Get(t.Context(), r.Metadata())
+			must(t, getErr)
+
+			*r.Metadata() = have.Metadata().Copy()
+			err = b.server.State().Update(t.Context(), r, state.WithUpdateOwner(owner))
+		}
+
+		must(t, err)
+	}
+}
+
+func (b *backstage) edit(t *testing.T, cluster *omni.Cluster, edit func(*omni.Cluster)) {
+	_, err := safe.StateUpdateWithConflicts(t.Context(), b.server.State(), cluster.Metadata(), func(r *omni.Cluster) error {
+		edit(r)
+
+		return nil
+	})
+	must(t, err)
 }
 
 // TestRealOmniAgrees does the same with the Omni that the environment names. Everything
@@ -61,29 +109,35 @@ func TestRealOmniAgrees(t *testing.T) {
 	agrees(t, conn.State(), nil)
 }
 
-func agrees(t *testing.T, st state.State, addMachine func(t *testing.T, id, talos string)) {
-	o := &target{st: st, offered: memory{}}
+func agrees(t *testing.T, st state.State, behind *backstage) {
+	o := &target{st: st, behind: behind, offered: memory{}}
 
 	for _, typ := range []resource.Type{omni.TalosVersionType, omni.TalosExtensionsType, omni.FeaturesConfigType} {
 		o.read(t, o.offered, livestate.Kind{Namespace: resources.DefaultNamespace, Type: typ})
 	}
 
-	prefix, versions := "preflight-"+random(), readCatalogue(t, o.offered)
+	o.read(t, o.offered, livestate.ServerKind)
+
+	prefix, versions, server := "preflight-"+random(), readCatalogue(t, o.offered), o.offered.server()
 
 	t.Run("rows", func(t *testing.T) {
-		for i := range rows(lab{cluster: prefix, catalogue: versions}) {
-			l := lab{cluster: fmt.Sprintf("%s-%d", prefix, i), catalogue: versions}
+		for i := range rows(lab{cluster: prefix, server: server, catalogue: versions}) {
+			l := lab{cluster: fmt.Sprintf("%s-%d", prefix, i), server: server, catalogue: versions}
 			row := rows(l)[i]
 
 			t.Run(row.name, func(t *testing.T) {
 				t.Parallel()
 
-				if row.machine != "" {
-					if addMachine == nil {
-						t.Skip("no machines can be made here")
-					}
+				if behind == nil && (row.machine != "" || row.already != nil || row.meanwhile != nil || row.edit != nil) {
+					t.Skip("this takes what only Omni itself can make")
+				}
 
-					addMachine(t, l.machine("m").Metadata().ID(), row.machine)
+				if row.machine != "" {
+					behind.addMachine(t, l.machine("m").Metadata().ID(), row)
+				}
+
+				if row.already != nil {
+					behind.put(t, row.already)
 				}
 
 				o.agrees(t, l, row)
@@ -118,6 +172,14 @@ func (o *target) agrees(t *testing.T, l lab, row row) {
 
 	if row.locked != nil {
 		o.lock(t, row.locked.Metadata())
+	}
+
+	if row.meanwhile != nil {
+		o.behind.put(t, row.meanwhile)
+	}
+
+	if row.edit != nil {
+		o.behind.edit(t, l.newCluster(), row.edit)
 	}
 
 	findings := o.live(t).check(l.cluster, row.after)
@@ -165,7 +227,8 @@ func sameRef(a, b *resource.Metadata) bool { return a.Type() == b.Type() && a.ID
 // target is an Omni under test.
 type target struct {
 	st      state.State
-	offered memory // what does not change
+	behind  *backstage // nil in a real Omni
+	offered memory     // what does not change
 }
 
 // live reads all that a snapshot would hold.

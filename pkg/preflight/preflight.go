@@ -10,8 +10,9 @@ import (
 )
 
 // Live is the live state of the whole Omni, from memory; [livestate.Snapshot] is one. It
-// has to hold what omni-syncd writes, TalosVersions and [Kinds]: a KubernetesUpgradeStatus
-// or a ClusterConfigVersion that it does not have counts as one that does not exist.
+// has to hold what omni-syncd writes, TalosVersions and [Kinds]: a KubernetesUpgradeStatus, a
+// ClusterConfigVersion or a ClusterBootstrapStatus that it does not have counts as one that
+// does not exist.
 type Live interface {
 	Get(typ resource.Type, id resource.ID) (resource.Resource, bool)
 	List(typ resource.Type) []resource.Resource
@@ -22,6 +23,7 @@ func Kinds() []livestate.Kind {
 	var kinds []livestate.Kind
 
 	for _, typ := range []resource.Type{
+		omni.ClusterBootstrapStatusType,  // whether bootstrapSpec is needed any more
 		omni.ClusterConfigVersionType,    // below which minor version Talos cannot go
 		omni.FeaturesConfigType,          // bounds of backups, and whether Omni serves discovery
 		omni.KubernetesUpgradeStatusType, // an upgrade under way may be taken back
@@ -49,6 +51,9 @@ type Input struct {
 	Snapshot Live
 	// Plan is what [diff.Compute] made of Desired and Live. It says which machines leave; nil: that is not judged.
 	Plan *diff.Plan
+	// Server is the version of Omni. Where releases differ and this is none that can be read,
+	// nothing is judged.
+	Server livestate.Server
 }
 
 // Finding is one thing that Omni would refuse.
@@ -86,6 +91,8 @@ func Check(in Input) []Finding {
 		switch want := want.(type) {
 		case *omni.Cluster:
 			c.checkCluster(want)
+		case *omni.ConfigPatch:
+			c.checkPatch(want)
 		case *omni.ExtensionsConfiguration:
 			c.checkExtensions(want)
 		case *omni.MachineSet:
@@ -145,6 +152,8 @@ func twin[T resource.Resource](c *check, want T) T {
 // isWritten reports whether want is certain to be written over its live twin. Omni judges
 // a whole resource with every write, also what was there before its rules.
 func isWritten(have, want resource.Resource) bool {
+	want, _ = livestate.KeepUnknown(have, want) // as it is planned: what only a newer Omni knows is no difference
+
 	return diff.SourceOf(have) == "" || !livestate.EqualSpec(have, want)
 }
 

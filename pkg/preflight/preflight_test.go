@@ -12,44 +12,64 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/preflight"
 )
 
 // TestRevisions asks the questions that Omnis are asked, without one.
 func TestRevisions(t *testing.T) {
-	l := lab{cluster: "blue", catalogue: readCatalogue(t, offered())}
-
-	for _, row := range rows(l) {
-		t.Run(row.name, func(t *testing.T) {
-			live := offered().put(row.classes...)
-
-			if row.machine != "" {
-				live.put(newMachine("blue-m", row.machine))
-			}
-
-			if row.before != nil {
-				live.apply("blue", row.before)
-				live.apply("blue", row.between)
-
-				first := omni.NewClusterConfigVersion("blue")
-				first.TypedSpec().Value.Version = "v" + l.talos
-				live.put(first)
-
-				for _, r := range live.List(omni.MachineSetType) {
-					if omni.GetMachineAllocation(r.(*omni.MachineSet)) != nil {
-						r.Metadata().Finalizers().Add(classController)
-					}
-				}
-			}
-
-			if row.locked != nil {
-				node, _ := live.Get(omni.MachineSetNodeType, row.locked.Metadata().ID())
-				node.Metadata().Annotations().Set(omni.MachineLocked, "")
-			}
-
-			compare(t, row, live.check("blue", row.after))
-		})
+	for _, server := range []livestate.Server{"v1.9.3", "v1.10.4", "v1.11.0-alpha.0"} {
+		for _, row := range rows(lab{cluster: "blue", server: server, catalogue: readCatalogue(t, offered())}) {
+			t.Run(string(server)+"/"+row.name, func(t *testing.T) { compare(t, row, row.inMemory(t, server)) })
+		}
 	}
+}
+
+// inMemory applies the revisions of a row, whatever Omni would think of them, and checks the last one.
+func (row row) inMemory(t *testing.T, server livestate.Server) []preflight.Finding {
+	t.Helper()
+
+	live := offered().put(row.classes...).put(newServer(server))
+	l := lab{catalogue: readCatalogue(t, live)}
+
+	if row.machine != "" {
+		m := newMachine("blue-m", row.machine)
+		if row.iso {
+			m.TypedSpec().Value.Hardware = nil
+			omni.ReconcileMachineStatusLabels(m)
+		}
+
+		live.put(m)
+	}
+
+	if row.before != nil {
+		first := omni.NewClusterConfigVersion("blue")
+		first.TypedSpec().Value.Version = "v" + l.talos
+		live.put(first).put(row.already...)
+
+		live.apply("blue", row.before)
+		live.apply("blue", row.between)
+		live.put(row.meanwhile...)
+
+		for _, r := range live.List(omni.MachineSetType) {
+			if omni.GetMachineAllocation(r.(*omni.MachineSet)) != nil {
+				r.Metadata().Finalizers().Add(classController)
+			}
+		}
+
+		if row.edit != nil {
+			cluster := live[omni.ClusterType]["blue"].DeepCopy().(*omni.Cluster)
+			row.edit(cluster)
+			live.put(cluster)
+		}
+	}
+
+	if row.locked != nil {
+		node, _ := live.Get(omni.MachineSetNodeType, row.locked.Metadata().ID())
+		node.Metadata().Annotations().Set(omni.MachineLocked, "")
+	}
+
+	return live.check("blue", row.after)
 }
 
 // What an Omni cannot be brought to at will, or what takes hours in one.
@@ -83,14 +103,11 @@ func TestStates(t *testing.T) {
 
 	iso, agent := newMachine("blue-m", "1.11.0"), newMachine("blue-m", "1.13.0")
 	iso.TypedSpec().Value.Hardware = nil
+	omni.ReconcileMachineStatusLabels(iso)
 	agent.TypedSpec().Value.Schematic = &specs.MachineStatusSpec_Schematic{InAgentMode: true}
 
-	discovery := func(spec *specs.ClusterSpec) {
-		spec.Features = &specs.ClusterSpec_Features{UseEmbeddedDiscoveryService: true}
-	}
-
-	served := features()
-	served.TypedSpec().Value.EmbeddedDiscoveryService = true
+	unserved := features()
+	unserved.TypedSpec().Value.EmbeddedDiscoveryService = false
 
 	leaving := l.machine("old")
 	leaving.Metadata().SetPhase(resource.PhaseTearingDown)
@@ -140,9 +157,9 @@ func TestStates(t *testing.T) {
 		{name: "machine that is there", live: list(newMachine("blue-m", "1.13.0")), before: append(base, l.machine("m")), after: append(base, l.machine("m"))},
 		{name: "machine that does not say its Talos", live: list(newMachine("blue-m", "?")), after: append(base, l.machine("m"))},
 
-		{name: "no discovery service", after: list(l.newCluster(discovery)), says: "no embedded discovery service"},
-		{name: "discovery service", live: list(served), after: list(l.newCluster(discovery))},
-		{name: "discovery service that was switched off", before: list(l.newCluster(discovery)), after: list(l.newCluster(discovery, versions("1.12.8", "1.34.0")))},
+		{name: "no discovery service", live: list(unserved), after: list(l.newCluster(embeddedDiscovery)), says: "no embedded discovery service"},
+		{name: "discovery service", after: list(l.newCluster(embeddedDiscovery))},
+		{name: "discovery service that was switched off", live: list(unserved), before: list(l.newCluster(embeddedDiscovery)), after: list(l.newCluster(embeddedDiscovery, versions("1.12.8", "1.34.0")))},
 
 		{name: "backups of before the bounds", before: list(l.newCluster(backups(time.Minute))), after: list(l.newCluster(backups(time.Minute)))},
 		{name: "backups of before the bounds, adopted", live: list(l.newCluster(backups(time.Minute))), after: list(l.newCluster(backups(time.Minute))), says: "interval"},
@@ -264,6 +281,7 @@ func newMachine(id, talos string) *omni.MachineStatus {
 	res.TypedSpec().Value.Hardware = &specs.MachineStatusSpec_HardwareStatus{
 		Blockdevices: []*specs.MachineStatusSpec_HardwareStatus_BlockDevice{{LinuxName: "/dev/vda", SystemDisk: true}},
 	}
+	omni.ReconcileMachineStatusLabels(res)
 
 	return res
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 )
 
@@ -12,14 +13,19 @@ type row struct {
 	name    string
 	classes []resource.Resource // made before the cluster
 	machine string              // the Talos that the machine "m" runs; "" for one that does not exist
+	iso     bool                // "m" has no Talos installed
 	before  []resource.Resource // nil for a new cluster
 	between []resource.Resource // a revision more, if not nil
 	locked  resource.Resource   // a machine that a person locks before the last revision
-	after   []resource.Resource
-	says    string            // a regular expression for the one finding; "" if Omni takes it
-	about   resource.Resource // what the finding is about
-	refuses resource.Resource // what Omni refuses, if that is not what the finding is about
-	trap    bool              // Omni takes it and regrets it
+	// What Omni's controllers or another client made of it before the first and the last revision. A real Omni cannot be brought
+	// there.
+	already, meanwhile []resource.Resource
+	edit               func(*omni.Cluster) // by another client, before the last revision
+	after              []resource.Resource
+	says               string            // a regular expression for the one finding; "" if Omni takes it
+	about              resource.Resource // what the finding is about
+	refuses            resource.Resource // what Omni refuses, if that is not what the finding is about
+	trap               bool              // Omni takes it and regrets it
 }
 
 // rows are asked of the package alone, of the embedded Omni and of a real one.
@@ -85,7 +91,32 @@ func rows(l lab) []row {
 		{name: "from a class to nothing", classes: list(large), before: with(l.workers(l.ofClass("large"))), after: base, says: "could not delete", about: workers, trap: true},
 		{name: "from a class to machines", classes: list(large), before: with(l.workers(l.ofClass("large"))), after: with(l.machine("nobody")), says: "cannot change to machines", about: workers, refuses: l.machine("nobody")}, // the machine comes before its set
 		{name: "control plane from a class to nothing", classes: list(large), before: with(l.controlPlane(l.ofClass("large"))), after: base, says: "new cluster$", about: l.controlPlane(), trap: true},
-		{name: "restored after the fact", before: base, after: with(l.controlPlane(restored)), says: "bootstrapSpec", about: l.controlPlane()},
+		{name: "restored after the fact", before: base, after: with(l.controlPlane(l.restored)), says: "bootstrapSpec", about: l.controlPlane()},
+
+		{name: "bootstrapSpec taken out too early", already: list(l.lost()), before: with(l.controlPlane(l.restored)), after: base, says: "bootstrapSpec", about: l.controlPlane()},
+		{
+			name: "bootstrapSpec taken out after bootstrap", already: list(l.lost()), meanwhile: list(l.bootstrapped()),
+			before: with(l.controlPlane(l.restored)), after: base, says: l.until("1.10", "before Omni 1.10"), about: l.controlPlane(),
+		},
+		{
+			name: "bootstrapSpec changed after bootstrap", already: list(l.lost()), meanwhile: list(l.bootstrapped()),
+			before: with(l.controlPlane(l.restored)), after: with(l.controlPlane(l.restored, func(spec *specs.MachineSetSpec) { spec.BootstrapSpec.Snapshot = "y" })),
+			says: "cannot change", about: l.controlPlane(),
+		},
+
+		{
+			name: "no discovery left", meanwhile: list(l.began("v1.14.0")), edit: noPublicDiscovery,
+			before: with(l.newCluster(embeddedDiscovery)), after: with(l.newCluster(nothingOfFeatures)), says: l.since("1.10", "needs useEmbeddedDiscoveryService"), about: cluster,
+		},
+		{
+			name: "no public discovery", meanwhile: list(l.began("v1.14.0")), edit: noPublicDiscovery,
+			before: with(l.newCluster(embeddedDiscovery)), after: with(l.newCluster(embeddedDiscovery, backups(time.Hour))),
+		},
+		{
+			name: "no public discovery in an old cluster", edit: noPublicDiscovery,
+			before: with(l.newCluster(embeddedDiscovery)), after: with(l.newCluster(embeddedDiscovery, backups(time.Hour))),
+			says: l.since("1.10", "cannot do without"), about: cluster,
+		},
 
 		{name: "extension by its short name", after: with(l.extensions(short))},
 		{name: "unknown extension", after: with(l.extensions(l.extension, "siderolabs/none")), says: "has no extension siderolabs/none;", about: l.extensions()},
@@ -116,6 +147,18 @@ func rows(l lab) []row {
 		row{name: "machine that Git locked leaves", before: with(gitLocked), after: base},
 	)
 
+	if l.byCall != "" {
+		up := list(l.newCluster(versions(l.byCallUp, l.kubernetesUp)), l.controlPlane(), workers, l.machine("m"))
+
+		all = append(
+			all,
+			row{name: "machine without an installation, of an older Talos", machine: l.byCall, iso: true, after: up, says: l.until("1.10", "without an installation"), about: l.machine("m")},
+			row{name: "machine without an installation, of Talos before installation by a call", machine: l.talos, iso: true, after: up, says: "without an installation", about: l.machine("m")},
+		)
+	}
+
+	all = append(all, l.patches(with)...)
+
 	if l.talosDeprecated != "" {
 		all = append(all, row{
 			name: "deprecated Talos", after: with(l.newCluster(versions(l.talosDeprecated, l.kubernetes))),
@@ -124,4 +167,38 @@ func rows(l lab) []row {
 	}
 
 	return all
+}
+
+// nothingOfFeatures switches Omni's own discovery service off. Features that are all off are still there, and with them a field
+// that only a newer Omni knows.
+func nothingOfFeatures(spec *specs.ClusterSpec) { spec.Features = &specs.ClusterSpec_Features{} }
+
+// patches are rows about config patches.
+func (l lab) patches(with func(...resource.Resource) []resource.Resource) []row {
+	const harmless = "machine:\n  kubelet: {}\n"
+
+	var (
+		serviceAccount = l.patch("cluster:\n  serviceAccount:\n    key: LS0tCg==\n")
+		ca             = l.patch("cluster:\n  ca:\n    crt: LS0tCg==\n    key: LS0tCg==\n")
+		second         = l.patch("apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: a\n---\nmachine:\n  token: abc\n")
+		admin          = l.patch("apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: a\n---\n" +
+			"machine:\n  features:\n    kubernetesTalosAPIAccess:\n      enabled: true\n      allowedRoles: [os:admin]\n")
+		encryption = l.patch(harmless + "---\napiVersion: v1alpha1\nkind: KubeEtcdEncryptionConfig\nconfig:\n  resources: [secrets]\n")
+		disk       = l.patch("machine:\n  install:\n    disk: /dev/sda\n")
+	)
+
+	return []row{
+		{name: "patch", after: with(l.patch(harmless))},
+		{name: "patch that deletes", after: with(l.patch(harmless + "---\napiVersion: v1alpha1\nkind: HostnameConfig\n$patch: delete\n"))},
+		{name: "patch with the service accounts' key", after: with(serviceAccount), says: l.since("1.10", `^Omni v1.* holds cluster\.serviceAccount;`), about: serviceAccount},
+		{name: "patch with the cluster's CA", after: with(ca), says: l.since("1.10", `holds cluster\.ca;`), about: ca},
+		{name: "patch with the cluster's CA in an update", before: with(l.patch(harmless)), after: with(ca), says: l.since("1.10", `holds cluster\.ca;`), about: ca},
+		{name: "patch with a token in its second document", after: with(second), says: l.since("1.10", `holds machine\.token;`), about: second},
+		{name: "patch that makes an admin in its second document", after: with(admin), says: l.since("1.10", "holds os:admin in machine.features"), about: admin},
+		{name: "patch with a document of Omni's", after: with(encryption), says: l.since("1.10", "holds a KubeEtcdEncryptionConfig;"), about: encryption},
+		{name: "patch with the disk to install to", after: with(disk), says: l.since("1.11", "holds machine.install.disk;.* MachineInstallDiskConfig"), about: disk},
+		{
+			name: "patch of before the rules", already: list(ca), before: with(ca), after: with(l.newCluster(backups(time.Hour)), ca), // its text stays
+		},
+	}
 }

@@ -23,6 +23,8 @@ type Machine struct {
 	Labels map[string]string
 	// TalosVersion it runs; the oldest on offer if empty, so that every cluster takes it.
 	TalosVersion string
+	// Uninstalled is a machine that booted from an image and has no Talos on its disk, until it joins a cluster.
+	Uninstalled bool
 	// Off is a machine that is known and powered off.
 	Off bool
 }
@@ -60,7 +62,7 @@ func addMachine(ctx context.Context, st state.State, machine Machine) error {
 		Arch:          "amd64",
 		Processors:    []*specs.MachineStatusSpec_HardwareStatus_Processor{{CoreCount: 4, ThreadCount: 8, Manufacturer: "QEMU"}},
 		MemoryModules: []*specs.MachineStatusSpec_HardwareStatus_MemoryModule{{SizeMb: 8192}},
-		Blockdevices:  []*specs.MachineStatusSpec_HardwareStatus_BlockDevice{{LinuxName: "/dev/vda", Size: 64 << 30, SystemDisk: true}},
+		Blockdevices:  []*specs.MachineStatusSpec_HardwareStatus_BlockDevice{{LinuxName: "/dev/vda", Size: 64 << 30, SystemDisk: !machine.Uninstalled}},
 	}
 
 	omni.ReconcileMachineStatusLabels(res)
@@ -115,6 +117,11 @@ func claimMachine(ctx context.Context, st state.State, id resource.ID, cluster *
 		res.TypedSpec().Value.Cluster, res.TypedSpec().Value.Role = cluster.Metadata().ID(), role
 		res.TypedSpec().Value.TalosVersion = "v" + cluster.TypedSpec().Value.GetTalosVersion()
 
+		if disks := res.TypedSpec().Value.GetHardware().GetBlockdevices(); len(disks) > 0 {
+			disks[0].SystemDisk = true
+		}
+
+		omni.ReconcileMachineStatusLabels(res)
 		res.Metadata().Labels().Set(omni.LabelCluster, cluster.Metadata().ID())
 		res.Metadata().Labels().Delete(omni.MachineStatusLabelAvailable)
 	})

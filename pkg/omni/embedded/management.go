@@ -193,7 +193,7 @@ func (m *managementServer) KubernetesUpgradePreChecks(
 		return nil, status.Error(codes.FailedPrecondition, "the cluster's version of Kubernetes is not known yet")
 	}
 
-	if err = (rules{m.st}).kubernetesPath(ctx, cluster, current, req.GetNewVersion()); err != nil {
+	if err = (rules{st: m.st}).kubernetesPath(ctx, cluster, current, req.GetNewVersion()); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 

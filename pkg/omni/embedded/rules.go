@@ -20,6 +20,8 @@ import (
 // that contradict each other can both pass when they come at once.
 type rules struct {
 	st state.State
+
+	release release
 }
 
 // Bounds of Omni.
@@ -65,7 +67,7 @@ func (r rules) update(ctx context.Context, old, res resource.Resource) []error {
 	case *omni.MachineSetNode:
 		return append(problems, r.machineSetNode(ctx, old.(*omni.MachineSetNode), res)) //nolint:forcetypeassert
 	case *omni.ConfigPatch:
-		return append(problems, changedConfigPatch(old.(*omni.ConfigPatch), res)) //nolint:forcetypeassert
+		return append(problems, r.changedConfigPatch(old.(*omni.ConfigPatch), res)) //nolint:forcetypeassert
 	default:
 		return append(problems, r.plain(ctx, old, res))
 	}
@@ -111,6 +113,8 @@ func (r rules) cluster(ctx context.Context, old, res *omni.Cluster) []error {
 	if old != nil && omni.GetEncryptionEnabled(old) != omni.GetEncryptionEnabled(res) {
 		problems = append(problems, errors.New("disk encryption cannot be switched on or off after a cluster was created"))
 	}
+
+	problems = append(problems, r.discovery(ctx, old, res))
 
 	if backup := spec.GetBackupConfiguration(); backup != nil {
 		if interval := backup.GetInterval().AsDuration(); interval < minBackupInterval || interval > maxBackupInterval {

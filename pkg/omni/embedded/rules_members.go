@@ -140,18 +140,25 @@ func (r rules) bootstrap(ctx context.Context, old, res *omni.MachineSet, control
 	switch {
 	case spec != nil && !controlPlane:
 		return errors.New("only a control plane can have a bootstrap spec")
-	case old != nil && !spec.EqualVT(old.TypedSpec().Value.GetBootstrapSpec()):
-		return errors.New("the bootstrap spec cannot change")
-	case old != nil || !controlPlane:
+	case old == nil && !controlPlane:
 		return nil
 	}
 
-	bootstrapped, err := lookup[*omni.ClusterBootstrapStatus](ctx, r.st, label(res, omni.LabelCluster))
+	status, err := lookup[*omni.ClusterBootstrapStatus](ctx, r.st, label(res, omni.LabelCluster))
 	if err != nil {
 		return err
 	}
 
-	if bootstrapped != nil && bootstrapped.TypedSpec().Value.GetBootstrapped() {
+	bootstrapped := status != nil && status.TypedSpec().Value.GetBootstrapped()
+
+	switch {
+	case old != nil && spec.EqualVT(old.TypedSpec().Value.GetBootstrapSpec()):
+		return nil
+	case old != nil && spec == nil && bootstrapped && r.release >= v1_10: // it has done its work
+		return nil
+	case old != nil:
+		return errors.New("the bootstrap spec cannot change")
+	case bootstrapped:
 		return errors.New("the cluster is bootstrapped already: it cannot get another control plane")
 	}
 
@@ -248,10 +255,11 @@ func (r rules) machineSetNode(ctx context.Context, old, res *omni.MachineSetNode
 	return r.machineTalos(ctx, id, cluster)
 }
 
-// machineTalos: joining a cluster must not downgrade a machine. A machine that is not there yet is taken.
+// machineTalos: joining a cluster must not downgrade a machine, and one without an installation has to get along with what its cluster
+// has. A machine that is not there yet is taken.
 func (r rules) machineTalos(ctx context.Context, id resource.ID, cluster *omni.Cluster) error {
 	machine, err := lookup[*omni.MachineStatus](ctx, r.st, id)
-	if err != nil || machine == nil {
+	if err != nil || machine == nil || machine.TypedSpec().Value.GetSchematic().GetInAgentMode() {
 		return err
 	}
 
@@ -269,8 +277,23 @@ func (r rules) machineTalos(ctx context.Context, id resource.ID, cluster *omni.C
 		return fmt.Errorf("machine %q runs talos %s: in cluster %q it would be downgraded to %s", id, has, cluster.Metadata().ID(), wants)
 	}
 
-	return nil
+	installed := omni.GetMachineStatusSystemDisk(machine) != ""
+	if r.release >= v1_10 {
+		installed = hasLabel(machine, omni.MachineStatusLabelInstalled)
+	}
+
+	switch {
+	case installed || has.Minor == wants.Minor:
+		return nil
+	case r.release >= v1_10 && has.Minor >= installByCall:
+		return nil // then wants is at least that too
+	default:
+		return fmt.Errorf("machine %q runs talos %s without an installation: cluster %q has %s", id, has, cluster.Metadata().ID(), wants)
+	}
 }
+
+// installByCall is the minor version of Talos from which on Omni 1.10 can install any other one.
+const installByCall = 13
 
 func (r rules) removableNode(ctx context.Context, res *omni.MachineSetNode) error {
 	machineSet, err := lookup[*omni.MachineSet](ctx, r.st, label(res, omni.LabelMachineSet))

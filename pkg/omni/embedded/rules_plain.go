@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,54 +16,6 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"gopkg.in/yaml.v3"
 )
-
-func (r rules) newConfigPatch(ctx context.Context, res *omni.ConfigPatch) error {
-	cluster, err := lookup[*omni.Cluster](ctx, r.st, label(res, omni.LabelCluster))
-	if err != nil {
-		return err
-	}
-
-	if cluster != nil && cluster.Metadata().Phase() == resource.PhaseTearingDown {
-		return fmt.Errorf("cluster %q is being deleted", cluster.Metadata().ID())
-	}
-
-	machineSet, err := lookup[*omni.MachineSet](ctx, r.st, label(res, omni.LabelMachineSet))
-	if err != nil {
-		return err
-	}
-
-	if machineSet != nil && machineSet.Metadata().Phase() == resource.PhaseTearingDown {
-		return fmt.Errorf("machine set %q is being deleted", machineSet.Metadata().ID())
-	}
-
-	data, err := res.TypedSpec().Value.GetUncompressedData()
-	if err != nil {
-		return err
-	}
-	defer data.Free()
-
-	return omni.ValidateConfigPatch(data.Data())
-}
-
-func changedConfigPatch(old, res *omni.ConfigPatch) error {
-	before, err := old.TypedSpec().Value.GetUncompressedData()
-	if err != nil {
-		return err
-	}
-	defer before.Free()
-
-	now, err := res.TypedSpec().Value.GetUncompressedData()
-	if err != nil {
-		return err
-	}
-	defer now.Free()
-
-	if bytes.Equal(before.Data(), now.Data()) {
-		return nil
-	}
-
-	return omni.ValidateConfigPatch(now.Data())
-}
 
 // Bounds of Omni for the types below.
 const (

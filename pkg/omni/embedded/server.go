@@ -50,7 +50,8 @@ type Config struct {
 	// real Omni, and its cluster waits for it in SCALING_UP.
 	HealthyMachines bool
 
-	// Version is the release that it says it is; [Version] if empty. Its behaviour stays that of [Version].
+	// Version is the release that it says it is; [Version] if empty. What it refuses is what that release refuses, of those that it
+	// knows ([Releases]) the newest that is not newer. All else stays as in [Version].
 	Version string
 
 	// Step is the time a controller takes for one step of a resource's life; 20ms if 0. A new cluster takes 13 steps to get all its
@@ -113,7 +114,7 @@ func New(config Config) (*Server, error) {
 
 	ctx := context.Background()
 
-	if err = seed(ctx, s.st, cmp.Or(config.Version, Version)); err != nil {
+	if err = seed(ctx, s.st, s.version()); err != nil {
 		return nil, err
 	}
 
@@ -137,6 +138,8 @@ func New(config Config) (*Server, error) {
 
 	return s, nil
 }
+
+func (s *Server) version() string { return cmp.Or(s.config.Version, Version) }
 
 // Endpoint is the URL that OMNI_ENDPOINT takes: "http://127.0.0.1:<port>", or https with TLS. A restart keeps it.
 func (s *Server) Endpoint() string {
@@ -255,7 +258,7 @@ func (s *Server) newGRPC() *grpc.Server {
 	srv := grpc.NewServer(options...)
 
 	v1alpha1.RegisterStateServer(srv, &stateServer{
-		State:  server.NewState(&userState{store: s.st, rules: rules{s.st}}),
+		State:  server.NewState(&userState{store: s.st, rules: rules{s.st, releaseOf(s.version())}}),
 		store:  s.store,
 		faults: &s.faults,
 		epoch:  uint16(s.epoch.Load()), //nolint:gosec // wraps after 65535 restarts
