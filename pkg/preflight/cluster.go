@@ -5,11 +5,11 @@ import (
 	"slices"
 
 	"github.com/blang/semver/v4"
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
 func (c *check) checkCluster(want *omni.Cluster) {
@@ -28,6 +28,8 @@ func (c *check) checkCluster(want *omni.Cluster) {
 		c.report(want, message)
 	}
 
+	c.checkNewer(want)
+
 	features := get[*omni.FeaturesConfig](c, omni.FeaturesConfigType, omni.FeaturesConfigID)
 	if features == nil {
 		return
@@ -43,24 +45,10 @@ func (c *check) checkCluster(want *omni.Cluster) {
 	}
 }
 
-// publicDiscoveryOff is the number of disablePublicDiscoveryService among the features of a cluster. This build does not know
-// it; people set it in Omni, and it is kept.
-const publicDiscoveryOff protowire.Number = 5
-
 // discovery returns why Omni would refuse how the machines of a cluster find each other; "" if it would not.
 func (c *check) discovery(have, want *omni.Cluster) string {
-	if have != nil {
-		if !isWritten(have, want) {
-			return ""
-		}
-
-		if kept, _ := livestate.KeepUnknown(have, want); kept != nil {
-			want, _ = kept.(*omni.Cluster)
-		}
-	}
-
-	features := want.TypedSpec().Value.GetFeatures()
-	if !discoveryIsNeeded.in(c.Server) || !isSet(features.ProtoReflect(), publicDiscoveryOff) {
+	written := c.written(want)
+	if written == nil || !discoveryIsNeeded.in(c.Server) || !flagOf(schema.DisablePublicDiscovery()).Get(written) {
 		return ""
 	}
 
@@ -72,41 +60,39 @@ func (c *check) discovery(have, want *omni.Cluster) string {
 	switch {
 	case isBelow(talos, semver.Version{Major: 1, Minor: 14}):
 		return fmt.Sprintf("the public discovery service is off (disablePublicDiscoveryService), and a cluster that began with Talos %s cannot do without; switch it on in Omni", talos)
-	case !features.GetUseEmbeddedDiscoveryService():
+	case !want.TypedSpec().Value.GetFeatures().GetUseEmbeddedDiscoveryService():
 		return "the public discovery service is off (disablePublicDiscoveryService), so the cluster needs useEmbeddedDiscoveryService; put that back, or switch the public one on in Omni"
 	default:
 		return ""
 	}
 }
 
-// isSet reports whether a flag of a message is set, also one that this build does not know.
-func isSet(m protoreflect.Message, number protowire.Number) bool {
-	if field := m.Descriptor().Fields().ByNumber(number); field != nil {
-		return m.IsValid() && m.Has(field)
+// checkNewer reports what a template sets with a key of a newer release than the server, which would drop it without a word.
+func (c *check) checkNewer(want *omni.Cluster) {
+	for _, n := range schema.AllNewer() {
+		if (span{until: n.Since}).in(c.Server) && flagOf(n).Get(want) {
+			c.report(want, fmt.Sprintf("%s needs Omni %s or newer, and this one is %s; take it out of the template, or upgrade Omni", n, n.Since, c.Server))
+		}
+	}
+}
+
+func flagOf(n schema.Newer) livestate.Flag {
+	return livestate.Flag{Message: n.Message, Number: n.Number}
+}
+
+// written returns a resource as it will be written, with what is kept of the live one; nil if it is not.
+func (c *check) written(want resource.Resource) resource.Resource {
+	if c.Plan == nil {
+		return want
 	}
 
-	set := false
-
-	for unknown := m.GetUnknown(); len(unknown) > 0; {
-		found, typ, n := protowire.ConsumeTag(unknown)
-		if n < 0 {
-			return false
+	for i := range c.Plan.Changes {
+		if change := &c.Plan.Changes[i]; change.New != nil && refOf(change.New) == refOf(want) {
+			return change.New
 		}
-
-		length := protowire.ConsumeFieldValue(found, typ, unknown[n:])
-		if length < 0 {
-			return false
-		}
-
-		if found == number && typ == protowire.VarintType {
-			value, _ := protowire.ConsumeVarint(unknown[n:])
-			set = value != 0 // the last one counts
-		}
-
-		unknown = unknown[n+length:]
 	}
 
-	return set
+	return nil
 }
 
 func backupInterval(features *omni.FeaturesConfig, have, want *omni.Cluster) string {

@@ -40,6 +40,9 @@ var newer = []Newer{
 	},
 }
 
+// DisablePublicDiscovery returns the key that switches the public discovery service off.
+func DisablePublicDiscovery() Newer { return newer[0] }
+
 // AllNewer returns the keys that newer clients have and the models of this build lack.
 func AllNewer() []Newer { return slices.Clone(newer) }
 
