@@ -13,17 +13,11 @@ import (
 // the newest.
 const (
 	OldestTested = "1.9"
-	NewestTested = "1.9"
+	NewestTested = "1.10"
 )
 
 // Tested is the range of releases that this program was tested with, for people.
-func Tested() string {
-	if OldestTested == NewestTested {
-		return OldestTested
-	}
-
-	return OldestTested + " to " + NewestTested
-}
+func Tested() string { return OldestTested + " to " + NewestTested }
 
 // ServerKind is the kind that tells the server's version. Every service account may read it.
 var ServerKind = Kind{Namespace: resources.EphemeralNamespace, Type: system.SysVersionType}
