@@ -92,6 +92,11 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		}
 	}
 
+	// What stays as it was carries a commit of the old line, and has to be stamped anew ([Engine.lost]).
+	if revision.Forced {
+		e.queueSource(src)
+	}
+
 	e.board.updateSource(src.Name, func(s *SourceStatus) { s.Error = "" }) // before others look at it
 
 	// What left before is restless, or in Omni only. The same revision read once more may have been read in part before:

@@ -245,13 +245,23 @@ func TestG11_RewrittenHistory(t *testing.T) {
 	r.put("b.yaml", cluster("b", "1.34.3", machine(2)).Data)
 	r.commit("1")
 
-	g := source.NewGit(source.GitConfig{URL: r.dir, Ref: source.Ref{Branch: "main"}, Interval: 20 * time.Millisecond})
-	g.KeepHistory()
-	t.Cleanup(func() { g.Close() }) //nolint:errcheck // temporary files
+	start := func(o *daemon.Omni) *daemon.Daemon {
+		g := source.NewGit(source.GitConfig{URL: r.dir, Ref: source.Ref{Branch: "main"}, Interval: 20 * time.Millisecond})
+		g.KeepHistory()
+		t.Cleanup(func() { g.Close() }) //nolint:errcheck // temporary files
+
+		return follow(t, o, g)
+	}
 
 	o := daemon.StartOmni(t, embedded.Config{NoControllers: true})
-	d := follow(t, o, g)
+	d := start(o)
 	expect(t, "at first", "described", at(t, o, d, r.git("rev-parse", "HEAD")))
+
+	// A daemon that has written nothing is told nothing by Omni: what the rewritten history leaves as it was, nobody looked at.
+	d.Stop(t)
+
+	d = start(o)
+	expect(t, "started again", "described", at(t, o, d, r.git("rev-parse", "HEAD")))
 
 	r.git("commit", "-q", "--amend", "-m", "1, again")
 
