@@ -143,7 +143,9 @@ func TestDirWatchSameContent(t *testing.T) {
 	last := first
 	for text(t, last, "f") != "2" || text(t, last, "g") != "" {
 		rev := next(t, revs)
-		if rev.ID == last.ID {
+
+		// One that was read while it moved is told again when it has come to rest: then it is whole.
+		if rev.ID == last.ID && moving(rev) == moving(last) {
 			t.Errorf("%s twice in a row", rev.ID)
 		}
 
