@@ -9,8 +9,8 @@ import (
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
-// Since 1.10 somebody may switch a config patch off in Omni's UI. A template cannot say that, so it is like a lock: it stays
-// as it is in Omni, and people are told.
+// Since 1.10 somebody may switch a config patch off in Omni's UI. A template cannot say that, so it is like a lock: omni-syncd
+// leaves it on, and the plan says so.
 
 // labelDisabled switches a config patch off, whatever its value (LabelDisabled of Omni's client since 1.10).
 const labelDisabled = omni.SystemLabelPrefix + "disabled"

@@ -112,12 +112,11 @@ func eachField(raw protoreflect.RawFields, do func(number protoreflect.FieldNumb
 }
 
 // Known returns a message without the fields that this build does not know, and how many those are: the message itself if
-// there are none, and else a copy. Flags that somebody knows all the same do not count.
+// there are none, and else a copy. The flags do not count.
 func Known(m proto.Message, flags ...Flag) (proto.Message, int) {
-	n := countUnknown(m.ProtoReflect(), flags)
-	if n == 0 && len(m.ProtoReflect().GetUnknown()) == 0 && !hasUnknown(m.ProtoReflect(), nil) {
+	if !hasUnknown(m.ProtoReflect()) {
 		return m, 0
 	}
 
-	return known(m.ProtoReflect()), n
+	return known(m.ProtoReflect()), countUnknown(m.ProtoReflect(), flags)
 }

@@ -42,7 +42,7 @@ func eachInexpressible(m protoreflect.Message, do func(protoreflect.FieldDescrip
 // they should be.
 func KeepUnknown(live, desired resource.Resource, flags ...Flag) (resource.Resource, UnknownFields) {
 	from, ok := messageOf(live)
-	if !ok || !hasUnknown(from.ProtoReflect(), nil) {
+	if !ok || !hasUnknown(from.ProtoReflect()) {
 		return desired, UnknownFields{}
 	}
 
@@ -105,7 +105,7 @@ func (k *keeper) keep(from, to protoreflect.Message) {
 			k.keep(value.Message(), to.Mutable(field).Message())
 		case isEmpty(value.Message()):
 			// There is nothing in it that a template could have removed.
-			if hasUnknown(value.Message(), nil) {
+			if hasUnknown(value.Message()) {
 				k.keep(value.Message(), to.Mutable(field).Message())
 			}
 		default:
@@ -185,7 +185,7 @@ func (k *keeper) keepList(field protoreflect.FieldDescriptor, from, to protorefl
 
 	for i := range from.Len() {
 		element := from.Get(i).Message()
-		if !hasUnknown(element, nil) {
+		if !hasUnknown(element) {
 			continue
 		}
 
@@ -267,11 +267,11 @@ func dropUnknown(m protoreflect.Message) {
 // isEmpty reports whether this build knows nothing of what is in a message.
 func isEmpty(m protoreflect.Message) bool { return proto.Size(known(m)) == 0 }
 
-func hasUnknown(m protoreflect.Message, flags []Flag) bool { return countUnknown(m, flags) > 0 }
+func hasUnknown(m protoreflect.Message) bool { return countUnknown(m, nil) > 0 }
 
 func hasUnknownIn(list protoreflect.List) bool {
 	for i := range list.Len() {
-		if hasUnknown(list.Get(i).Message(), nil) {
+		if hasUnknown(list.Get(i).Message()) {
 			return true
 		}
 	}

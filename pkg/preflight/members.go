@@ -64,7 +64,7 @@ func (c *check) bootstrap(have, want *omni.MachineSet) string {
 		return ""
 	}
 
-	// What comes of it otherwise is an empty cluster. No release takes that.
+	// Without it the cluster would start empty. Every release refuses that.
 	return "what a control plane is restored from (bootstrapSpec) can be taken out only when the cluster is bootstrapped; put it back until then"
 }
 

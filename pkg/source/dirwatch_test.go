@@ -144,7 +144,7 @@ func TestDirWatchSameContent(t *testing.T) {
 	for text(t, last, "f") != "2" || text(t, last, "g") != "" {
 		rev := next(t, revs)
 
-		// One that was read while it moved is told again when it has come to rest: then it is whole.
+		// A revision read while files were changing is reported again, as whole, once they are at rest.
 		if rev.ID == last.ID && moving(rev) == moving(last) {
 			t.Errorf("%s twice in a row", rev.ID)
 		}

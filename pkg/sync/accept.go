@@ -92,7 +92,7 @@ func (e *Engine) accept(src *sourceState, revision source.Revision, read *readin
 		}
 	}
 
-	// What stays as it was carries a commit of the old line, and has to be stamped anew ([Engine.lost]).
+	// After a forced push, unchanged targets still carry a commit of the old history: plan them too, to stamp the new one ([Engine.lost]).
 	if revision.Forced {
 		e.queueSource(src)
 	}

@@ -257,7 +257,7 @@ func TestG11_RewrittenHistory(t *testing.T) {
 	d := start(o)
 	expect(t, "at first", "described", at(t, o, d, r.git("rev-parse", "HEAD")))
 
-	// A daemon that has written nothing is told nothing by Omni: what the rewritten history leaves as it was, nobody looked at.
+	// A second daemon writes nothing, so no event from Omni makes it plan the unchanged targets again.
 	d.Stop(t)
 
 	d = start(o)
