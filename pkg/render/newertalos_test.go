@@ -104,3 +104,17 @@ func TestFirstNewerTalos(t *testing.T) {
 		t.Errorf("the machinery module is %s: say in pkg/template which Talos is newer now", got)
 	}
 }
+
+// A newer key behind a merge was called unknown, and the message offered the same key.
+func TestNewerKeyThatCannotBeTakenOut(t *testing.T) {
+	for _, features := range []string{"<<: {enableNodeAuditSkip: true}", "enableNodeAuditSkip: &a true", "enableNodeAuditSkip: [true]"} {
+		text := strings.Replace(newerTalosText("v1.13.0", "machine: {}"), "patches:", "features:\n  "+features+"\npatches:", 1)
+		set, problems := template.Find(fstest.MapFS{"c.yaml": {Data: []byte(text)}}, template.Scope{})
+		targets, more := render.New().Render(context.Background(), set)
+		all := append(problems, more...).Sorted()
+
+		if len(targets) != 0 || len(all) != 1 || !strings.Contains(all[0].Message, "write `enableNodeAuditSkip: true` or") {
+			t.Errorf("%s: %q", features, all)
+		}
+	}
+}

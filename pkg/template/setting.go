@@ -21,7 +21,7 @@ type Setting struct {
 // modify it.
 func (t *Template) Settings() []Setting { return t.settings }
 
-const notCut = "write %s as `%s: true` or `%s: false` on one line, without anchors, aliases or tags"
+const notCut = "write `%[1]s: true` or `%[1]s: false` on one line, without anchors, aliases or tags"
 
 // takeSettings takes the keys out of the text that upstream would refuse.
 func (t *Template) takeSettings(docs []*yaml.Node) {
@@ -42,7 +42,7 @@ func (t *Template) takeSettings(docs []*yaml.Node) {
 func (t *Template) takeSetting(n schema.Newer, in, key, value *yaml.Node) {
 	cut, ok := t.source.cut(in, key, value)
 	if !ok {
-		t.problem(key, notCut, n, n.Key, n.Key)
+		t.problem(key, notCut, n.Key)
 
 		return
 	}
@@ -54,7 +54,7 @@ func (t *Template) takeSetting(n schema.Newer, in, key, value *yaml.Node) {
 	case "!!bool":
 		var on bool
 		if err := value.Decode(&on); err != nil {
-			t.problem(value, notCut, n, n.Key, n.Key)
+			t.problem(value, notCut, n.Key)
 
 			return
 		}

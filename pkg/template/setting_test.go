@@ -21,8 +21,8 @@ func TestSettings(t *testing.T) {
 		"quoted key":    {"features:\n  \"enableNodeAuditSkip\": true", "features:\n  ", "features.enableNodeAuditSkip=true at c.yaml:4:3"},
 		"no value":      {"features:\n  enableNodeAuditSkip:", "features:\n  ", ""},
 		"a text":        {"features:\n  enableNodeAuditSkip: yes please", "features:\n  ", "c.yaml:4:24: here stands a text, and true or false is needed"},
-		"a list":        {"features:\n  enableNodeAuditSkip: [true]", "features:\n  enableNodeAuditSkip: [true]", "c.yaml:4:3: write features.enableNodeAuditSkip as `enableNodeAuditSkip: true` or `enableNodeAuditSkip: false` on one line, without anchors, aliases or tags"},
-		"an anchor":     {"features:\n  enableNodeAuditSkip: &a true", "features:\n  enableNodeAuditSkip: &a true", "c.yaml:4:3: write features.enableNodeAuditSkip as"},
+		"a list":        {"features:\n  enableNodeAuditSkip: [true]", "features:\n  enableNodeAuditSkip: [true]", "c.yaml:4:3: write `enableNodeAuditSkip: true` or `enableNodeAuditSkip: false` on one line, without anchors, aliases or tags"},
+		"an anchor":     {"features:\n  enableNodeAuditSkip: &a true", "features:\n  enableNodeAuditSkip: &a true", "c.yaml:4:3: write `enableNodeAuditSkip: true` or"},
 		"elsewhere":     {"labels: {enableNodeAuditSkip: true}", "labels: {enableNodeAuditSkip: true}", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
