@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"os/exec"
 	"strings"
 
@@ -12,8 +13,9 @@ import (
 )
 
 // allow confirms, at a quiet point, that what left Git and is kept goes: too much left at once,
-// or the source read from elsewhere for a while. It returns what it found. Anything else that is
-// kept is wrong, and stays.
+// the source read from elsewhere for a while, or a forced push took away its last commit while the
+// daemon could not stamp another. It returns what it found. Anything else that is kept is wrong, and
+// stays.
 func (w *world) allow(ctx context.Context, r resource.Resource) string {
 	mark := diff.DepartureOf(r)
 
@@ -22,7 +24,7 @@ func (w *world) allow(ctx context.Context, r resource.Resource) string {
 		return "torn down"
 	case mark.State != diff.Kept || mark.Confirmed:
 		return string(mark.State)
-	case mark.Cause != keptBudget && mark.Cause != "place":
+	case mark.Cause != keptBudget && mark.Cause != "place" && !(mark.Cause == "past" && w.rewritten(ctx, r)):
 		return "kept: " + mark.Reason
 	}
 
@@ -30,6 +32,21 @@ func (w *world) allow(ctx context.Context, r resource.Resource) string {
 	w.confirm(ctx, r)
 
 	return "confirmed"
+}
+
+// rewritten reports whether the commit that is stamped on a resource is not in the history of the branch, as
+// Git itself says. A daemon that was dead while the branch moved twice cannot know the line between.
+func (w *world) rewritten(ctx context.Context, r resource.Resource) bool {
+	origin, ok := diff.OriginOf(r)
+	if !ok || origin.Commit == "" {
+		return false
+	}
+
+	_, err := w.repo.git(ctx, "merge-base", "--is-ancestor", origin.Commit, w.repo.hash)
+
+	var exit *exec.ExitError
+
+	return errors.As(err, &exit) && exit.ExitCode() == 1
 }
 
 // confirm confirms a deletion, as one of the two ways to do so.
