@@ -139,13 +139,14 @@ lint: ## Check formatting, vet and staticcheck
 	go tool staticcheck ./...
 
 .PHONY: generate
-generate: ## Generate the Go code of the API, and docs/api.md, from api/
+generate: ## Generate the Go code of the API and of newer resources, and docs/api.md
 	go tool -modfile=tools/go.mod buf lint
-	go tool -modfile=tools/go.mod buf generate
+	go tool -modfile=tools/go.mod buf generate api
+	go tool -modfile=tools/go.mod buf generate --template buf.gen.omni.yaml pkg/omni/installdisk
 
 .PHONY: generate-check
-generate-check: generate ## Fail if the checked-in code of the API is not what is generated
-	@git diff --exit-code -- api docs/api.md && test -z "$$(git ls-files --others --exclude-standard -- api docs)" || { echo "api/ or docs/api.md is stale: commit what 'make generate' made"; exit 1; }
+generate-check: generate ## Fail if the checked-in generated code is not what is generated
+	@git diff --exit-code -- api pkg/omni/installdisk docs/api.md && test -z "$$(git ls-files --others --exclude-standard -- api pkg/omni/installdisk docs)" || { echo "api/, pkg/omni/installdisk/ or docs/api.md is stale: commit what 'make generate' made"; exit 1; }
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -14,6 +14,7 @@ import (
 	omnires "github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
@@ -92,6 +93,10 @@ func clusterFirst(kind render.Kind) int {
 // remove destroys what the story owns of one kind, and returns how many it found.
 func (s *story) remove(ctx context.Context, kind render.Kind) (int, error) {
 	list, err := s.conn.State().List(ctx, resource.NewMetadata(kind.Namespace, kind.Type, "", resource.VersionUndefined))
+	if kind.Since != "" && livestate.Denied(err) { // this Omni does not have the kind
+		return 0, nil
+	}
+
 	if err != nil {
 		return 0, fmt.Errorf("list %s: %w", kind.Type, err)
 	}

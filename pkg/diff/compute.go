@@ -10,6 +10,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
@@ -29,7 +30,7 @@ type Input struct {
 	Lost func(commit string) bool
 	// Desired are the resources that Git describes.
 	Desired []resource.Resource
-	// Set are the keys that the template of Desired sets, of those that only newer clients have ([schema.AllNewer]).
+	// Set are the keys that the template of Desired sets, of those that only newer clients have ([schema.Switches]).
 	Set []schema.Newer
 	// Removed says that the target is no longer in Git; Desired is empty then. It is
 	// told apart from an empty Desired so that no accident upstream of this package can
@@ -45,7 +46,7 @@ type Input struct {
 	// gone. During one call of Compute it answers the same for the same resource. nil: everything is kept.
 	Fate func(resource.Resource) Fate
 	// Live holds everything that lives under the target's name, the live twin of every
-	// desired resource, and the KernelArgs of the cluster's machines.
+	// desired resource, and what is of the cluster's machines ([render.OfMachine]).
 	Live []resource.Resource
 	// KeepParts keeps what leaves a template that stays. Else that is destroyed, as omnictl does.
 	KeepParts bool
@@ -125,7 +126,7 @@ func (c *computation) converge(desired resource.Resource) {
 		c.conflict(have, "it is owned by Omni's "+have.Metadata().Owner())
 	case c.taken(have) != "":
 		c.conflict(have, c.taken(have))
-	case !c.fleet && want.Type() != omni.KernelArgsType && clusterOf(have) != clusterOf(desired):
+	case !c.fleet && !render.IsOfMachine(want.Type()) && clusterOf(have) != clusterOf(desired):
 		c.elsewhere(have)
 	case c.machineElsewhere(desired):
 		// Reported for the machine, which has to leave the other cluster first.
@@ -211,9 +212,9 @@ func (c *computation) taken(have resource.Resource) string {
 	}
 }
 
-// machineElsewhere reports whether KernelArgs are for a machine that is in another cluster: nothing of this one reaches it.
+// machineElsewhere reports whether a resource of a machine is for one that is in another cluster: nothing of this one reaches it.
 func (c *computation) machineElsewhere(want resource.Resource) bool {
-	if want.Metadata().Type() != omni.KernelArgsType {
+	if !render.IsOfMachine(want.Metadata().Type()) {
 		return false
 	}
 

@@ -143,6 +143,54 @@ func TestCompute(t *testing.T) {
 			want:    []string{"release KernelArgs " + machine + "  released: it left Git and stays in Omni"},
 		},
 		{
+			name:    "the disk of a machine is picked before the machine comes",
+			desired: resources{node(set), picked("/dev/vda"), machineSet(set), cluster("1.34.3")},
+			want: []string{
+				"create Cluster one", "create MachineInstallDiskConfig " + machine, "create MachineSet one-workers", "create MachineSetNode " + machine,
+			},
+		},
+		{
+			name:    "the disk that Omni made of a patch is adopted", // when it was upgraded to 1.11
+			desired: resources{cluster("1.34.3"), machineSet(set), node(set), picked("/dev/vda", note(omni.ResourceManagedByClusterTemplates, ""))},
+			live: resources{
+				cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), picked("/dev/vda", served, note(omni.ResourceManagedByClusterTemplates, "")),
+			},
+			want: []string{"adopt MachineInstallDiskConfig " + machine + "  adopted: it exists and is as Git says"},
+		},
+		{
+			name:    "a machine that stays without a disk in Git gets the one that Omni picks",
+			desired: resources{cluster("1.34.3"), machineSet(set), node(set)},
+			live:    resources{cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), picked("/dev/vda", ours)},
+			want:    []string{"destroy MachineInstallDiskConfig " + machine},
+		},
+		{
+			name:    "what somebody picked in Omni stays",
+			desired: resources{cluster("1.34.3"), machineSet(set), node(set)},
+			live:    resources{cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), picked("/dev/vda", note(omni.ResourceManagedByClusterTemplates, ""))},
+		},
+		{
+			name:    "a machine that leaves keeps its disk",
+			desired: resources{cluster("1.34.3"), machineSet(set)},
+			live:    resources{cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), picked("/dev/vda", ours)},
+			want: []string{
+				"release MachineInstallDiskConfig " + machine + "  released: it left Git and stays in Omni", "destroy MachineSetNode " + machine,
+			},
+		},
+		{
+			name:    "a machine of a cluster that leaves keeps its disk",
+			live:    resources{cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), picked("/dev/vda", ours)},
+			removed: true,
+			want: []string{
+				"release MachineInstallDiskConfig " + machine + "  released: it left Git and stays in Omni", "destroy Cluster one  and 2 more that belong to it",
+			},
+		},
+		{
+			name:    "another disk is an update",
+			desired: resources{cluster("1.34.3"), picked("/dev/vdb")},
+			live:    resources{cluster("1.34.3", ours), picked("/dev/vda", ours, served)},
+			want:    []string{"update MachineInstallDiskConfig " + machine + "  spec.disk: /dev/vda → /dev/vdb"},
+		},
+		{
 			name:    "a lock set in the UI stays",
 			desired: resources{node(set)},
 			live:    resources{node(set, ours, note(omni.MachineLocked, ""))},

@@ -8,6 +8,8 @@ import (
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
 // Severity is what a consequence does to what runs in the cluster.
@@ -157,7 +159,7 @@ func newStory(p *Plan, scene Scene) *story {
 // stands puts a live resource of the target into the state before.
 func (s *story) stands(r resource.Resource) {
 	_, ofMachine := r.Metadata().Labels().Get(omni.LabelMachine)
-	belongs := s.plan.Target == "" || clusterOf(r) == s.plan.Target || r.Metadata().Type() == omni.KernelArgsType || ofMachine
+	belongs := s.plan.Target == "" || clusterOf(r) == s.plan.Target || render.IsOfMachine(r.Metadata().Type()) || ofMachine
 
 	if belongs && !isTearingDown(r) {
 		s.before[refOf(r)] = r

@@ -22,6 +22,7 @@ func (s *story) images() {
 	}
 
 	s.kernelArgs()
+	s.disks()
 }
 
 func (s *story) extensions() {

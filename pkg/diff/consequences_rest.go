@@ -9,6 +9,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
 // manifests tells what happens to what Omni applies to Kubernetes itself. Objects that leave
@@ -93,7 +95,7 @@ func (s *story) marks() {
 	released := 0
 
 	for i := range s.plan.Changes {
-		if c := &s.plan.Changes[i]; c.Action == Release && c.Metadata().Type() != omni.KernelArgsType {
+		if c := &s.plan.Changes[i]; c.Action == Release && !render.IsOfMachine(c.Metadata().Type()) {
 			released++
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 )
 
 type option func(resource.Resource)
@@ -66,6 +67,14 @@ func tearingDown(finalizers ...string) option {
 			r.Metadata().Finalizers().Add(f)
 		}
 	}
+}
+
+// picked is the disk that the machine is installed on.
+func picked(disk string, options ...option) resource.Resource {
+	r := installdisk.New(machine)
+	r.TypedSpec().Value.Disk = disk
+
+	return with(r, options...)
 }
 
 // served gives a resource what a server adds to it, none of which is a difference.

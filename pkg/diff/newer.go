@@ -27,7 +27,7 @@ func (c *computation) flags(have resource.Resource) []livestate.Flag {
 
 	applied := appliedTo(have)
 
-	for _, n := range schema.AllNewer() {
+	for _, n := range schema.Switches() {
 		if applied[appliedField+n.String()] || slices.Contains(c.Set, n) {
 			flags = append(flags, flagOf(n))
 		}
@@ -59,7 +59,7 @@ func newerFields(have, want resource.Resource) (flags []livestate.Flag, fields [
 		return nil, nil
 	}
 
-	for _, n := range schema.AllNewer() {
+	for _, n := range schema.Switches() {
 		flag := flagOf(n)
 		flags = append(flags, flag)
 

@@ -18,7 +18,7 @@ func appliedKeys(keys string) option {
 // F3, G14: what a template of a newer release says is written; when it says so no more, the default comes back; and what it never said
 // stays as somebody set it in Omni.
 func TestG14_KeysOfNewerTemplates(t *testing.T) {
-	for _, n := range schema.AllNewer() {
+	for _, n := range schema.Switches() {
 		flag := livestate.Flag{Message: n.Message, Number: n.Number}
 		on := func(r resource.Resource) {
 			features(r)

@@ -231,8 +231,8 @@ func keepMissing(to kvutils.TempKV, from map[string]string, keep func(key string
 
 // released returns a copy of live without the marks of a template.
 //
-// Upstream never destroys KernelArgs: those that leave a template stay as they are and
-// become the machine's own (client/pkg/template/template.go).
+// Upstream never destroys what is of a machine that leaves a template: it stays as it is and
+// becomes the machine's own (client/pkg/template/template.go).
 func released(live resource.Resource) resource.Resource {
 	r := live.DeepCopy()
 

@@ -3,6 +3,9 @@ package diff
 import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
 // remove plans what happens to live resources that Git does not describe.
@@ -21,7 +24,7 @@ func (c *computation) remove(desired map[ref]bool) {
 		switch {
 		case goesAlong:
 			cascades[along] = append(cascades[along], have)
-		case have.Metadata().Type() == omni.KernelArgsType:
+		case render.IsOfMachine(have.Metadata().Type()) && !c.picksNoDisk(have, desired):
 			c.release(have)
 		case SourceOf(have) == "" && (!c.PruneForeign || c.Removed):
 			c.plan.Foreign = append(c.plan.Foreign, have)
@@ -49,6 +52,13 @@ func (c *computation) remove(desired map[ref]bool) {
 			sortResources(change.Cascade)
 		}
 	}
+}
+
+// picksNoDisk reports whether a template has a machine still and no longer says which disk it is installed on: then Omni is to
+// pick one again, which only the deletion of the resource says. A machine that leaves keeps its disk. As upstream's
+// client/pkg/template/template.go does it from 1.11 on.
+func (c *computation) picksNoDisk(have resource.Resource, desired map[ref]bool) bool {
+	return have.Metadata().Type() == installdisk.Type && desired[ref{omni.MachineSetNodeType, have.Metadata().ID()}]
 }
 
 const keptByTemplate = "the template says omni-syncd/prune: disabled"
@@ -134,7 +144,7 @@ func (c *computation) notOurs(have resource.Resource) bool {
 		return true
 	case source != "":
 		return false
-	case c.fleet || have.Metadata().Type() == omni.KernelArgsType:
+	case c.fleet || render.IsOfMachine(have.Metadata().Type()):
 		return true
 	default:
 		_, byController := have.Metadata().Labels().Get(omni.LabelManagedByMachineSetNodeController)

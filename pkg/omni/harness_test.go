@@ -189,7 +189,12 @@ func inBubble(t *testing.T, cfg SnapshotConfig, test func(b *bench)) {
 
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab()
-		cfg.State, cfg.Kinds, cfg.Tag = state.WrapCore(l), labKinds, patchPhase
+		cfg.State, cfg.Tag = state.WrapCore(l), patchPhase
+
+		if cfg.Kinds == nil {
+			cfg.Kinds = labKinds
+		}
+
 		s := NewSnapshot(cfg)
 		ctx, cancel := context.WithCancel(t.Context())
 		b := &bench{T: t, lab: l, follower: follow(s, labKinds), snapshot: s, own: state.WrapCore(l), stop: cancel}

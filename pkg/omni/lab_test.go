@@ -9,6 +9,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
+	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
 	"github.com/siderolabs/omni/client/api/omni/specs"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -34,7 +35,7 @@ type labStream struct {
 }
 
 func newLab() *lab {
-	return &lab{core: inmem.NewState(resources.DefaultNamespace), streams: map[*labStream]bool{}}
+	return &lab{core: namespaced.NewState(inmem.Build), streams: map[*labStream]bool{}}
 }
 
 func (l *lab) current() state.State {
@@ -227,10 +228,10 @@ func (l *lab) WatchKindAggregated(ctx context.Context, kind resource.Kind, ch ch
 
 // labKinds are the kinds of the tests; everything in them lives in the default namespace.
 var labKinds = []Kind{
-	{resources.DefaultNamespace, omni.ClusterType},
-	{resources.DefaultNamespace, omni.ConfigPatchType},
-	{resources.DefaultNamespace, omni.MachineSetNodeType},
-	{resources.DefaultNamespace, omni.KernelArgsType},
+	{Namespace: resources.DefaultNamespace, Type: omni.ClusterType},
+	{Namespace: resources.DefaultNamespace, Type: omni.ConfigPatchType},
+	{Namespace: resources.DefaultNamespace, Type: omni.MachineSetNodeType},
+	{Namespace: resources.DefaultNamespace, Type: omni.KernelArgsType},
 }
 
 func newCluster(name string) *omni.Cluster {

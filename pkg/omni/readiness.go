@@ -41,7 +41,7 @@ func (s *Snapshot) current() bool {
 	now := time.Now()
 
 	for _, w := range s.watchers {
-		if w.downFor(now) > Fresh {
+		if w.exists() && !w.bootstrapped || w.downFor(now) > Fresh {
 			return false
 		}
 	}
@@ -227,9 +227,9 @@ func (w *watcher) outdated() bool {
 	return w.downFor(time.Now()) > Fresh
 }
 
-// downFor is how long the watch has been down, 0 if it is up. The Snapshot's lock is held.
+// downFor is how long the watch has been down, 0 if it is up or there is nothing to watch. The Snapshot's lock is held.
 func (w *watcher) downFor(now time.Time) time.Duration {
-	if w.downSince.IsZero() {
+	if w.downSince.IsZero() || !w.exists() {
 		return 0
 	}
 
@@ -238,7 +238,7 @@ func (w *watcher) downFor(now time.Time) time.Duration {
 
 // usable reports that this kind does not keep the snapshot from being ready. The Snapshot's lock is held.
 func (w *watcher) usable(now time.Time) bool {
-	return w.bootstrapped && w.downFor(now) < w.snapshot.cfg.StaleAfter
+	return !w.exists() || w.bootstrapped && w.downFor(now) < w.snapshot.cfg.StaleAfter
 }
 
 // compareTrouble sorts what needs a human first, then what has been down the longest.

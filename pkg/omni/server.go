@@ -26,9 +26,18 @@ var ServerKind = Kind{Namespace: resources.EphemeralNamespace, Type: system.SysV
 // is seen with the first watch after a reconnect.
 type Server string
 
-// Server returns the version of Omni, which is known as soon as the snapshot is ready, if that holds [ServerKind].
+// Server returns the version of Omni, which is known as soon as the snapshot is ready, if that holds [ServerKind]. It is the
+// last one that was told: while Omni starts, it tells none.
 func (s *Snapshot) Server() Server {
-	r, ok := s.Get(system.SysVersionType, system.SysVersionID)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+
+	return s.server
+}
+
+// told returns the version that is held; "" if there is none. The lock is held.
+func (s *Snapshot) told() Server {
+	r, ok := s.index.get(system.SysVersionType, system.SysVersionID)
 	if !ok {
 		return ""
 	}
@@ -68,6 +77,10 @@ func (s Server) AtLeast(minor string) bool {
 
 	return have.GE(want)
 }
+
+// Has reports whether a server is known to have what came with a minor release. One whose version cannot be read is not known
+// to have anything that its predecessors lack.
+func (s Server) Has(since string) bool { return since == "" || s.Known() && s.AtLeast(since) }
 
 // Untested says that a server is of a newer release than any that this program was tried with, for people; "" if it is not.
 func (s Server) Untested() string {

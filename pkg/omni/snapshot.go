@@ -15,6 +15,10 @@ import (
 type Kind struct {
 	Namespace resource.Namespace
 	Type      resource.Type
+
+	// Since is the first release of Omni that has the kind, like "1.11"; "" if all have it. It is not asked for where it is
+	// not known to exist, which takes [ServerKind] among the kinds.
+	Since string
 }
 
 // SnapshotConfig says what to hold and how.
@@ -54,6 +58,8 @@ type Snapshot struct {
 	ready       bool
 	waiting     chan struct{} // closed and replaced when WaitReady should look again
 	back        chan struct{} // closed and replaced when a watch that was lost is followed again
+	server      Server
+	upgraded    chan struct{} // closed and replaced when server changes
 	away        Away
 	heldBack    bool // Current returned false: subscribers are told when it is true again
 	subscribers map[int]func(Change)
@@ -80,6 +86,7 @@ func NewSnapshot(cfg SnapshotConfig) *Snapshot {
 		index:       newIndex(cfg.Tag),
 		waiting:     make(chan struct{}),
 		back:        make(chan struct{}),
+		upgraded:    make(chan struct{}),
 		subscribers: map[int]func(Change){},
 	}
 
@@ -149,7 +156,7 @@ func (s *Snapshot) Tagged(tag string) []resource.Resource {
 
 // Cluster returns the Cluster of this name and everything that carries its label, sorted by type and ID. It costs what
 // that cluster costs, however many others there are. The list is shared: append to it, and change nothing in it.
-// KernelArgs carry no cluster label: ask [Snapshot.Get] for them.
+// What is of a machine (KernelArgs) carries no cluster label: ask [Snapshot.Get] for it.
 func (s *Snapshot) Cluster(name string) []resource.Resource {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -255,12 +262,18 @@ func (s *Snapshot) Progress() (done, total int) {
 	defer s.mu.RUnlock()
 
 	for _, w := range s.watchers {
+		if !w.exists() {
+			continue
+		}
+
+		total++
+
 		if w.bootstrapped {
 			done++
 		}
 	}
 
-	return done, len(s.watchers)
+	return done, total
 }
 
 // Age is how long the watch that has been down the longest is down: what is held may be that old. It is 0 when all
@@ -272,9 +285,7 @@ func (s *Snapshot) Age() time.Duration {
 	var age time.Duration
 
 	for _, w := range s.watchers {
-		if !w.downSince.IsZero() {
-			age = max(age, time.Since(w.downSince))
-		}
+		age = max(age, w.downFor(time.Now()))
 	}
 
 	return age

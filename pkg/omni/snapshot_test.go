@@ -309,7 +309,7 @@ func TestSnapshotProgressAndStats(t *testing.T) {
 func TestSnapshotRunRefuses(t *testing.T) {
 	t.Parallel()
 
-	for name, kinds := range map[string][]Kind{"none": nil, "twice": {labKinds[0], {resources.VirtualNamespace, labKinds[0].Type}}} {
+	for name, kinds := range map[string][]Kind{"none": nil, "twice": {labKinds[0], {Namespace: resources.VirtualNamespace, Type: labKinds[0].Type}}} {
 		if err := NewSnapshot(SnapshotConfig{State: state.WrapCore(newLab()), Kinds: kinds}).Run(t.Context()); err == nil {
 			t.Errorf("%s: accepted", name)
 		}

@@ -69,9 +69,9 @@ func (w *watcher) run(ctx context.Context) {
 
 	hurried := false // since the watch was last steady
 
-	for failures := 0; ; failures++ {
+	for failures := 0; w.awaitKind(ctx); failures++ {
 		err := w.watch(ctx)
-		for err == nil {
+		for err == nil && w.awaitKind(ctx) {
 			err = w.watch(ctx) // planned: begin anew at once
 		}
 
@@ -175,6 +175,11 @@ func (w *watcher) watch(ctx context.Context) error {
 		w.up(true)
 	}
 
+	upgraded := w.upgraded()
+	if !w.has() {
+		return nil
+	}
+
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 
@@ -197,6 +202,10 @@ func (w *watcher) watch(ctx context.Context) error {
 				unanswered.Stop()
 			}
 		case <-w.woken:
+		case <-upgraded:
+			if upgraded = w.upgraded(); !w.has() {
+				return nil
+			}
 		case <-timer.C:
 			w.bookmark = nil
 
@@ -249,7 +258,12 @@ func (w *watcher) take(batch []state.Event, boot *bootstrap) (*bootstrap, error)
 			w.bookmark = event.Bookmark
 		}
 	}
+	another := w.kind.Type == ServerKind.Type && s.learnServer()
 	s.mu.Unlock()
+
+	if another {
+		s.updateReady(false) // before others hear of it: there may be kinds to read first
+	}
 
 	if !first {
 		s.notify(changes)

@@ -9,6 +9,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
@@ -69,10 +70,17 @@ func (c *check) discovery(have, want *omni.Cluster) string {
 
 // checkNewer reports what a template sets with a key of a newer release than the server, which would drop it without a word.
 func (c *check) checkNewer(want *omni.Cluster) {
-	for _, n := range schema.AllNewer() {
+	for _, n := range schema.Switches() {
 		if (span{until: n.Since}).in(c.Server) && flagOf(n).Get(want) {
 			c.report(want, fmt.Sprintf("%s needs Omni %s or newer, and this one is %s; take it out of the template, or upgrade Omni", n, n.Since, c.Server))
 		}
+	}
+}
+
+// checkDisk reports the choice of a disk in a way that the server does not have.
+func (c *check) checkDisk(want *installdisk.Config) {
+	if (span{until: installdisk.Since}).in(c.Server) {
+		c.report(want, fmt.Sprintf("install.diskSelector needs Omni %s or newer, and this one is %s; say install.disk in its place, or upgrade Omni", installdisk.Since, c.Server))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 	"github.com/omni-syncd/omni-syncd/pkg/preflight"
 )
 
@@ -249,6 +250,14 @@ func (l lab) machine(name string) *omni.MachineSetNode {
 }
 
 // class matches no machine.
+// picked is how the disk of a machine is picked.
+func (l lab) picked(expression string) resource.Resource {
+	r := installdisk.New(l.machine("m").Metadata().ID())
+	r.TypedSpec().Value.DiskSelector = expression
+
+	return r
+}
+
 func (l lab) class(name string) *omni.MachineClass {
 	res := omni.NewMachineClass(l.cluster + "-" + name)
 	res.TypedSpec().Value.MatchLabels = []string{l.cluster + " = none"}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 	"github.com/omni-syncd/omni-syncd/pkg/preflight"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/test/daemon"
@@ -231,13 +233,18 @@ type target struct {
 	offered memory     // what does not change
 }
 
+// kinds returns what may be written to this Omni.
+func (o *target) kinds() []render.Kind {
+	return slices.DeleteFunc(render.Kinds(), func(k render.Kind) bool { return !o.offered.server().Has(k.Since) })
+}
+
 // live reads all that a snapshot would hold.
 func (o *target) live(t *testing.T) memory {
 	t.Helper()
 
 	m := memory{}
 
-	for _, kind := range render.Kinds() {
+	for _, kind := range o.kinds() {
 		o.read(t, m, livestate.Kind(kind))
 	}
 
@@ -275,7 +282,7 @@ func (o *target) apply(t *testing.T, cluster string, desired []resource.Resource
 		for i := range plan.Changes {
 			change := &plan.Changes[i]
 
-			if err := o.write(deadline, change); livestate.Rejected(err) {
+			if err := o.write(deadline, change); livestate.Rejected(err) || livestate.Denied(err) { // of a kind that it does not have
 				return change.Metadata(), err
 			} else if err != nil && !livestate.Conflict(err) && !livestate.NotFound(err) {
 				t.Fatalf("%s %s: %v", change.Action, change.Metadata(), err)
@@ -373,8 +380,18 @@ func (o *target) remove(t *testing.T, l lab, row row) {
 		}
 	}
 
+	for _, r := range row.after {
+		if _, ok := r.(*installdisk.Config); !ok || !o.offered.server().Has(installdisk.Since) {
+			continue
+		}
+
+		if _, err := o.st.Teardown(deadline, r.Metadata()); err != nil && !livestate.NotFound(err) {
+			t.Error(err)
+		}
+	}
+
 	// What a refused revision left behind without its cluster.
-	for _, kind := range render.Kinds() {
+	for _, kind := range o.kinds() {
 		items, err := o.st.List(deadline, resource.NewMetadata(kind.Namespace, kind.Type, "", resource.VersionUndefined),
 			state.WithLabelQuery(resource.LabelEqual(omni.LabelCluster, l.cluster)))
 		must(t, err)

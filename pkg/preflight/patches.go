@@ -34,7 +34,7 @@ func (c *check) checkPatch(want *omni.ConfigPatch) {
 	case len(refused) > 0:
 		message := fmt.Sprintf("Omni %s takes no config patch that holds %s; take that out", c.Server, some(refused))
 		if slices.Contains(refused, keyInstallDisk) {
-			message += " (a machine's `install.disk` makes such a patch: set the disk in Omni, as MachineInstallDiskConfig)"
+			message += " (the disk that a machine is installed on is `install.disk` of its Machine document)"
 		}
 
 		c.report(want, message)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 )
 
 // Live is the live state of the whole Omni, from memory; [livestate.Snapshot] is one. It
@@ -95,6 +96,8 @@ func Check(in Input) []Finding {
 			c.checkPatch(want)
 		case *omni.ExtensionsConfiguration:
 			c.checkExtensions(want)
+		case *installdisk.Config:
+			c.checkDisk(want)
 		case *omni.MachineSet:
 			c.checkMachineSet(want)
 		case *omni.MachineSetNode:

@@ -71,7 +71,7 @@ var patchRules = append(inEveryDocument(
 	patchRule{span: span{since: "1.10"}, kind: "KubeServiceAccountConfig", key: "issuer.privateKey"},
 	patchRule{span: span{since: "1.10"}, kind: "KubeTalosAPIAccessConfig", key: "allowedRoles", element: "os:admin"},
 
-	// 1.11 has a resource for it, MachineInstallDiskConfig, and makes one of each such patch that is there already.
+	// 1.11 has a resource for it, see [installdisk], and makes one of each such patch that a template or its UI made.
 	patchRule{span: span{since: "1.11"}, key: keyInstallDisk},
 )
 

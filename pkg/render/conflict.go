@@ -107,7 +107,7 @@ func brokenConflicts(targets, broken []*Target) template.Problems {
 func ofMachine(md *resource.Metadata) bool {
 	_, labelled := md.Labels().Get(omni.LabelClusterMachine)
 
-	return labelled || md.Type() == omni.MachineSetNodeType || md.Type() == omni.KernelArgsType
+	return labelled || md.Type() == omni.MachineSetNodeType || IsOfMachine(md.Type())
 }
 
 // key names a resource.

@@ -6,6 +6,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
@@ -45,6 +46,8 @@ func position(t *template.Template, md *resource.Metadata) template.Position {
 		return t.At(kind, name, "systemExtensions")
 	case omni.KernelArgsType:
 		return t.Machine(md.ID())
+	case installdisk.Type:
+		return t.At("Machine", md.ID(), "install", diskIn(t, md.ID()))
 	default:
 		return t.At(kind, name, "name")
 	}

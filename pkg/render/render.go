@@ -25,6 +25,8 @@ import (
 	"github.com/siderolabs/omni/client/pkg/compression"
 	"golang.org/x/sync/errgroup"
 
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
 
@@ -39,17 +41,29 @@ type Target struct {
 	// Digest stands for everything that went in. Equal digests mean equal resources.
 	Digest string
 
-	// Resources are sorted by rank, type and ID. They are shared: copy one before changing it.
+	// Resources are sorted by rank, type and ID. They are shared: copy one before changing it. They are those for the oldest
+	// release of Omni that can have what the template says; see [Target.For].
 	Resources []resource.Resource
 
 	// Settings are what the template says with keys that upstream's code of this build lacks. They are in Resources, too,
-	// as far as they are true.
+	// unless they are false or empty.
 	Settings []template.Setting
 
 	// Notes tell what of the template this build does not know and hands on all the same.
 	Notes template.Problems
 
 	position func(*resource.Metadata) template.Position
+
+	newer *Target // the same for Omni from [installdisk.Since] on; nil if it is the same
+}
+
+// For returns the target as it is for an Omni: what a template says may be another kind of resource in a newer release.
+func (t *Target) For(server livestate.Server) *Target {
+	if t == nil || t.newer == nil || !server.Has(installdisk.Since) {
+		return t
+	}
+
+	return t.newer
 }
 
 // Position returns where in the revision a resource of the target comes from, as precisely as is known; at worst the
@@ -258,9 +272,10 @@ func renderTemplate(t *template.Template) *result {
 		return &result{problems: problems}
 	}
 
+	resources = append(resources, selectors(t.Settings())...)
 	sortResources(resources)
 
-	return &result{target: &Target{
+	target := &Target{
 		Name:      t.Name,
 		Path:      t.Path,
 		Digest:    t.Digest,
@@ -268,7 +283,14 @@ func renderTemplate(t *template.Template) *result {
 		Settings:  t.Settings(),
 		Notes:     notes,
 		position:  func(md *resource.Metadata) template.Position { return position(t, md) },
-	}}
+	}
+
+	if disks := disksAsResources(resources); disks != nil {
+		newer := *target
+		newer.Resources, target.newer = disks, &newer
+	}
+
+	return &result{target: target}
 }
 
 func sortResources(resources []resource.Resource) {

@@ -15,7 +15,7 @@ func set(settings []template.Setting, resources []resource.Resource) template.Pr
 	var problems template.Problems
 
 	for _, setting := range settings {
-		if !setting.Value {
+		if !setting.Value { // of a text, too
 			continue
 		}
 
@@ -32,11 +32,14 @@ func set(settings []template.Setting, resources []resource.Resource) template.Pr
 	return problems
 }
 
-// Set returns the keys that the template sets, of those that only newer clients have.
+// Set returns the switches that the template sets, of those that only newer clients have.
 func (t *Target) Set() []schema.Newer {
 	var keys []schema.Newer
+
 	for _, setting := range t.Settings {
-		keys = append(keys, setting.Newer)
+		if !setting.Newer.Text {
+			keys = append(keys, setting.Newer)
+		}
 	}
 
 	return keys

@@ -178,7 +178,7 @@ func (e *Engine) check(t *target, plan *diff.Plan) []preflight.Finding {
 		return nil
 	}
 
-	in := preflight.Input{Target: t.Target, Desired: t.desired.Resources, Live: t.live, Snapshot: e.Snapshot, Plan: plan, Server: e.Snapshot.Server()}
+	in := preflight.Input{Target: t.Target, Desired: t.desired.Resources, Live: t.live, Snapshot: e.Snapshot, Plan: plan, Server: t.server}
 
 	// A dry run has not made the classes of the same revision; else they were tried first.
 	if fleet := t.from.targets.get(""); fleet != nil && e.DryRun {

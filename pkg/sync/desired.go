@@ -13,6 +13,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -149,6 +150,8 @@ type target struct {
 	reopened uint64
 	desired  *render.Target // nil when the target is not in Git
 	broken   error
+	// server is the Omni that desired is for, as of the look at it (Engine.live).
+	server livestate.Server
 	// policy is decided together with the look at Omni (Engine.live).
 	policy Policy
 	// fates are what was decided in this pass about what left Git, and countdown is for the first of it that goes.

@@ -71,6 +71,10 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 		return nil, errNotReady{err}
 	}
 
+	// After that: if another one is told by now, the Snapshot is no longer whole, and nothing is written.
+	t.server = e.Snapshot.Server()
+	t.desired = t.desired.For(t.server)
+
 	var err error
 	if t.policy, err = e.policy(t); err != nil {
 		return nil, err
@@ -89,10 +93,16 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 
 	l := e.looking(e.Snapshot.Cluster(t.Target))
 
-	// KernelArgs carry no cluster label: they are found by their machine's ID.
+	// What is of a machine carries no cluster label: it is found by the machine's ID.
 	for _, r := range l.live {
-		if r.Metadata().Type() == omni.MachineSetNodeType {
-			l.add(omni.KernelArgsType, r.Metadata().ID())
+		if r.Metadata().Type() != omni.MachineSetNodeType {
+			continue
+		}
+
+		for _, kind := range render.OfMachine() {
+			if t.server.Has(kind.Since) {
+				l.add(kind.Type, r.Metadata().ID())
+			}
 		}
 	}
 

@@ -2,7 +2,6 @@ package template
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,8 +55,10 @@ var unknownField = regexp.MustCompile(`^field (\S+) not found in type models\.(\
 func inWords(message string) (words string, rule Rule) {
 	if m := unknownField.FindStringSubmatch(message); m != nil {
 		// A key that upstream does not know and newer clients do: it is there because it could not be taken out.
-		if slices.Contains(schema.Keys(m[2]), m[1]) {
-			return fmt.Sprintf(notCut, m[1]), ""
+		for _, n := range schema.AllNewer() {
+			if n.Key == m[1] && slices.Contains(schema.Keys(m[2]), m[1]) {
+				return notCut(n), ""
+			}
 		}
 
 		return "unknown field " + m[1] + " in " + m[2] + suggest(m[1], schema.Keys(m[2])), RuleUnknown

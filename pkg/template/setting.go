@@ -2,6 +2,7 @@ package template
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -13,7 +14,9 @@ import (
 type Setting struct {
 	schema.Newer
 
-	Value    bool
+	Name     string // of the document, if it has one: a machine's ID, say
+	Value    bool   // of a switch
+	Text     string // of a text
 	Position Position
 }
 
@@ -21,7 +24,15 @@ type Setting struct {
 // modify it.
 func (t *Template) Settings() []Setting { return t.settings }
 
-const notCut = "write `%[1]s: true` or `%[1]s: false` on one line, without anchors, aliases or tags"
+// notCut says how a key has to be written.
+func notCut(n schema.Newer) string {
+	how := fmt.Sprintf("`%[1]s: true` or `%[1]s: false`", n.Key)
+	if n.Text {
+		how = fmt.Sprintf("`%s: '…'`", n.Key)
+	}
+
+	return "write " + how + " on one line, without anchors, aliases or tags"
+}
 
 // takeSettings takes the keys out of the text that upstream would refuse.
 func (t *Template) takeSettings(docs []*yaml.Node) {
@@ -33,33 +44,36 @@ func (t *Template) takeSettings(docs []*yaml.Node) {
 
 			_, in := entry(doc, n.In)
 			if key, value := entry(in, n.Key); key != nil {
-				t.takeSetting(n, in, key, value)
+				t.takeSetting(Setting{Newer: n, Name: scalar(field(doc, "name")), Position: positionOf(t.Path, key)}, in, key, value)
 			}
 		}
 	}
 }
 
-func (t *Template) takeSetting(n schema.Newer, in, key, value *yaml.Node) {
+func (t *Template) takeSetting(s Setting, in, key, value *yaml.Node) {
 	cut, ok := t.source.cut(in, key, value)
 	if !ok {
-		t.problem(key, notCut, n.Key)
+		t.problem(key, "%s", notCut(s.Newer))
 
 		return
 	}
 
 	t.edits = append(t.edits, cut)
 
-	switch tag := resolve(value).ShortTag(); tag {
-	case "!!null": // as if it was not there
-	case "!!bool":
-		var on bool
-		if err := value.Decode(&on); err != nil {
-			t.problem(value, notCut, n.Key)
+	switch tag := resolve(value).ShortTag(); {
+	case tag == "!!null": // as if it was not there
+	case s.Newer.Text:
+		s.Text = value.Value
+		t.settings = append(t.settings, s)
+		t.checkDisk(s, in, value)
+	case tag == "!!bool":
+		if err := value.Decode(&s.Value); err != nil {
+			t.problem(value, "%s", notCut(s.Newer))
 
 			return
 		}
 
-		t.settings = append(t.settings, Setting{n, on, positionOf(t.Path, key)})
+		t.settings = append(t.settings, s)
 	default:
 		t.Problems = append(t.Problems, Problemf(positionOf(t.Path, value), "here stands %s, and true or false is needed", written(strings.TrimLeft(tag, "!"))).Of(RuleInvalid))
 	}

@@ -14,11 +14,13 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 )
 
 // Who may do what to which type. Types in none of the lists are written by controllers only, and any Reader reads them.
 var (
-	userTypes = set(common.UserManagedResourceTypes...)
+	userTypes = set(append([]resource.Type{installdisk.Type}, common.UserManagedResourceTypes...)...)
 
 	adminTypes = set(
 		auth.AccessPolicyType, auth.SAMLLabelRuleType, auth.IdentityType, auth.UserType, auth.ServiceAccountStatusType,
@@ -33,13 +35,16 @@ var (
 
 	// What there is to ask for at all.
 	knownTypes = func() map[resource.Type]bool {
-		types := set(meta.NamespaceType, meta.ResourceDefinitionType)
+		types := set(meta.NamespaceType, meta.ResourceDefinitionType, installdisk.Type)
 		for _, res := range registry.Resources {
 			types[res.ResourceDefinition().Type] = true
 		}
 
 		return types
 	}()
+
+	// Came with a later release.
+	since = map[resource.Type]release{installdisk.Type: v1_11}
 
 	// Hold secrets and never leave the server.
 	hiddenTypes = set(
@@ -108,6 +113,19 @@ func clusterOfQueries(queries resource.LabelQueries) string {
 	return name
 }
 
+// allow is [allow], where a type that came later than the release is unknown.
+func (r rules) allow(ctx context.Context, write bool, typ resource.Type, cluster string) error {
+	if r.release < since[typ] {
+		return unknownType(typ)
+	}
+
+	return allow(ctx, write, typ, cluster)
+}
+
+func unknownType(typ resource.Type) error {
+	return status.Errorf(codes.PermissionDenied, "no access to resources of type %s", typ)
+}
+
 // allow checks the caller's role for reading or writing a type, in a cluster or, if the cluster is "", everywhere.
 func allow(ctx context.Context, write bool, typ resource.Type, cluster string) error {
 	acc := caller(ctx)
@@ -127,7 +145,7 @@ func allow(ctx context.Context, write bool, typ resource.Type, cluster string) e
 
 	switch {
 	case hiddenTypes[typ] || !knownTypes[typ]:
-		return status.Errorf(codes.PermissionDenied, "no access to resources of type %s", typ)
+		return unknownType(typ)
 	case write && !userTypes[typ]:
 		return status.Errorf(codes.PermissionDenied, "resources of type %s can only be read", typ)
 	case adminTypes[typ]:

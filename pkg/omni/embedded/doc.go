@@ -31,6 +31,7 @@
 //     KubernetesManifestGroup, KubernetesHealthCheck, EtcdManualBackup, InfraMachineConfig, MachineRequestSet,
 //     InstallationMediaConfig and NodeForceDestroyRequest, and the bounds of IDs, labels and annotations. With Config.Version they are
 //     those of 1.10 or 1.11: patches, machines without an installation, bootstrapSpec and public discovery (releases.go, rules_*.go).
+//   - Of 1.11, MachineInstallDiskConfig, and the upgrade that makes one of a patch of before (migrations.go).
 //   - Locks of clusters and machines.
 //   - The life of a cluster: finalizers that take it from version 1 to 14, system patches with an owner, initial configurations and
 //     machine class nodes without one, statuses on the way up, upgrades, changed configurations (Reconfiguring), machines that join,
@@ -57,7 +58,8 @@
 //     infrastructure provider takes, of platforms, overlays and schematics nothing.
 //   - A node of a machine class that a user deletes cannot be created again while its machine is still running.
 //   - A patch that has belonged to nothing for 30 days stays; Omni removes it.
-//   - Of newer releases than v1.9.3 nothing but what they refuse: none of their resources and fields, and no Talos 1.14.
+//   - Of newer releases than v1.9.3 nothing else: none of their other resources and fields, and no Talos 1.14. A disk that is picked
+//     has no effect on a machine.
 //   - Break-glass configs are off, which in Omni is a setting.
 //   - The other calls of ManagementService answer Unimplemented; the Resource, Auth, OIDC and Talos services are not there.
 package embedded

@@ -15,6 +15,8 @@ import (
 	"github.com/siderolabs/omni/client/pkg/cosi/labels"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"gopkg.in/yaml.v3"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 )
 
 // Bounds of Omni for the types below.
@@ -35,6 +37,8 @@ func (r rules) plain(ctx context.Context, old, res resource.Resource) error {
 		return r.machineClass(ctx, old, res)
 	case *omni.KernelArgs:
 		return kernelArgs(res.TypedSpec().Value.GetArgs())
+	case *installdisk.Config:
+		return installDisk(res.TypedSpec().Value)
 	case *omni.KubernetesManifestGroup:
 		return manifestGroup(res)
 	case *omni.KubernetesHealthCheck:

@@ -279,6 +279,8 @@ type RestartOptions struct {
 	// ForgetBookmarks makes all bookmarks given out so far invalid (FailedPrecondition), as for resources that Omni holds in memory
 	// only. Without it they stay good, as with Omni's database.
 	ForgetBookmarks bool
+	// Version, if not empty, is the release that comes up, in place of the one before: an upgrade, with what it does to the database.
+	Version string
 	// While, if not nil, runs while the server is down. When it returns, the server comes up again.
 	While func()
 }
@@ -286,7 +288,7 @@ type RestartOptions struct {
 // Restart cuts all connections and serves the same state on the same address again. It returns when it does, or with the context's
 // error. The server must be running.
 func (s *Server) Restart(ctx context.Context, options RestartOptions) error {
-	return s.restart(ctx, func(context.Context) error {
+	return s.restart(ctx, func(ctx context.Context) error {
 		if options.ForgetBookmarks {
 			s.epoch.Add(1)
 		}
@@ -295,7 +297,13 @@ func (s *Server) Restart(ctx context.Context, options RestartOptions) error {
 			options.While()
 		}
 
-		return nil
+		if options.Version == "" {
+			return nil
+		}
+
+		s.config.Version = options.Version
+
+		return upgrade(ctx, s.st, options.Version)
 	})
 }
 

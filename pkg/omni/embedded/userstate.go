@@ -32,7 +32,7 @@ func (u *userState) Get(ctx context.Context, ptr resource.Pointer, _ ...state.Ge
 		return nil, err
 	}
 
-	if denied := allow(ctx, false, ptr.Type(), cluster); denied != nil {
+	if denied := u.rules.allow(ctx, false, ptr.Type(), cluster); denied != nil {
 		return nil, denied
 	}
 
@@ -56,7 +56,7 @@ func (u *userState) List(ctx context.Context, kind resource.Kind, opts ...state.
 		opt(&options)
 	}
 
-	if err := allow(ctx, false, kind.Type(), clusterOfQueries(options.LabelQueries)); err != nil {
+	if err := u.rules.allow(ctx, false, kind.Type(), clusterOfQueries(options.LabelQueries)); err != nil {
 		return resource.List{}, err
 	}
 
@@ -65,7 +65,7 @@ func (u *userState) List(ctx context.Context, kind resource.Kind, opts ...state.
 
 // Create implements state.CoreState.
 func (u *userState) Create(ctx context.Context, res resource.Resource, opts ...state.CreateOption) error {
-	if err := allow(ctx, true, res.Metadata().Type(), clusterOf(res.Metadata())); err != nil {
+	if err := u.rules.allow(ctx, true, res.Metadata().Type(), clusterOf(res.Metadata())); err != nil {
 		return err
 	}
 
@@ -83,12 +83,12 @@ func (u *userState) Update(ctx context.Context, res resource.Resource, opts ...s
 		return err
 	}
 
-	if denied := allow(ctx, true, res.Metadata().Type(), cluster); denied != nil {
+	if denied := u.rules.allow(ctx, true, res.Metadata().Type(), cluster); denied != nil {
 		return denied
 	}
 
 	// A resource must not be moved out of, or into, a cluster the account is limited to.
-	if denied := allow(ctx, true, res.Metadata().Type(), clusterOf(res.Metadata())); denied != nil {
+	if denied := u.rules.allow(ctx, true, res.Metadata().Type(), clusterOf(res.Metadata())); denied != nil {
 		return denied
 	}
 
@@ -137,7 +137,7 @@ func (u *userState) checkDestroy(ctx context.Context, ptr resource.Pointer) erro
 		return err
 	}
 
-	if denied := allow(ctx, true, ptr.Type(), cluster); denied != nil {
+	if denied := u.rules.allow(ctx, true, ptr.Type(), cluster); denied != nil {
 		return denied
 	}
 
@@ -150,7 +150,7 @@ func (u *userState) checkDestroy(ctx context.Context, ptr resource.Pointer) erro
 
 // Watch implements state.CoreState.
 func (u *userState) Watch(ctx context.Context, ptr resource.Pointer, events chan<- state.Event, opts ...state.WatchOption) error {
-	if err := allow(ctx, false, ptr.Type(), clusterOfPointer(ptr)); err != nil {
+	if err := u.rules.allow(ctx, false, ptr.Type(), clusterOfPointer(ptr)); err != nil {
 		return err
 	}
 
@@ -159,7 +159,7 @@ func (u *userState) Watch(ctx context.Context, ptr resource.Pointer, events chan
 
 // WatchKind implements state.CoreState.
 func (u *userState) WatchKind(ctx context.Context, kind resource.Kind, events chan<- state.Event, opts ...state.WatchKindOption) error {
-	if err := allowWatch(ctx, kind, opts); err != nil {
+	if err := u.rules.allowWatch(ctx, kind, opts); err != nil {
 		return err
 	}
 
@@ -168,20 +168,20 @@ func (u *userState) WatchKind(ctx context.Context, kind resource.Kind, events ch
 
 // WatchKindAggregated implements state.CoreState.
 func (u *userState) WatchKindAggregated(ctx context.Context, kind resource.Kind, events chan<- []state.Event, opts ...state.WatchKindOption) error {
-	if err := allowWatch(ctx, kind, opts); err != nil {
+	if err := u.rules.allowWatch(ctx, kind, opts); err != nil {
 		return err
 	}
 
 	return u.store.WatchKindAggregated(ctx, kind, events, opts...)
 }
 
-func allowWatch(ctx context.Context, kind resource.Kind, opts []state.WatchKindOption) error {
+func (r rules) allowWatch(ctx context.Context, kind resource.Kind, opts []state.WatchKindOption) error {
 	var options state.WatchKindOptions
 	for _, opt := range opts {
 		opt(&options)
 	}
 
-	return allow(ctx, false, kind.Type(), clusterOfQueries(options.LabelQueries))
+	return r.allow(ctx, false, kind.Type(), clusterOfQueries(options.LabelQueries))
 }
 
 // watchAccess is the check of a watch before anything of it is looked at.
