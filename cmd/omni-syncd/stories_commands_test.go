@@ -22,6 +22,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/template/operations"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 )
 
 type storyCommand = func(ts *testscript.TestScript, neg bool, args []string)
@@ -103,11 +104,11 @@ func cmdOmni(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	case "patch":
 		patch := omnires.NewConfigPatch(args[1])
-		storyOf(ts).made = append(storyOf(ts).made, *patch.Metadata())
-
 		patch.Metadata().Labels().Set(omnires.LabelCluster, args[2])
 		ts.Check(patch.TypedSpec().Value.SetUncompressedData([]byte(args[3])))
 		ts.Check(st.Create(ctx, patch))
+
+		storyOf(ts).made = append(storyOf(ts).made, *patch.Metadata())
 
 		return
 	}
@@ -155,6 +156,7 @@ func kindType(ts *testscript.TestScript, kind string) resource.Type {
 		omnires.ClusterType: "Cluster", omnires.MachineSetType: "MachineSet", omnires.MachineSetNodeType: "MachineSetNode",
 		omnires.ConfigPatchType: "ConfigPatch", omnires.MachineClassType: "MachineClass", omnires.KernelArgsType: "KernelArgs",
 		omnires.ExtensionsConfigurationType: "ExtensionsConfiguration", omnires.MachineStatusType: "MachineStatus",
+		installdisk.Type: "MachineInstallDiskConfig",
 	} {
 		if name == kind {
 			return typ

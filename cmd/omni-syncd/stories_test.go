@@ -4,18 +4,22 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
 
 	"github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
@@ -100,9 +104,23 @@ func waitContext(ts *testscript.TestScript) (context.Context, context.CancelFunc
 	return context.WithTimeout(storyOf(ts).ctx, storyTimeout)
 }
 
+// storyCondition knows [embedded], and [omni:1.11]: that the Omni is of this release or newer. A story that needs a release says in its file
+// omni-version which one its own embedded Omni plays.
 func storyCondition(cond string) (bool, error) {
+	embedded := os.Getenv(envEndpoint) == ""
+
 	if cond == "embedded" {
-		return os.Getenv(envEndpoint) == "", nil
+		return embedded, nil
+	}
+
+	if release, ok := strings.CutPrefix(cond, "omni:"); ok {
+		if embedded {
+			return true, nil
+		}
+
+		server, err := sharedServer()
+
+		return server.Has(release), err
 	}
 
 	return false, fmt.Errorf("unknown condition %q", cond)
@@ -153,7 +171,12 @@ func setUpStory(ctx context.Context, env *testscript.Env, cleanup time.Duration)
 	endpoint, key := os.Getenv(envEndpoint), os.Getenv(envKey)
 
 	if endpoint == "" {
-		server, err := startEmbedded(tb)
+		version, err := storyRelease(env)
+		if err != nil {
+			return err
+		}
+
+		server, err := startEmbedded(tb, version)
 		if err != nil {
 			return err
 		}
@@ -182,6 +205,37 @@ func setUpStory(ctx context.Context, env *testscript.Env, cleanup time.Duration)
 	return nil
 }
 
+// storyRelease is the version that the embedded Omni of a story plays; "" if the story does not say.
+func storyRelease(env *testscript.Env) (string, error) {
+	release, err := os.ReadFile(filepath.Join(env.WorkDir, "omni-version"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+
+	return embedded.VersionOf(strings.TrimSpace(string(release)))
+}
+
+// sharedServer is the version of the Omni that the stories share.
+var sharedServer = sync.OnceValues(func() (omni.Server, error) {
+	conn, err := omni.Dial(omni.ConnConfig{Endpoint: os.Getenv(envEndpoint), ServiceAccountKey: os.Getenv(envKey)})
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is lost with a connection
+
+	ctx, cancel := context.WithTimeout(context.Background(), storyTimeout)
+	defer cancel()
+
+	version, err := safe.StateGetByID[*system.SysVersion](ctx, conn.State(), system.SysVersionID)
+	if err != nil {
+		return "", err
+	}
+
+	return omni.Server(version.TypedSpec().Value.GetBackendVersion()), nil
+})
+
 // noSecrets fails a story that leaves a secret in a log (G9): the files into which stories
 // write what daemons and verbs say.
 func noSecrets(env *testscript.Env) {
@@ -207,8 +261,8 @@ func noSecrets(env *testscript.Env) {
 	}
 }
 
-func startEmbedded(tb testing.TB) (*embedded.Server, error) {
-	server, err := embedded.New(embedded.Config{HealthyMachines: true})
+func startEmbedded(tb testing.TB, version string) (*embedded.Server, error) {
+	server, err := embedded.New(embedded.Config{HealthyMachines: true, Version: version})
 	if err != nil {
 		return nil, err
 	}

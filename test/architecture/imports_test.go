@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"pkg/statefile":                       {},
 	"examples":                            {},
 	"cmd/omni-syncd": {
-		"pkg/config", "pkg/source", "pkg/template", "pkg/template/schema", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/sync", "pkg/replica", "pkg/history", "pkg/source/signature",
+		"pkg/config", "pkg/source", "pkg/template", "pkg/template/schema", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/embedded", "pkg/omni/installdisk", "pkg/sync", "pkg/replica", "pkg/history", "pkg/source/signature",
 		"pkg/server", "pkg/server/webhook", "pkg/server/auth", "pkg/server/metrics", "pkg/server/api", "pkg/access", "pkg/report", "pkg/forge", "pkg/diff/mask", "api/omnisyncd/v1", "api/omnisyncd/v1/omnisyncdv1connect", "examples",
 	},
 	"deploy/helm":       {"pkg/config", "pkg/replica", "pkg/sync", "test/kube"},

@@ -10,11 +10,14 @@ import (
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/registry"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/util/workqueue"
+
+	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
 )
 
 // Owners of what the controllers write, by Omni's names.
@@ -156,7 +159,7 @@ func watchedKinds() map[kind]bool {
 		wanted[typ] = true
 	}
 
-	kinds := map[kind]bool{}
+	kinds := map[kind]bool{{resources.DefaultNamespace, installdisk.Type}: true}
 
 	for _, res := range registry.Resources {
 		if definition := res.ResourceDefinition(); wanted[definition.Type] {
