@@ -118,3 +118,30 @@ func TestNewerKeyThatCannotBeTakenOut(t *testing.T) {
 		}
 	}
 }
+
+// What is wrong with a patch as a whole, or behind a document that this build does not know, is wrong all the same. Talos' code stops at
+// the first such document, and what came after it was handed on.
+func TestNewerTalosDocuments_WrongBesides(t *testing.T) {
+	const (
+		unknown = "apiVersion: v1alpha1\nkind: FromTheFutureConfig\nname: x\n"
+		link    = "apiVersion: v1alpha1\nkind: SideroLinkConfig\napiUrl: https://a\n"
+	)
+
+	for name, test := range map[string]struct{ patch, want string }{
+		"no YAML":            {unknown + "---\nmachine: {nodeLabels: {a: b}\n", "p.yaml:6:1: this patch is not valid YAML: "},
+		"two main documents": {unknown + "---\nmachine: {nodeLabels: {a: b}}\n---\nmachine: {nodeLabels: {c: d}}\n", "two documents of this patch are Talos' main one (the second in line 7): make one of them"},
+		"around it":          {"machine: {nodeLabels: {a: b}}\n---\n" + unknown + "--- {machine: {nodeLabels: {c: d}}}\n", "two documents of this patch are Talos' main one (the second in line 6): make one of them"},
+		"two of one name":    {link + "---\n" + unknown + "---\n" + link, "p.yaml:9:1: two documents of this patch are v1alpha1/SideroLinkConfig/"},
+		"too many":           {strings.Repeat(unknown+"---\n", 100) + "machine: {nodeLables: {a: b}}\n", "p.yaml:401:1: this patch has more than 100 documents, and not all can be looked at: make several patches of it"},
+	} {
+		set, found := template.Find(fstest.MapFS{
+			"c.yaml": {Data: []byte("kind: Cluster\nname: c\nkubernetes: {version: v1.34.3}\ntalos: {version: v1.14.0}\npatches:\n  - file: p.yaml\n---\nkind: ControlPlane\n")},
+			"p.yaml": {Data: []byte(test.patch)},
+		}, template.Scope{})
+		targets, problems := render.New().Render(t.Context(), set)
+
+		if got := append(found, problems...).Error(); len(targets) != 0 || !strings.Contains(got, test.want) {
+			t.Errorf("%s: %d targets, says %s\nwant %s", name, len(targets), got, test.want)
+		}
+	}
+}

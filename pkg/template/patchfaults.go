@@ -32,6 +32,10 @@ func (t *Template) patchProblems(item, node *yaml.Node, labels []string, complai
 		faults = p.explain(p.docs, complaint, true)
 	}
 
+	if t.hasNewerTalos() && !slices.ContainsFunc(faults, func(f patchFault) bool { return f.newer == "" }) {
+		faults = append(faults, p.besidesNewer()...)
+	}
+
 	var problems Problems
 
 	for _, fault := range faults {
