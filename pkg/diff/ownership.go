@@ -144,7 +144,11 @@ func merge(to *resource.Metadata, live resource.Resource, fleet bool) {
 	to.SetPhase(from.Phase())
 	to.Finalizers().Set(*from.Finalizers())
 
-	wasOurs := appliedTo(live)
+	var wasOurs map[string]bool
+	if fleet { // the mark of a cluster remembers fields, whatever else somebody writes into it
+		wasOurs = appliedTo(live)
+	}
+
 	keep := func(kind, key string) bool {
 		return !wasOurs[kind+key] && !IsMark(key) && (fleet || strings.HasPrefix(key, omni.SystemLabelPrefix))
 	}

@@ -3,6 +3,7 @@ package omni
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/blang/semver/v4"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
@@ -55,16 +56,23 @@ var versionText = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}$`)
 
 // Known reports whether the version can be compared with others. That of a development build may not.
 func (s Server) Known() bool {
-	_, err := semver.ParseTolerant(string(s))
+	_, ok := s.parse()
 
-	return err == nil
+	return ok
+}
+
+// parse reads the version. A number alone is none: it may be the hash of a commit.
+func (s Server) parse() (semver.Version, bool) {
+	version, err := semver.ParseTolerant(string(s))
+
+	return version, err == nil && strings.Contains(string(s), ".")
 }
 
 // AtLeast reports whether a server is of a minor release, like "1.10", or newer. A pre-release counts as what it leads to. A
 // version that cannot be read, that of a development build, is at least everything: it is taken for the newest.
 func (s Server) AtLeast(minor string) bool {
-	have, err := semver.ParseTolerant(string(s))
-	if err != nil {
+	have, ok := s.parse()
+	if !ok {
 		return true
 	}
 

@@ -26,6 +26,7 @@ func TestServer(t *testing.T) {
 		// The version of a private build says nothing: it counts as untested.
 		{"", true, false},
 		{"a1b2c3d-dirty", true, false},
+		{"1234567", true, false},
 	} {
 		if got := test.server.Untested(); (got != "") != test.untested || got != "" && !strings.Contains(got, test.server.String()) {
 			t.Errorf("%q untested: %q", test.server, got)

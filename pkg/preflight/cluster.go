@@ -26,7 +26,7 @@ func (c *check) checkCluster(want *omni.Cluster) {
 	}
 
 	if message := c.discovery(have, want); message != "" {
-		c.report(want, message)
+		c.reportKey(want, schema.DisablePublicDiscovery(), message)
 	}
 
 	c.checkNewer(want)
@@ -36,7 +36,7 @@ func (c *check) checkCluster(want *omni.Cluster) {
 		return
 	}
 
-	if message := backupInterval(features, have, want); message != "" {
+	if message := c.backupInterval(features, have, want); message != "" {
 		c.report(want, message)
 	}
 
@@ -53,16 +53,20 @@ func (c *check) discovery(have, want *omni.Cluster) string {
 		return ""
 	}
 
-	talos := want.TypedSpec().Value.GetTalosVersion()
+	talos, remedy := want.TypedSpec().Value.GetTalosVersion(), "switch it on in Omni"
 	if first, ok := c.firstTalos(have); ok {
 		talos = first.String()
 	}
 
+	if flagOf(schema.DisablePublicDiscovery()).Get(want) {
+		remedy = "take that out of the template"
+	}
+
 	switch {
 	case isBelow(talos, semver.Version{Major: 1, Minor: 14}):
-		return fmt.Sprintf("the public discovery service is off (disablePublicDiscoveryService), and a cluster that began with Talos %s cannot do without; switch it on in Omni", talos)
+		return fmt.Sprintf("the public discovery service is off (disablePublicDiscoveryService), and a cluster that began with Talos %s cannot do without; %s", talos, remedy)
 	case !want.TypedSpec().Value.GetFeatures().GetUseEmbeddedDiscoveryService():
-		return "the public discovery service is off (disablePublicDiscoveryService), so the cluster needs useEmbeddedDiscoveryService; put that back, or switch the public one on in Omni"
+		return "the public discovery service is off (disablePublicDiscoveryService), so the cluster needs useEmbeddedDiscoveryService; add that, or " + remedy
 	default:
 		return ""
 	}
@@ -72,7 +76,7 @@ func (c *check) discovery(have, want *omni.Cluster) string {
 func (c *check) checkNewer(want *omni.Cluster) {
 	for _, n := range schema.Switches() {
 		if (span{until: n.Since}).in(c.Server) && flagOf(n).Get(want) {
-			c.report(want, fmt.Sprintf("%s needs Omni %s or newer, and this one is %s; take it out of the template, or upgrade Omni", n, n.Since, c.Server))
+			c.reportKey(want, n, fmt.Sprintf("%s needs Omni %s or newer, and this one is %s; take it out of the template, or upgrade Omni", n, n.Since, c.Server))
 		}
 	}
 }
@@ -103,9 +107,9 @@ func (c *check) written(want resource.Resource) resource.Resource {
 	return nil
 }
 
-func backupInterval(features *omni.FeaturesConfig, have, want *omni.Cluster) string {
+func (c *check) backupInterval(features *omni.FeaturesConfig, have, want *omni.Cluster) string {
 	backup, bounds := want.TypedSpec().Value.GetBackupConfiguration(), features.TypedSpec().Value.GetEtcdBackupSettings()
-	if backup == nil || bounds.GetMinInterval() == nil || bounds.GetMaxInterval() == nil || have != nil && !isWritten(have, want) {
+	if backup == nil || bounds.GetMinInterval() == nil || bounds.GetMaxInterval() == nil || have != nil && !c.isWritten(have, want) {
 		return ""
 	}
 

@@ -159,7 +159,7 @@ func (c *check) checkExtensions(want *omni.ExtensionsConfiguration) {
 	listed := want.TypedSpec().Value.GetExtensions()
 	have := twin(c, want)
 
-	if len(listed) == 0 || c.wanted == nil || c.versionsRefused || have != nil && !isWritten(have, want) {
+	if len(listed) == 0 || c.wanted == nil || c.versionsRefused || have != nil && !c.isWritten(have, want) {
 		return
 	}
 

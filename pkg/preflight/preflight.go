@@ -1,6 +1,8 @@
 package preflight
 
 import (
+	"slices"
+
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
@@ -8,6 +10,7 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
+	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
 // Live is the live state of the whole Omni, from memory; [livestate.Snapshot] is one. It
@@ -61,6 +64,8 @@ type Input struct {
 type Finding struct {
 	// Resource is the desired resource that it is about; for a machine that leaves, the one that it leaves.
 	Resource *resource.Metadata
+	// Key is the key of the template that it is about, of those that only newer clients have ([schema.Newer]); nil if it is none.
+	Key *schema.Newer
 	// Message is one line: what is wrong, and what to do about it.
 	Message string
 }
@@ -127,6 +132,15 @@ func (c *check) report(about resource.Resource, message string) {
 	c.findings = append(c.findings, Finding{Resource: about.Metadata(), Message: message})
 }
 
+// reportKey is report about a key of the template, if that sets it.
+func (c *check) reportKey(about resource.Resource, key schema.Newer, message string) {
+	c.report(about, message)
+
+	if flagOf(key).Get(about) {
+		c.findings[len(c.findings)-1].Key = &key
+	}
+}
+
 // get returns a resource of the whole Omni; nil if there is none.
 func get[T resource.Resource](c *check, typ resource.Type, id resource.ID) T {
 	r, _ := c.Snapshot.Get(typ, id)
@@ -152,9 +166,15 @@ func twin[T resource.Resource](c *check, want T) T {
 	return have
 }
 
-// isWritten reports whether want is certain to be written over its live twin. Omni judges
+// isWritten reports whether want is certain to be written over its live twin, with more than marks. Omni judges
 // a whole resource with every write, also what was there before its rules.
-func isWritten(have, want resource.Resource) bool {
+func (c *check) isWritten(have, want resource.Resource) bool {
+	if c.Plan != nil {
+		return slices.ContainsFunc(c.Plan.Changes, func(change diff.Change) bool {
+			return change.Action != diff.Mark && change.New != nil && refOf(change.New) == refOf(want)
+		})
+	}
+
 	want, _ = livestate.KeepUnknown(have, want) // as it is planned: what only a newer Omni knows is no difference
 
 	return diff.SourceOf(have) == "" || !livestate.EqualSpec(have, want)

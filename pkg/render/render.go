@@ -268,7 +268,7 @@ func renderTemplate(t *template.Template) *result {
 		return &result{problems: problems}
 	}
 
-	if problems := set(t.Settings(), resources); len(problems) > 0 {
+	if problems := set(t.Settings(), resources); len(problems) > 0 && len(t.Problems) == 0 { // of a broken one, not all is there
 		return &result{problems: problems}
 	}
 

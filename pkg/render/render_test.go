@@ -347,3 +347,15 @@ func TestBrokenManifestIsNotDecoded(t *testing.T) {
 		t.Errorf("%d targets, %v %v", len(targets), problems, more)
 	}
 }
+
+// A key of a newer template in one that is broken otherwise: of such a template not all is rendered, and it was said that Omni's code
+// has no place for the key.
+func TestNewerKeyInABrokenTemplate(t *testing.T) {
+	set, found := template.Find(fstest.MapFS{"c.yaml": {Data: []byte("kind: Cluster\nname: c\nkubernetes: {version: v1.34.3}\ntalos: {version: v1.13.0}\n" +
+		"features:\n  enableNodeAuditSkip: true\nlabels: {a: b, a: c}\n---\nkind: ControlPlane\n")}}, template.Scope{})
+	_, problems := render.New().Render(t.Context(), set)
+
+	if got := append(found, problems...); len(got) != 1 || !strings.Contains(got.Error(), "c.yaml:7:16: ") {
+		t.Errorf("says %s", got.Error())
+	}
+}

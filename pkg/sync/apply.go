@@ -166,7 +166,7 @@ var errMarksUndone = errors.New("somebody takes the marks off again and again")
 func (e *Engine) preflight(t *target, plan *diff.Plan) error {
 	var errs []error
 	for _, finding := range e.check(t, plan) {
-		errs = append(errs, fmt.Errorf("%s: %s", t.desired.Position(finding.Resource), finding.Message))
+		errs = append(errs, fmt.Errorf("%s: %s", t.where(&finding), finding.Message))
 	}
 
 	return joined(errs)

@@ -4,6 +4,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
+	"github.com/omni-syncd/omni-syncd/pkg/preflight"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -54,8 +55,19 @@ func (e *Engine) Evidence(key Key) Evidence {
 	}
 
 	for _, finding := range e.check(t, e.board.get(key).Plan) {
-		found.Refused = append(found.Refused, template.Problem{Position: t.desired.Position(finding.Resource), Message: finding.Message})
+		found.Refused = append(found.Refused, template.Problem{Position: t.where(&finding), Message: finding.Message})
 	}
 
 	return found
+}
+
+// where returns where in the revision a finding is about.
+func (t *target) where(finding *preflight.Finding) template.Position {
+	for _, s := range t.desired.Settings {
+		if finding.Key != nil && s.Newer == *finding.Key {
+			return s.Position
+		}
+	}
+
+	return t.desired.Position(finding.Resource)
 }

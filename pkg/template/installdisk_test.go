@@ -13,7 +13,7 @@ func TestDiskSelector(t *testing.T) {
 	const head = "kind: Machine\nname: m\n"
 
 	for name, test := range map[string]struct{ install, left, want string }{
-		"plain":           {"install:\n  diskSelector: disk.transport == 'nvme' # fast", "install:\n   # fast", "m disk.transport == 'nvme' at c.yaml:7:3"},
+		"plain":           {"install:\n  diskSelector: disk.transport == 'nvme' # fast", "install:\n  # fast", "m disk.transport == 'nvme' at c.yaml:7:3"},
 		"in flow":         {`install: {diskSelector: "disk.size > 10u * GB && !disk.rotational"}`, "install: {}", "m disk.size > 10u * GB && !disk.rotational at c.yaml:6:11"},
 		"over two lines":  {"install:\n  diskSelector: \"disk.readonly ||\n    disk.cdrom\"", "install:\n  ", "m disk.readonly || disk.cdrom at c.yaml:7:3"},
 		"nothing":         {"install:\n  diskSelector:", "install:\n  ", ""},

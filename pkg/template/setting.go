@@ -66,13 +66,7 @@ func (t *Template) takeSetting(s Setting, in, key, value *yaml.Node) {
 		s.Text = value.Value
 		t.settings = append(t.settings, s)
 		t.checkDisk(s, in, value)
-	case tag == "!!bool":
-		if err := value.Decode(&s.Value); err != nil {
-			t.problem(value, "%s", notCut(s.Newer))
-
-			return
-		}
-
+	case value.Decode(&s.Value) == nil: // yes and on, too, as for any other switch
 		t.settings = append(t.settings, s)
 	default:
 		t.Problems = append(t.Problems, Problemf(positionOf(t.Path, value), "here stands %s, and true or false is needed", written(strings.TrimLeft(tag, "!"))).Of(RuleInvalid))
@@ -103,7 +97,10 @@ func (s source) cut(in, key, value *yaml.Node) (edit, bool) {
 	}
 
 	if in.Style&yaml.FlowStyle == 0 {
-		return edit{start, end, ""}, true
+		// A tab that is left at the beginning of a line would be refused.
+		rest := bytes.TrimLeft(s.data[end:], " \t")
+
+		return edit{start, len(s.data) - len(rest), ""}, true
 	}
 
 	// The comma goes with it: one at the end is allowed, and one at the beginning is not.

@@ -14,11 +14,15 @@ func TestSettings(t *testing.T) {
 	const head, tail = "kind: Cluster\nname: c\n", "\ntalos: {version: v1.14.0}\n"
 
 	for name, test := range map[string]struct{ features, left, want string }{
-		"alone":         {"features:\n  enableNodeAuditSkip: true # why", "features:\n   # why", "features.enableNodeAuditSkip=true at c.yaml:4:3"},
+		"alone":         {"features:\n  enableNodeAuditSkip: true # why", "features:\n  # why", "features.enableNodeAuditSkip=true at c.yaml:4:3"},
 		"among others":  {"features:\n  diskEncryption: true\n  disablePublicDiscoveryService: false\n  enableWorkloadProxy: true", "features:\n  diskEncryption: true\n  \n  enableWorkloadProxy: true", "features.disablePublicDiscoveryService=false at c.yaml:5:3"},
 		"both":          {"features: {enableNodeAuditSkip: true, disablePublicDiscoveryService: true}", "features: { }", "features.disablePublicDiscoveryService=true at c.yaml:3:39 features.enableNodeAuditSkip=true at c.yaml:3:12"},
 		"first in flow": {"features: {enableNodeAuditSkip: true , diskEncryption: true}", "features: { diskEncryption: true}", "features.enableNodeAuditSkip=true at c.yaml:3:12"},
 		"quoted key":    {"features:\n  \"enableNodeAuditSkip\": true", "features:\n  ", "features.enableNodeAuditSkip=true at c.yaml:4:3"},
+		"before a tab":  {"features:\n  enableNodeAuditSkip: true\t# why", "features:\n  # why", "features.enableNodeAuditSkip=true at c.yaml:4:3"},
+		"at a tab":      {"features:\n  enableNodeAuditSkip:\t\n  diskEncryption: true", "features:\n  \n  diskEncryption: true", ""},
+		"yes":           {"features: {enableNodeAuditSkip: yes, disablePublicDiscoveryService: \"off\"}", "features: { }", "features.disablePublicDiscoveryService=false at c.yaml:3:38 features.enableNodeAuditSkip=true at c.yaml:3:12"},
+		"a number":      {"features:\n  enableNodeAuditSkip: 1", "features:\n  ", "c.yaml:4:24: here stands a number, and true or false is needed"},
 		"no value":      {"features:\n  enableNodeAuditSkip:", "features:\n  ", ""},
 		"a text":        {"features:\n  enableNodeAuditSkip: yes please", "features:\n  ", "c.yaml:4:24: here stands a text, and true or false is needed"},
 		"a list":        {"features:\n  enableNodeAuditSkip: [true]", "features:\n  enableNodeAuditSkip: [true]", "c.yaml:4:3: write `enableNodeAuditSkip: true` or `enableNodeAuditSkip: false` on one line, without anchors, aliases or tags"},
