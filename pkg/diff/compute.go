@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -107,6 +108,7 @@ type computation struct {
 	fleet bool
 	live  map[ref]resource.Resource
 	plan  *Plan
+	off   map[resource.ID]resource.ID // see offTargets
 }
 
 // converge plans what makes the live twin of a desired resource equal to it.
@@ -119,7 +121,7 @@ func (c *computation) converge(desired resource.Resource) {
 		// Reported once, for the parent.
 	case !exists:
 		if !c.held(desired) && !c.machineElsewhere(desired) {
-			note := c.inheritOff(want, desired)
+			note := c.switchOff(want, desired, nil)
 			c.change(Change{Action: Create, New: with(want, desired), Note: note})
 		}
 	case have.Metadata().Owner() != "":
@@ -136,6 +138,7 @@ func (c *computation) converge(desired resource.Resource) {
 		c.replace(have)
 	default:
 		merge(want, have, c.fleet)
+		switched := c.switchOff(want, desired, have)
 		c.noteOff(have, want, desired)
 
 		// A newer Omni's fields stay as they are, whatever the change is about (G14).
@@ -158,7 +161,7 @@ func (c *computation) converge(desired resource.Resource) {
 			}
 
 			r := with(want, desired)
-			change := Change{Action: action, Old: have, New: r, Fields: Fields(have, r), Note: newer.String()}
+			change := Change{Action: action, Old: have, New: r, Fields: Fields(have, r), Note: cmp.Or(switched, newer.String())}
 
 			// Where it comes from is noted along, and is not what the change is about.
 			if action != Mark {

@@ -193,3 +193,68 @@ func TestF9_SwitchedOffReachesNoMachine(t *testing.T) {
 		}
 	}
 }
+
+// F9: what somebody switched off stays off and what is on stays on, by its documents, whatever becomes of the IDs.
+func TestF9_SwitchedOffByDocuments(t *testing.T) {
+	for name, test := range map[string]struct {
+		desired, live resources
+		off           map[string]bool // by document; of what the plan writes
+	}{
+		"two of a name, one in front": {
+			resources{patch("200-cluster-one-x", "n: 1"), patch("201-cluster-one-a", "a: off"), patch("202-cluster-one-a", "a: on")},
+			resources{patch("200-cluster-one-a", "a: off", ours, off), patch("201-cluster-one-a", "a: on", ours)},
+			map[string]bool{"n: 1": false, "a: off": true, "a: on": false},
+		},
+		"two of a name, the first leaves": {
+			resources{patch("200-cluster-one-a", "a: on")},
+			resources{patch("200-cluster-one-a", "a: off", ours, off), patch("201-cluster-one-a", "a: on", ours)},
+			map[string]bool{"a: on": false},
+		},
+		"two of a name, one of them new": {
+			resources{patch("200-cluster-one-a", "n: 1"), patch("201-cluster-one-a", "a: off")},
+			resources{patch("200-cluster-one-a", "a: off", ours, off)},
+			map[string]bool{"n: 1": false, "a: off": true},
+		},
+		"both renamed, with the same documents": {
+			resources{patch("200-cluster-one-n", "a: b"), patch("201-cluster-one-o", "a: b")},
+			resources{patch("200-cluster-one-off", "a: b", ours, off), patch("201-cluster-one-on", "a: b", ours)},
+			map[string]bool{"a: b": false},
+		},
+		"changed to what another one says that is on": {
+			resources{patch("200-cluster-one-a", "a: b"), patch("201-cluster-one-b", "a: b")},
+			resources{patch("200-cluster-one-a", "a: off", ours, off), patch("201-cluster-one-b", "a: b", ours)},
+			map[string]bool{"a: b": true},
+		},
+		"a cluster of omnictl, one in front": {
+			resources{patch("200-cluster-one-new", "n: 1"), patch("201-cluster-one-dns", "a: off")},
+			resources{patch("200-cluster-one-dns", "a: off", off)},
+			map[string]bool{"n: 1": false, "a: off": true},
+		},
+		"idOverrides that begin with a number": {
+			resources{patch("9-dns", "a: other")},
+			resources{patch("8-dns", "a: off", ours, off)},
+			map[string]bool{"a: other": false},
+		},
+	} {
+		plan := diff.Compute(diff.Input{Source: self, Target: "one", Desired: test.desired, Live: test.live})
+		got := map[string]bool{}
+
+		for i := range plan.Changes {
+			written, ok := plan.Changes[i].New.(*omni.ConfigPatch)
+			if !ok {
+				continue
+			}
+
+			data, err := written.TypedSpec().Value.GetUncompressedData()
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			_, got[string(data.Data())] = written.Metadata().Labels().Get(disabled)
+		}
+
+		if d := cmp.Diff(test.off, got); d != "" {
+			t.Errorf("%s: off (-want +got):\n%s\n%s", name, d, plan.Summary())
+		}
+	}
+}
