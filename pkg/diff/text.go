@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff/mask"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
 
 // TextOptions says how a plan is written for people.
@@ -364,17 +365,22 @@ func stableYAML(r resource.Resource) ([]byte, error) {
 	annotations := maps.Clone(md.Annotations().Raw())
 	maps.DeleteFunc(annotations, func(key, _ string) bool { return slices.Contains(notes, key) })
 
+	spec, err := render.WithNewer(r, r.Spec())
+	if err != nil {
+		return nil, err
+	}
+
 	var out bytes.Buffer
 
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)
 
-	err := encoder.Encode(struct {
+	err = encoder.Encode(struct {
 		Metadata metadata `yaml:"metadata"`
 		Spec     any      `yaml:"spec"`
 	}{
 		metadata{md.Namespace(), md.Type(), md.ID(), md.Labels().Raw(), annotations},
-		r.Spec(),
+		spec,
 	})
 	if err := errors.Join(err, encoder.Close()); err != nil {
 		return nil, fmt.Errorf("writing %s as YAML: %w", Name(r), err)

@@ -359,3 +359,22 @@ func TestNewerKeyInABrokenTemplate(t *testing.T) {
 		t.Errorf("says %s", got.Error())
 	}
 }
+
+// A key that this build's protobufs have no name for was not in what `render` prints.
+func TestWriteYAML_Newer(t *testing.T) {
+	const template = "kind: Cluster\nname: c\nkubernetes: {version: v1.34.3}\ntalos: {version: v1.14.0}\n" +
+		"features: {useEmbeddedDiscoveryService: true, disablePublicDiscoveryService: %v}\n---\nkind: ControlPlane\n"
+
+	for on, want := range map[bool]string{true: "disablepublicdiscoveryservice: true\n", false: ""} {
+		one := mustRender(t, render.New(), fstest.MapFS{"c.yaml": {Data: fmt.Appendf(nil, template, on)}})["c"]
+
+		var out strings.Builder
+		if err := render.WriteYAML(&out, one.Resources); err != nil {
+			t.Fatal(err)
+		}
+
+		if got := out.String(); strings.Contains(got, "disablepublic") != on || !strings.Contains(got, want) || strings.Count(got, "\n---\n") != 1 {
+			t.Errorf("%v: %s", on, got)
+		}
+	}
+}
