@@ -13,6 +13,7 @@
 // It is ready when every kind has been read completely and no watch has been down for longer than
 // [SnapshotConfig.StaleAfter]. Nothing may be decided from a snapshot that is not ready. A ready snapshot may lag behind
 // Omni, but every watch that is up converges, and every real change is notified at least once after it can be read.
+// A kind that came with some release ([Kind].Since) counts from the moment that such a server is known.
 //
 // Three things are told about a resource, and this is who wins:
 //
