@@ -8,6 +8,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
@@ -29,15 +30,11 @@ func (c *computation) flags(have resource.Resource) []livestate.Flag {
 
 	for _, n := range schema.Switches() {
 		if applied[appliedField+n.String()] || slices.Contains(c.Set, n) {
-			flags = append(flags, flagOf(n))
+			flags = append(flags, render.FlagOf(n))
 		}
 	}
 
 	return flags
-}
-
-func flagOf(n schema.Newer) livestate.Flag {
-	return livestate.Flag{Message: n.Message, Number: n.Number}
 }
 
 // appliedFields returns the value of MarkApplied for a cluster whose template sets such keys.
@@ -60,7 +57,7 @@ func newerFields(have, want resource.Resource) (flags []livestate.Flag, fields [
 	}
 
 	for _, n := range schema.Switches() {
-		flag := flagOf(n)
+		flag := render.FlagOf(n)
 		flags = append(flags, flag)
 
 		if flag.Known() {

@@ -8,8 +8,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
-	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
@@ -49,7 +49,7 @@ func (c *check) checkCluster(want *omni.Cluster) {
 // discovery returns why Omni would refuse how the machines of a cluster find each other; "" if it would not.
 func (c *check) discovery(have, want *omni.Cluster) string {
 	written := c.written(want)
-	if written == nil || !discoveryIsNeeded.in(c.Server) || !flagOf(schema.DisablePublicDiscovery()).Get(written) {
+	if written == nil || !discoveryIsNeeded.in(c.Server) || !render.FlagOf(schema.DisablePublicDiscovery()).Get(written) {
 		return ""
 	}
 
@@ -58,7 +58,7 @@ func (c *check) discovery(have, want *omni.Cluster) string {
 		talos = first.String()
 	}
 
-	if flagOf(schema.DisablePublicDiscovery()).Get(want) {
+	if render.FlagOf(schema.DisablePublicDiscovery()).Get(want) {
 		remedy = "take that out of the template"
 	}
 
@@ -75,7 +75,7 @@ func (c *check) discovery(have, want *omni.Cluster) string {
 // checkNewer reports what a template sets with a key of a newer release than the server, which would drop it without a word.
 func (c *check) checkNewer(want *omni.Cluster) {
 	for _, n := range schema.Switches() {
-		if (span{until: n.Since}).in(c.Server) && flagOf(n).Get(want) {
+		if (span{until: n.Since}).in(c.Server) && render.FlagOf(n).Get(want) {
 			c.reportKey(want, n, fmt.Sprintf("%s needs Omni %s or newer, and this one is %s; take it out of the template, or upgrade Omni", n, n.Since, c.Server))
 		}
 	}
@@ -86,10 +86,6 @@ func (c *check) checkDisk(want *installdisk.Config) {
 	if (span{until: installdisk.Since}).in(c.Server) {
 		c.report(want, fmt.Sprintf("install.diskSelector needs Omni %s or newer, and this one is %s; say install.disk in its place, or upgrade Omni", installdisk.Since, c.Server))
 	}
-}
-
-func flagOf(n schema.Newer) livestate.Flag {
-	return livestate.Flag{Message: n.Message, Number: n.Number}
 }
 
 // written returns a resource as it will be written, with what is kept of the live one; nil if it is not.

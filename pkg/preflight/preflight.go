@@ -10,6 +10,7 @@ import (
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/installdisk"
+	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
@@ -136,7 +137,7 @@ func (c *check) report(about resource.Resource, message string) {
 func (c *check) reportKey(about resource.Resource, key schema.Newer, message string) {
 	c.report(about, message)
 
-	if flagOf(key).Get(about) {
+	if render.FlagOf(key).Get(about) {
 		c.findings[len(c.findings)-1].Key = &key
 	}
 }

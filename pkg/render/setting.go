@@ -19,7 +19,7 @@ func set(settings []template.Setting, resources []resource.Resource) template.Pr
 			continue
 		}
 
-		flag, done := livestate.Flag{Message: setting.Message, Number: setting.Number}, false
+		flag, done := FlagOf(setting.Newer), false
 		for _, r := range resources {
 			done = done || r.Metadata().Type() == omni.ClusterType && flag.Set(r)
 		}
@@ -32,12 +32,17 @@ func set(settings []template.Setting, resources []resource.Resource) template.Pr
 	return problems
 }
 
+// FlagOf returns the field of Omni's protobufs that a switch is.
+func FlagOf(n schema.Newer) livestate.Flag {
+	return livestate.Flag{Message: n.Message, Number: n.Number}
+}
+
 // Set returns the switches that the template sets, of those that only newer clients have.
 func (t *Target) Set() []schema.Newer {
 	var keys []schema.Newer
 
 	for _, setting := range t.Settings {
-		if !setting.Newer.Text {
+		if !setting.IsText {
 			keys = append(keys, setting.Newer)
 		}
 	}

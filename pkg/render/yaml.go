@@ -10,7 +10,6 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"go.yaml.in/yaml/v4"
 
-	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/template/schema"
 )
 
@@ -45,7 +44,7 @@ func WithNewer(r resource.Resource, whole any, spec ...string) (any, error) {
 	var node *yaml.Node
 
 	for _, n := range schema.Switches() {
-		flag := livestate.Flag{Message: n.Message, Number: n.Number}
+		flag := FlagOf(n)
 		if flag.Known() || r.Metadata().Type() != omni.ClusterType || !flag.Get(r) {
 			continue
 		}

@@ -27,7 +27,7 @@ func (t *Template) Settings() []Setting { return t.settings }
 // notCut says how a key has to be written.
 func notCut(n schema.Newer) string {
 	how := fmt.Sprintf("`%[1]s: true` or `%[1]s: false`", n.Key)
-	if n.Text {
+	if n.IsText {
 		how = fmt.Sprintf("`%s: '…'`", n.Key)
 	}
 
@@ -62,7 +62,7 @@ func (t *Template) takeSetting(s Setting, in, key, value *yaml.Node) {
 
 	switch tag := resolve(value).ShortTag(); {
 	case tag == "!!null": // as if it was not there
-	case s.Newer.Text:
+	case s.IsText:
 		s.Text = value.Value
 		t.settings = append(t.settings, s)
 		t.checkDisk(s, in, value)

@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"pkg/omni/embedded":    {"pkg/omni/installdisk"},
 	"pkg/diff":             {"pkg/diff/mask", "pkg/template/schema", "pkg/render", "pkg/omni", "pkg/omni/installdisk", "pkg/report"},
 	"pkg/diff/mask":        {"pkg/omni"},
-	"pkg/preflight":        {"pkg/template/schema", "pkg/diff", "pkg/omni", "pkg/omni/installdisk"},
+	"pkg/preflight":        {"pkg/template/schema", "pkg/render", "pkg/diff", "pkg/omni", "pkg/omni/installdisk"},
 	"pkg/sync":             {"pkg/source", "pkg/template", "pkg/render", "pkg/diff", "pkg/diff/mask", "pkg/preflight", "pkg/omni", "pkg/history", "pkg/statefile"},
 	// Beside the flow.
 	"pkg/report":          {},

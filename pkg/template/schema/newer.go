@@ -17,8 +17,8 @@ type Newer struct {
 	// Since is the first release of Omni that takes it, like "1.10".
 	Since string
 
-	// Text is whether it is a text. Of that, render makes a resource of its own.
-	Text bool
+	// IsText says that it is a text. Of that, render makes a resource of its own.
+	IsText bool
 
 	// Message and Number are the field of Omni's protobufs for a switch, which this build's may not have.
 	Message protoreflect.FullName
@@ -41,7 +41,7 @@ var newer = []Newer{
 		Kind: "Cluster", In: "features", Key: "enableNodeAuditSkip", Since: "1.9",
 		Message: "specs.ClusterSpec.Features", Number: 4, owner: "Features",
 	},
-	{Kind: "Machine", In: "install", Key: "diskSelector", Since: "1.11", Text: true, owner: "MachineInstall"},
+	{Kind: "Machine", In: "install", Key: "diskSelector", Since: "1.11", IsText: true, owner: "MachineInstall"},
 }
 
 // DisablePublicDiscovery returns the key that switches the public discovery service off.
@@ -51,7 +51,7 @@ func DisablePublicDiscovery() Newer { return newer[0] }
 func AllNewer() []Newer { return slices.Clone(newer) }
 
 // Switches returns those of [AllNewer] that are switches.
-func Switches() []Newer { return slices.DeleteFunc(AllNewer(), func(n Newer) bool { return n.Text }) }
+func Switches() []Newer { return slices.DeleteFunc(AllNewer(), func(n Newer) bool { return n.IsText }) }
 
 // newerFields are those of one of upstream's types.
 func newerFields(typ reflect.Type) []field {
@@ -60,7 +60,7 @@ func newerFields(typ reflect.Type) []field {
 	for _, n := range newer {
 		switch {
 		case n.owner != typ.Name():
-		case n.Text:
+		case n.IsText:
 			all = append(all, field{n.Key, n.owner, reflect.TypeFor[string]()})
 		default:
 			all = append(all, field{n.Key, n.owner, reflect.TypeFor[bool]()})
