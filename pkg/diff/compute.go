@@ -105,10 +105,11 @@ func Compute(in Input) *Plan {
 type computation struct {
 	Input
 
-	fleet bool
-	live  map[ref]resource.Resource
-	plan  *Plan
-	off   map[resource.ID]resource.ID // see offTargets
+	fleet   bool
+	live    map[ref]resource.Resource
+	plan    *Plan
+	off     map[resource.ID]resource.ID // see offTargets
+	patches patchIndex                  // for offTargets
 }
 
 // converge plans what makes the live twin of a desired resource equal to it.

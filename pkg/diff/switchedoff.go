@@ -1,7 +1,7 @@
 package diff
 
 import (
-	"slices"
+	"cmp"
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -61,8 +61,6 @@ func (c *computation) offTargets() map[resource.ID]resource.ID {
 		return c.off
 	}
 
-	c.off = map[resource.ID]resource.ID{}
-
 	var off []resource.Resource
 
 	for _, have := range c.live {
@@ -71,7 +69,13 @@ func (c *computation) offTargets() map[resource.ID]resource.ID {
 		}
 	}
 
+	c.off = map[resource.ID]resource.ID{}
+	if len(off) == 0 {
+		return c.off
+	}
+
 	sortResources(off)
+	c.indexPatches()
 
 	for _, have := range off {
 		if target := c.offTarget(have); target != nil {
@@ -83,68 +87,51 @@ func (c *computation) offTargets() map[resource.ID]resource.ID {
 }
 
 // offTarget returns the patch in Git that a live one which is off has become: of the same place and name, with the same documents if
-// there are several of that name; or of another name with the same documents, if none has its name. What has the documents of a
+// there are several of that name; or one of a new name with the same documents, if none has its name. What has the documents of a
 // patch that is on is that one. nil: none.
 func (c *computation) offTarget(have resource.Resource) resource.Resource {
-	var named, same, alike []resource.Resource
+	var same, named []resource.Resource
 
-	for _, want := range c.Desired {
-		if want.Metadata().Type() != omni.ConfigPatchType || !samePlace(want, have) {
-			continue
-		}
+	at, name := placeOf(have), patchName(have)
 
-		equal, sameName := livestate.EqualSpec(have, want), patchName(want) == patchName(have)
-
+	for _, want := range c.patches.wanted[namedPatch{at, name}] {
 		switch {
-		case sameName && equal:
+		case c.alike(have, want):
 			same = append(same, want)
-		case sameName && !c.isOnAs(want, patchName(have)):
+		case !c.isOnAs(c.patches.on[namedPatch{at, name}], want):
 			named = append(named, want)
-		case !sameName && equal && !c.isOnAs(want, ""):
-			alike = append(alike, want)
-		}
-	}
-
-	sortResources(same)
-	sortResources(alike)
-
-	best := func(candidates []resource.Resource) resource.Resource {
-		stays := slices.IndexFunc(candidates, func(want resource.Resource) bool { return want.Metadata().ID() == have.Metadata().ID() })
-
-		switch {
-		case stays >= 0:
-			return candidates[stays]
-		case len(candidates) == 1:
-			return candidates[0]
-		default:
-			return nil
 		}
 	}
 
 	switch {
-	case len(same) > 1 && best(same) == nil:
-		return same[0]
 	case len(same) > 0:
-		return best(same)
-	case len(named) > 0:
-		return best(named)
-	case len(alike) > 0 && SourceOf(have) != "":
-		return alike[0]
-	default:
+		return cmp.Or(staying(have, same), same[0])
+	case len(named) == 1:
+		return named[0]
+	case len(named) > 1:
+		return staying(have, named)
+	case SourceOf(have) == "": // somebody else's patch may say the same for another reason
 		return nil
 	}
-}
 
-// isOnAs reports whether a patch with the documents of want is on, in the same place and of this name; "" is any.
-func (c *computation) isOnAs(want resource.Resource, name string) bool {
-	for _, have := range c.live {
-		if have.Metadata().Type() == omni.ConfigPatchType && !isOff(have.Metadata()) && (name == "" || patchName(have) == name) &&
-			samePlace(have, want) && livestate.EqualSpec(have, want) {
-			return true
+	for _, want := range c.patches.fresh[at] {
+		if c.alike(have, want) && !c.isOnAs(c.patches.on[namedPatch{at, ""}], want) {
+			return want
 		}
 	}
 
-	return false
+	return nil
+}
+
+// staying returns the one that has the ID of a live patch; nil if there is none.
+func staying(have resource.Resource, candidates []resource.Resource) resource.Resource {
+	for _, want := range candidates {
+		if want.Metadata().ID() == have.Metadata().ID() {
+			return want
+		}
+	}
+
+	return nil
 }
 
 // patchName is what the ID of a patch holds after its weight and index, which upstream writes with three digits or more:
@@ -156,16 +143,4 @@ func patchName(patch resource.Resource) string {
 	}
 
 	return id
-}
-
-// samePlace reports whether two patches are for the same cluster, machine set or machine.
-func samePlace(a, b resource.Resource) bool {
-	for _, key := range []string{omni.LabelCluster, omni.LabelMachineSet, omni.LabelClusterMachine, omni.LabelMachine} {
-		of, ok := a.Metadata().Labels().Get(key)
-		if other, too := b.Metadata().Labels().Get(key); ok != too || of != other {
-			return false
-		}
-	}
-
-	return true
 }

@@ -12,6 +12,9 @@ func (w *watcher) exists() bool {
 	return w.kind.Since == "" || w.snapshot.server.Has(w.kind.Since)
 }
 
+// isNew reports whether the server has the kind and it has not been read. The Snapshot's lock is held.
+func (w *watcher) isNew() bool { return w.kind.Since != "" && !w.bootstrapped && w.exists() }
+
 // has is exists, without the lock.
 func (w *watcher) has() bool {
 	w.snapshot.mu.RLock()
@@ -73,7 +76,9 @@ func (w *watcher) forget() {
 	w.snapshot.mu.Lock()
 	changes := w.view.bootstrapped(map[resource.ID]resource.Resource{}, since)
 	w.bootstrapped, w.downSince, w.err = false, time.Time{}, nil
+	back := w.snapshot.comeBack() // if this was what was missing
 	w.snapshot.mu.Unlock()
 
 	w.snapshot.notify(changes)
+	w.snapshot.updateReady(back)
 }

@@ -4,11 +4,14 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/system"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // TestSnapshotKindSince has an Omni upgraded to the release that brings a kind: it is never asked for the kind before, and
@@ -75,5 +78,48 @@ func TestSnapshotKindSince(t *testing.T) {
 
 		tells("v1.11.0")
 		expect("forwards again", "v1.11.0", true, 1)
+	})
+}
+
+// TestSnapshotKindSince_Refused: a kind that is refused and then is none any more keeps nothing waiting, and a wait of half a minute for
+// the next try ends with the version.
+func TestSnapshotKindSince_Refused(t *testing.T) {
+	kinds := append(slices.Clone(labKinds[:3]), ServerKind, Kind{resources.DefaultNamespace, omni.KernelArgsType, "1.11"})
+
+	inBubble(t, SnapshotConfig{Kinds: kinds}, func(b *bench) {
+		tells := func(version string) {
+			_, err := b.current().UpdateWithConflicts(b.Context(), system.NewSysVersion(system.SysVersionID).Metadata(), func(r resource.Resource) error {
+				r.(*system.SysVersion).TypedSpec().Value.BackendVersion = version //nolint:forcetypeassert // it is one
+
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		b.create(system.NewSysVersion(system.SysVersionID))
+		b.set(func() { b.refuse = status.Error(codes.PermissionDenied, "no access") })
+		tells("v1.11.0")
+		b.pass(8 * time.Second)
+
+		if b.snapshot.Ready() || b.snapshot.Away() == (Away{}) {
+			t.Fatalf("ready %v, away %v", b.snapshot.Ready(), b.snapshot.Away())
+		}
+
+		tells("v1.10.4")
+		synctest.Wait()
+
+		if !b.snapshot.Ready() || !b.snapshot.Current() || b.snapshot.Away() != (Away{}) {
+			t.Errorf("on 1.10: ready %v, current %v, away %v", b.snapshot.Ready(), b.snapshot.Current(), b.snapshot.Away())
+		}
+
+		b.set(func() { b.refuse = nil })
+		tells("v1.11.0")
+		synctest.Wait()
+
+		if !b.snapshot.Ready() || len(b.snapshot.List(omni.KernelArgsType)) != 1 {
+			t.Errorf("on 1.11 again: ready %v, %d held", b.snapshot.Ready(), len(b.snapshot.List(omni.KernelArgsType)))
+		}
 	})
 }

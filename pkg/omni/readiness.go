@@ -41,7 +41,7 @@ func (s *Snapshot) current() bool {
 	now := time.Now()
 
 	for _, w := range s.watchers {
-		if w.exists() && !w.bootstrapped || w.downFor(now) > Fresh {
+		if w.isNew() || w.downFor(now) > Fresh {
 			return false
 		}
 	}

@@ -99,6 +99,7 @@ func (w *watcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
+		case <-w.upgraded():
 		case <-back:
 			failures, hurried = 0, true // once, or watches that break again and again would drive each other
 		}

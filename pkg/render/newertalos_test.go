@@ -145,3 +145,24 @@ func TestNewerTalosDocuments_WrongBesides(t *testing.T) {
 		}
 	}
 }
+
+// An empty document beside one that this build does not know is nothing wrong: it was taken for the one that follows, and that for a
+// second one.
+func TestNewerTalosDocuments_EmptyBesides(t *testing.T) {
+	const unknown = "apiVersion: v1alpha1\nkind: FromTheFutureConfig\nname: x\n"
+
+	for _, patch := range []string{
+		"apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: x\n---\n# only a comment\n---\nmachine: {sysctls: {a: b}}\n---\n" + unknown,
+		"---\n---\nmachine: {sysctls: {a: b}}\n---\n" + unknown,
+		"# head\n---\n# more\n---\n" + unknown + "---\nmachine: {sysctls: {a: b}}\n---\n",
+	} {
+		set, found := template.Find(fstest.MapFS{
+			"c.yaml": {Data: []byte("kind: Cluster\nname: c\nkubernetes: {version: v1.34.3}\ntalos: {version: v1.14.1}\npatches:\n  - file: p.yaml\n---\nkind: ControlPlane\n")},
+			"p.yaml": {Data: []byte(patch)},
+		}, template.Scope{})
+
+		if targets, problems := render.New().Render(t.Context(), set); len(targets) != 1 {
+			t.Errorf("%q: %v", patch, append(found, problems...))
+		}
+	}
+}

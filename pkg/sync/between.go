@@ -109,7 +109,12 @@ func hold(ctx context.Context, held state.State, src *SourceConfig, t *render.Ta
 
 // plan runs an engine until it has planned everything.
 func (r *Review) plan(ctx context.Context, cfg Config) error {
-	cfg.Snapshot = omni.NewSnapshot(SnapshotConfig(cfg.State))
+	held := SnapshotConfig(cfg.State)
+	for i := range held.Kinds {
+		held.Kinds[i].Since = "" // there is no Omni that lacks one
+	}
+
+	cfg.Snapshot = omni.NewSnapshot(held)
 	engine := New(cfg)
 
 	ctx, stop := context.WithCancel(ctx)

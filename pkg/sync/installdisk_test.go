@@ -134,3 +134,33 @@ func TestInstallDisk_Upgrade(t *testing.T) {
 		})
 	}
 }
+
+// Between two commits there is no Omni that lacks the kind.
+func TestInstallDisk_Between(t *testing.T) {
+	const x, y = "diskSelector: disk.readonly", "diskSelector: disk.cdrom"
+
+	for _, test := range []struct{ base, head, want string }{
+		{x, x, ""}, {x, y, "1 to change"}, {x, "", "1 to destroy"}, {"", x, "1 to create"}, {"disk: /dev/vda", "disk: /dev/vda", ""}, {"disk: /dev/vda", x, "1 to create, 1 to destroy"},
+	} {
+		review, err := sync.Between(t.Context(), []sync.Step{{Source: sync.SourceConfig{Name: "test"}, Base: installed(test.base), Head: installed(test.head)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if got := target(review.Status, "a").Plan; got.Summary() != test.want && (test.want != "" || !got.Empty()) {
+			t.Errorf("%q to %q: %s, want %s", test.base, test.head, got.Summary(), test.want)
+		}
+	}
+}
+
+// A server whose version cannot be read is not known to have the kind, so that it is not watched and nothing is written of it.
+func TestInstallDisk_UnknownVersion(t *testing.T) {
+	o := daemon.StartOmni(t, embedded.Config{NoControllers: true, Version: "a1b2c3d-dirty"})
+	status := daemon.Start(t, o, nil).Apply(t, installed("diskSelector: disk.readonly"))
+
+	if got := message(status, "a"); !strings.Contains(got, "install.diskSelector needs Omni 1.11 or newer, and this one is a1b2c3d-dirty") {
+		t.Errorf("says %q", got)
+	}
+
+	expect(t, "disk", "", disk(t, o))
+}

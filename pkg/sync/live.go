@@ -100,7 +100,7 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 		}
 
 		for _, kind := range render.OfMachine() {
-			if t.server.Has(kind.Since) {
+			if t.server.Has(kind.Since) || e.NoPreflight { // without an Omni, there is no kind that it lacks
 				l.add(kind.Type, r.Metadata().ID())
 			}
 		}

@@ -51,3 +51,23 @@ func TestDiskSelector(t *testing.T) {
 		})
 	}
 }
+
+// G12: an expression within CEL's own bounds took minutes, and its complaint was 99 KB long.
+func TestG12_DiskSelectorIsBounded(t *testing.T) {
+	for name, test := range map[string]struct{ expression, want string }{
+		"long":       {"{" + strings.Repeat("[]:[],", 15000) + "[]:[]} == {}", "it is longer than 1024 bytes"},
+		"nested":     {strings.Repeat("[", 240) + "1" + strings.Repeat("]", 240) + " == [1]", "its brackets are nested more than 24 deep"},
+		"long name":  {strings.Repeat("a", 1000), "undeclared reference to 'aaa"},
+		"one closed": {")))))" + strings.Repeat("(", 25), "its brackets are nested more than 24 deep"},
+	} {
+		set, _ := template.Find(fstest.MapFS{"c.yaml": {Data: []byte("kind: Cluster\nname: c\n---\nkind: Machine\nname: m\ninstall:\n  diskSelector: \"" + test.expression + "\"\n")}}, template.Scope{})
+		if len(set.Templates) != 1 {
+			t.Fatal("no template")
+		}
+
+		said := set.Templates[0].Problems.Error()
+		if !strings.Contains(said, test.want) || len(said) > 400 {
+			t.Errorf("%s: says %d bytes: %.500s", name, len(said), said)
+		}
+	}
+}

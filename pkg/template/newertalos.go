@@ -51,6 +51,10 @@ func (p *patch) besidesNewer() []patchFault {
 	)
 
 	for i, doc := range p.docs {
+		if doc.ShortTag() == "!!null" { // nothing, or a comment; it has the line of what follows
+			continue
+		}
+
 		if document := p.document(i); !isNewer(document) {
 			known = append(known, doc)
 			text = p.join(text, document)

@@ -303,7 +303,7 @@ func (s *Server) Restart(ctx context.Context, options RestartOptions) error {
 
 		s.config.Version = options.Version
 
-		return upgrade(ctx, s.st, options.Version)
+		return upgrade(ctx, s.st, s.version())
 	})
 }
 
@@ -313,10 +313,10 @@ func (s *Server) Backup(ctx context.Context) (*Backup, error) { return s.store.b
 // Restore puts the database back to a backup and restarts: resources, versions and the positions of watches go back, so that a
 // bookmark that was given out after the backup is from the future. The server must be running.
 func (s *Server) Restore(ctx context.Context, backup *Backup) error {
-	return s.restart(ctx, func(context.Context) error {
+	return s.restart(ctx, func(ctx context.Context) error {
 		s.store.restore(backup)
 
-		return nil
+		return upgrade(ctx, s.st, s.version()) // the backup may be of an older release
 	})
 }
 
