@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"google.golang.org/grpc/codes"
 
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 )
 
@@ -132,6 +134,33 @@ func omniRestart(ctx context.Context, w *world, s step) string {
 	w.must(w.omni.Restart(ctx, embedded.RestartOptions{ForgetBookmarks: s.a%2 == 0}))
 
 	return fmt.Sprintf("bookmarks forgotten: %v", s.a%2 == 0)
+}
+
+// omniUpgrade brings Omni to the next release, with what that does to the database.
+func omniUpgrade(ctx context.Context, w *world, _ step) string {
+	for _, release := range embedded.Releases() {
+		if w.server().Has(release) {
+			continue
+		}
+
+		version, err := embedded.VersionOf(release)
+		w.must(err)
+		w.blindFor(recovery)
+		w.struck("omni upgraded", 1)
+		w.must(w.omni.Restart(ctx, embedded.RestartOptions{Version: version}))
+		w.version.Store(version)
+
+		return version
+	}
+
+	return "it is the newest"
+}
+
+// server is which Omni it is now.
+func (w *world) server() livestate.Server {
+	version, _ := w.version.Load().(string)
+
+	return livestate.Server(cmp.Or(version, embedded.Version))
 }
 
 // maxBackups bounds how many backups there are to restore from.

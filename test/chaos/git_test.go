@@ -14,6 +14,8 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 
+	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
+	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 	"github.com/omni-syncd/omni-syncd/pkg/template"
 )
@@ -123,6 +125,10 @@ func (c *cluster) text(name string) string {
 
 	if (c.locked || c.machineNote > 0) && len(c.workers) > 0 {
 		fmt.Fprintf(&b, "---\nkind: Machine\nname: %s\nlocked: %v\n", c.workers[0], c.locked)
+	}
+
+	if c.machineNote > 1 && len(c.workers) > 0 { // a patch, or a resource of Omni 1.11
+		fmt.Fprintf(&b, "install: {disk: /dev/vd%d}\n", c.note%3)
 	}
 
 	if c.machineNote > 0 && len(c.workers) > 0 {
@@ -331,8 +337,10 @@ func (r *repo) note() {
 		h.names[target.Name] = true
 		h.targets[target.Name] = target
 
-		for _, res := range target.Resources {
-			h.keys[refOf(res)] = placeOf(res)
+		for _, release := range embedded.Releases() { // whichever Omni is, or was
+			for _, res := range target.For(livestate.Server(release + ".0")).Resources {
+				h.keys[refOf(res)] = placeOf(res)
+			}
 		}
 	}
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/siderolabs/omni/client/pkg/omni/resources/omni"
 	"google.golang.org/grpc/codes"
 
@@ -198,7 +199,13 @@ func (p *past) allows(h *head, w *write, key ref) bool {
 // when something of the cluster was torn down: what is new comes first (G7). What others
 // took away just before, or while the daemon saw nothing, counts.
 func (p *past) complete(h *head, w *write) bool {
+	newest := h.targets[w.place.cluster].For("v1.11.0").Resources
+
 	for _, r := range h.targets[w.place.cluster].Resources {
+		if !slices.ContainsFunc(newest, func(other resource.Resource) bool { return refOf(other) == refOf(r) }) {
+			continue // which of the two it has to be depends on the Omni of that time
+		}
+
 		l := p.lives[refOf(r)]
 		if l == nil || !slices.ContainsFunc(l.there, func(s span) bool {
 			return s.from.Before(w.at.Add(shadowLag)) && (s.to.IsZero() || s.to.After(w.at.Add(-grace)) || p.blindWithin(s.to, w.at))

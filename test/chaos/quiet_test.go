@@ -300,7 +300,7 @@ func (w *world) compare(ctx context.Context) []string {
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(h.targets)) {
-		target := h.targets[name]
+		target := h.targets[name].For(w.server())
 		plan := diff.Compute(diff.Input{Source: sourceName, Target: name, Desired: target.Resources, Live: w.live(name, target, all, byRef), Place: diff.Place{Repository: source.Identity(w.repo.dir)}}).WithoutMarks()
 
 		if plan = plan.WithoutMarks(); !plan.Empty() {
@@ -313,7 +313,7 @@ func (w *world) compare(ctx context.Context) []string {
 
 	for _, r := range all {
 		switch {
-		case diff.SourceOf(r) != sourceName || r.Metadata().Type() == omni.KernelArgsType || strings.HasPrefix(clusterOf(r), foreignPrefix):
+		case diff.SourceOf(r) != sourceName || render.IsOfMachine(r.Metadata().Type()) || strings.HasPrefix(clusterOf(r), foreignPrefix):
 		case diff.IsFleet(r) && !h.describes(refOf(r)):
 			missing = append(missing, fmt.Sprintf("%s is ours and not in Git (%s)", refOf(r), w.allow(ctx, r)))
 		case r.Metadata().Type() == omni.ClusterType && !h.describes(refOf(r)):
@@ -334,6 +334,11 @@ func (w *world) live(name string, target *render.Target, all []resource.Resource
 
 	for _, r := range all {
 		if name == "" && diff.SourceOf(r) == sourceName && diff.IsFleet(r) || name != "" && clusterOf(r) == name {
+			live[refOf(r)] = r
+		}
+
+		node := byRef[ref{omni.MachineSetNodeType, r.Metadata().ID()}]
+		if render.IsOfMachine(r.Metadata().Type()) && node != nil && clusterOf(node) == name {
 			live[refOf(r)] = r
 		}
 	}

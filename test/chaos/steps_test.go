@@ -62,6 +62,7 @@ var kinds = []struct {
 	{"write lost answer", 4, writeLost},
 	{"write slow", 3, writeSlow},
 	{"omni restart", 2, omniRestart},
+	{"omni upgrade", 1, omniUpgrade},
 	{"omni backup", 3, omniBackup},
 	{"omni restore", 2, omniRestore},
 	{"kill", 5, kill},

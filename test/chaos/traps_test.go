@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/omni-syncd/omni-syncd/pkg/diff"
-	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 	"github.com/omni-syncd/omni-syncd/pkg/omni/embedded"
 	"github.com/omni-syncd/omni-syncd/pkg/render"
 )
@@ -285,7 +284,7 @@ func trapOtherSource(ctx context.Context, w *world) string {
 // trapPartialSnapshot starts the daemon while Omni does not show it one of the kinds: it
 // must not write a thing (G2).
 func trapPartialSnapshot(ctx context.Context, w *world) string {
-	kinds := slices.DeleteFunc(render.Kinds(), func(k render.Kind) bool { return !livestate.Server(embedded.Version).Has(k.Since) })
+	kinds := slices.DeleteFunc(render.Kinds(), func(k render.Kind) bool { return !w.server().Has(k.Since) })
 	kind := kinds[w.rng.IntN(len(kinds))].Type
 
 	if w.rng.IntN(2) == 0 {

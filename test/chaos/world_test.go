@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,8 @@ type world struct {
 	settings settings   // what the daemon's configuration says
 	dead     bool       // connections have gone dead in silence since the last quiet point
 	rng      *rand.Rand // of what happens at quiet points
+
+	version atomic.Value // of Omni, a string; none is [embedded.Version]
 
 	mu     sync.Mutex
 	writes []write // not checked yet
