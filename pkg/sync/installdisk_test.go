@@ -128,7 +128,8 @@ func TestInstallDisk_Upgrade(t *testing.T) {
 			})
 			expect(t, "patches", []string(nil), live(t, o, omnires.ConfigPatchType))
 
-			if n := o.Calls().Since(before).Writes(); n != 1 {
+			// The patch of before may be tried once, within the second that a view may be old: Omni refuses it.
+			if n := o.Calls().Since(before).Writes(); n < 1 || n > 2 {
 				t.Errorf("%d writes after the upgrade, want the one mark", n)
 			}
 		})
