@@ -251,6 +251,12 @@ func TestCompute(t *testing.T) {
 			want: []string{"kept Cluster one"}, // the rest shares its fate
 		},
 		{
+			name:    "what is of the machines of a removed cluster is not let go while that is kept",
+			live:    resources{cluster("1.34.3", ours), node(set, ours), kernelArgs(ours), picked("/dev/vda", ours)},
+			removed: true, keep: "prune is off",
+			want: []string{"kept Cluster one"},
+		},
+		{
 			name:    "a removed cluster that is not ours is foreign",
 			live:    resources{cluster("1.34.3")},
 			removed: true,

@@ -25,7 +25,9 @@ func (c *computation) remove(desired map[ref]bool) {
 		case goesAlong:
 			cascades[along] = append(cascades[along], have)
 		case render.IsOfMachine(have.Metadata().Type()) && !c.picksNoDisk(have, desired):
-			c.release(have)
+			if root == nil || doomed[refOf(root)] || c.fate(root).Step == StepRelease {
+				c.release(have)
+			} // else its cluster stays, and may come back
 		case SourceOf(have) == "" && (!c.PruneForeign || c.Removed):
 			c.plan.Foreign = append(c.plan.Foreign, have)
 		case root != nil && have != root:
