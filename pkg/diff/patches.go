@@ -36,6 +36,8 @@ type patchIndex struct {
 	// on are the live ones that are on and are not yet what Git says: what an earlier phase of the same plan wrote
 	// must not change what the later ones do.
 	on map[namedPatch][]resource.Resource
+	// moved are the live ones that are off and have another ID in Git.
+	moved map[resource.ID]bool
 	// alike is which pairs have been compared: that takes parsing both.
 	alike map[[2]resource.Resource]bool
 }
@@ -43,7 +45,7 @@ type patchIndex struct {
 func (c *computation) indexPatches() {
 	c.patches = patchIndex{
 		wanted: map[namedPatch][]resource.Resource{}, fresh: map[place][]resource.Resource{},
-		on: map[namedPatch][]resource.Resource{}, alike: map[[2]resource.Resource]bool{},
+		on: map[namedPatch][]resource.Resource{}, alike: map[[2]resource.Resource]bool{}, moved: map[resource.ID]bool{},
 	}
 
 	names := map[namedPatch]bool{} // of live patches that are not what Git says already

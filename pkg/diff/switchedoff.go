@@ -33,7 +33,7 @@ func (c *computation) switchOff(want *resource.Metadata, desired, have resource.
 	before, off := c.offTargets()[want.ID()]
 
 	switch {
-	case !off && isOff(want):
+	case !off && isOff(want) && c.tookOver(desired):
 		want.Labels().Delete(labelDisabled)
 
 		return "it is switched on in Omni: the patch that is off moved"
@@ -46,6 +46,12 @@ func (c *computation) switchOff(want *resource.Metadata, desired, have resource.
 	default: // it is there as it is, and on
 		return ""
 	}
+}
+
+// tookOver reports whether a patch in Git has the ID of one that is off and is another one: that one moved, or it has the documents of
+// one that is on.
+func (c *computation) tookOver(desired resource.Resource) bool {
+	return c.patches.moved[desired.Metadata().ID()] || c.isOnAs(c.patches.on[namedPatch{placeOf(desired), patchName(desired)}], desired)
 }
 
 // noteOff notes a live patch that Git describes, if it is off after it is written and Git does not say so itself.
@@ -80,6 +86,7 @@ func (c *computation) offTargets() map[resource.ID]resource.ID {
 	for _, have := range off {
 		if target := c.offTarget(have); target != nil {
 			c.off[target.Metadata().ID()] = have.Metadata().ID()
+			c.patches.moved[have.Metadata().ID()] = target.Metadata().ID() != have.Metadata().ID()
 		}
 	}
 
