@@ -94,15 +94,17 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 	l := e.looking(e.Snapshot.Cluster(t.Target))
 
 	// What is of a machine carries no cluster label: it is found by the machine's ID.
+	ofMachine := slices.DeleteFunc(render.OfMachine(), func(k render.Kind) bool {
+		return !t.server.Has(k.Since) && !e.NoPreflight // without an Omni, there is no kind that it lacks
+	})
+
 	for _, r := range l.live {
 		if r.Metadata().Type() != omni.MachineSetNodeType {
 			continue
 		}
 
-		for _, kind := range render.OfMachine() {
-			if t.server.Has(kind.Since) || e.NoPreflight { // without an Omni, there is no kind that it lacks
-				l.add(kind.Type, r.Metadata().ID())
-			}
+		for _, kind := range ofMachine {
+			l.add(kind.Type, r.Metadata().ID())
 		}
 	}
 
