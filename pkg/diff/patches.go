@@ -9,30 +9,30 @@ import (
 	livestate "github.com/omni-syncd/omni-syncd/pkg/omni"
 )
 
-// place is what a config patch is for: a cluster, a machine set or a machine.
-type place struct{ cluster, set, clusterMachine, machine string }
+// scope is what a config patch is for: a cluster, a machine set or a machine.
+type scope struct{ cluster, set, clusterMachine, machine string }
 
-func placeOf(patch resource.Resource) place {
+func scopeOf(patch resource.Resource) scope {
 	of := func(key string) string {
 		value, _ := patch.Metadata().Labels().Get(key)
 
 		return value
 	}
 
-	return place{of(omni.LabelCluster), of(omni.LabelMachineSet), of(omni.LabelClusterMachine), of(omni.LabelMachine)}
+	return scope{of(omni.LabelCluster), of(omni.LabelMachineSet), of(omni.LabelClusterMachine), of(omni.LabelMachine)}
 }
 
-// namedPatch is the patches of a place that have a name; "" is any.
+// namedPatch is the patches of a scope that have a name; "" is any.
 type namedPatch struct {
-	place
+	scope
 	name string
 }
 
 // patchIndex is what is looked up to tell which patch in Git one that is off has become.
 type patchIndex struct {
-	// wanted are those in Git, and fresh those of them whose name no live patch of the place has.
+	// wanted are those in Git, and fresh those of them whose name no live patch of the scope has.
 	wanted map[namedPatch][]resource.Resource
-	fresh  map[place][]resource.Resource
+	fresh  map[scope][]resource.Resource
 	// on are the live ones that are on and are not yet what Git says: what an earlier phase of the same plan wrote
 	// must not change what the later ones do.
 	on map[namedPatch][]resource.Resource
@@ -44,7 +44,7 @@ type patchIndex struct {
 
 func (c *computation) indexPatches() {
 	c.patches = patchIndex{
-		wanted: map[namedPatch][]resource.Resource{}, fresh: map[place][]resource.Resource{},
+		wanted: map[namedPatch][]resource.Resource{}, fresh: map[scope][]resource.Resource{},
 		on: map[namedPatch][]resource.Resource{}, alike: map[[2]resource.Resource]bool{}, moved: map[resource.ID]bool{},
 	}
 
@@ -62,8 +62,8 @@ func (c *computation) indexPatches() {
 			continue
 		}
 
-		want, at := desired[have.Metadata().ID()], placeOf(have)
-		if want != nil && placeOf(want) == at && SourceOf(have) != "" && c.alike(have, want) {
+		want, at := desired[have.Metadata().ID()], scopeOf(have)
+		if want != nil && scopeOf(want) == at && SourceOf(have) != "" && c.alike(have, want) {
 			continue
 		}
 
@@ -84,11 +84,11 @@ func (c *computation) indexPatches() {
 	sortResources(all)
 
 	for _, want := range all {
-		key := namedPatch{placeOf(want), patchName(want)}
+		key := namedPatch{scopeOf(want), patchName(want)}
 		c.patches.wanted[key] = append(c.patches.wanted[key], want)
 
 		if !names[key] {
-			c.patches.fresh[key.place] = append(c.patches.fresh[key.place], want)
+			c.patches.fresh[key.scope] = append(c.patches.fresh[key.scope], want)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (c *computation) switchOff(want *resource.Metadata, desired, have resource.
 // tookOver reports whether a patch in Git has the ID of one that is off and is another one: that one moved, or it has the documents of
 // one that is on.
 func (c *computation) tookOver(desired resource.Resource) bool {
-	return c.patches.moved[desired.Metadata().ID()] || c.isOnAs(c.patches.on[namedPatch{placeOf(desired), patchName(desired)}], desired)
+	return c.patches.moved[desired.Metadata().ID()] || c.isOnAs(c.patches.on[namedPatch{scopeOf(desired), patchName(desired)}], desired)
 }
 
 // noteOff notes a live patch that Git describes, if it is off after it is written and Git does not say so itself.
@@ -93,13 +93,13 @@ func (c *computation) offTargets() map[resource.ID]resource.ID {
 	return c.off
 }
 
-// offTarget returns the patch in Git that a live one which is off has become: of the same place and name, with the same documents if
+// offTarget returns the patch in Git that a live one which is off has become: of the same scope and name, with the same documents if
 // there are several of that name; or one of a new name with the same documents, if none has its name. What has the documents of a
 // patch that is on is that one. nil: none.
 func (c *computation) offTarget(have resource.Resource) resource.Resource {
 	var same, named []resource.Resource
 
-	at, name := placeOf(have), patchName(have)
+	at, name := scopeOf(have), patchName(have)
 
 	for _, want := range c.patches.wanted[namedPatch{at, name}] {
 		switch {

@@ -99,7 +99,8 @@ func plan(desired, live resources) *diff.Plan {
 	return diff.Compute(diff.Input{Source: self, Target: "one", Desired: desired, Live: live})
 }
 
-// phases says how a plan that is made anew after each phase differs from the first one; "" if it does not, and ends.
+// phases applies a plan one phase at a time, planning again after each, as the engine does. It returns "" if that ends where the
+// first plan said, and how it differs if not.
 func phases(desired, live resources) string {
 	whole, now := written(live, plan(desired, live)), live
 

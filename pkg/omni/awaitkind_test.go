@@ -37,20 +37,9 @@ func TestSnapshotKindSince(t *testing.T) {
 				t.Errorf("%s: %d held, want %d", when, held(), args)
 			}
 		}
-		tells := func(version string) {
-			_, err := b.current().UpdateWithConflicts(b.Context(), system.NewSysVersion(system.SysVersionID).Metadata(), func(r resource.Resource) error {
-				r.(*system.SysVersion).TypedSpec().Value.BackendVersion = version //nolint:forcetypeassert // it is one
-
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-
 		expect("without a version", "", true, 0)
 		b.create(system.NewSysVersion(system.SysVersionID))
-		tells("v1.10.4")
+		b.tells("v1.10.4")
 		expect("before", "v1.10.4", true, 0)
 
 		if done, total := b.snapshot.Progress(); done != 4 || total != 4 {
@@ -63,7 +52,7 @@ func TestSnapshotKindSince(t *testing.T) {
 
 		hold := make(chan struct{})
 		b.set(func() { b.hold = hold })
-		tells("v1.11.0")
+		b.tells("v1.11.0")
 		expect("after the upgrade", "v1.11.0", false, 0)
 
 		close(hold)
@@ -73,10 +62,10 @@ func TestSnapshotKindSince(t *testing.T) {
 		expect("while Omni starts", "v1.11.0", true, 1)
 
 		b.create(system.NewSysVersion(system.SysVersionID))
-		tells("v1.10.4")
+		b.tells("v1.10.4")
 		expect("after a way back", "v1.10.4", true, 0)
 
-		tells("v1.11.0")
+		b.tells("v1.11.0")
 		expect("forwards again", "v1.11.0", true, 1)
 	})
 }
@@ -87,27 +76,16 @@ func TestSnapshotKindSince_Refused(t *testing.T) {
 	kinds := append(slices.Clone(labKinds[:3]), ServerKind, Kind{resources.DefaultNamespace, omni.KernelArgsType, "1.11"})
 
 	inBubble(t, SnapshotConfig{Kinds: kinds}, func(b *bench) {
-		tells := func(version string) {
-			_, err := b.current().UpdateWithConflicts(b.Context(), system.NewSysVersion(system.SysVersionID).Metadata(), func(r resource.Resource) error {
-				r.(*system.SysVersion).TypedSpec().Value.BackendVersion = version //nolint:forcetypeassert // it is one
-
-				return nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-
 		b.create(system.NewSysVersion(system.SysVersionID))
 		b.set(func() { b.refuse = status.Error(codes.PermissionDenied, "no access") })
-		tells("v1.11.0")
+		b.tells("v1.11.0")
 		b.pass(8 * time.Second)
 
 		if b.snapshot.Ready() || b.snapshot.Away() == (Away{}) {
 			t.Fatalf("ready %v, away %v", b.snapshot.Ready(), b.snapshot.Away())
 		}
 
-		tells("v1.10.4")
+		b.tells("v1.10.4")
 		synctest.Wait()
 
 		if !b.snapshot.Ready() || !b.snapshot.Current() || b.snapshot.Away() != (Away{}) {
@@ -115,11 +93,25 @@ func TestSnapshotKindSince_Refused(t *testing.T) {
 		}
 
 		b.set(func() { b.refuse = nil })
-		tells("v1.11.0")
+		b.tells("v1.11.0")
 		synctest.Wait()
 
 		if !b.snapshot.Ready() || len(b.snapshot.List(omni.KernelArgsType)) != 1 {
 			t.Errorf("on 1.11 again: ready %v, %d held", b.snapshot.Ready(), len(b.snapshot.List(omni.KernelArgsType)))
 		}
 	})
+}
+
+// tells makes the server say that it is of a version.
+func (b *bench) tells(version string) {
+	b.Helper()
+
+	_, err := b.current().UpdateWithConflicts(b.Context(), system.NewSysVersion(system.SysVersionID).Metadata(), func(r resource.Resource) error {
+		r.(*system.SysVersion).TypedSpec().Value.BackendVersion = version //nolint:forcetypeassert // it is one
+
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
 }

@@ -71,7 +71,7 @@ func (e *Engine) live(t *target) ([]resource.Resource, error) {
 		return nil, errNotReady{err}
 	}
 
-	// After that: if another one is told by now, the Snapshot is no longer whole, and nothing is written.
+	// This comes after the check: if Omni was upgraded in between, the Snapshot is not current, and nothing is written.
 	t.server = e.Snapshot.Server()
 	t.desired = t.desired.For(t.server)
 
