@@ -164,6 +164,12 @@ func TestCompute(t *testing.T) {
 			want:    []string{"destroy MachineInstallDiskConfig " + machine},
 		},
 		{
+			name:    "KernelArgs of a machine that stays are released, not destroyed",
+			desired: resources{cluster("1.34.3"), machineSet(set), node(set)},
+			live:    resources{cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), kernelArgs(ours)},
+			want:    []string{"release KernelArgs " + machine + "  released: it left Git and stays in Omni"},
+		},
+		{
 			name:    "what somebody picked in Omni stays",
 			desired: resources{cluster("1.34.3"), machineSet(set), node(set)},
 			live:    resources{cluster("1.34.3", ours), machineSet(set, ours), node(set, ours), picked("/dev/vda", note(omni.ResourceManagedByClusterTemplates, ""))},
